@@ -1,0 +1,129 @@
+//! `--check`: could every selected GPU be passed through?
+
+use std::collections::BTreeSet;
+
+use ::cli::{Exit, Say};
+use pci::{Function, System, passthrough};
+use record::{Blocker, Check, CheckStatus, Passthrough, Record, Severity, Sink};
+
+use crate::select::Selection;
+
+/// One `check` record a slot; exit 1 unless all are ok. Named functions are
+/// checked whatever they are; otherwise GPUs count. `text`: nothing but the
+/// exit code and words, for `-o tree`.
+pub fn run(
+    system: &System,
+    selection: &Selection,
+    say: &Say,
+    sink: &mut Sink,
+    text: bool,
+) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
+    let mut seen = BTreeSet::new();
+    let wanted = |f: &&Function| !f.is_bridge() && (selection.named || f.is_gpu());
+    for function in selection.functions(system).filter(wanted) {
+        // a VF stands for itself, all other functions for their slot
+        let key = (
+            function.address.slot(),
+            function.pf.is_some().then_some(function.address),
+        );
+        if !seen.insert(key) {
+            continue;
+        }
+        let check = check(system, function);
+        if check.status != CheckStatus::Ok {
+            exit = Exit::Difference;
+        }
+        if text {
+            say.note(&format!(
+                "{}: {}",
+                check.subject,
+                check.actual.as_deref().unwrap_or("")
+            ));
+        } else {
+            sink.put(Record::Check(check))?;
+        }
+    }
+    if seen.is_empty() {
+        say.note("nothing to check: no GPU is selected");
+        exit = Exit::Difference;
+    }
+    Ok(exit)
+}
+
+fn check(system: &System, function: &Function) -> Check {
+    let verdict = passthrough(system, function);
+    let (status, severity) = match (verdict.isolated, verdict.viable_once_bound) {
+        (Some(true), Some(true)) => (CheckStatus::Ok, Severity::Info),
+        (Some(false), _) | (_, Some(false)) => (CheckStatus::Drift, Severity::Error),
+        _ => (CheckStatus::Unknown, Severity::Warning),
+    };
+    let subject = match function.pf {
+        Some(_) => function.address.to_string(),
+        None => function.address.slot().to_string(),
+    };
+    Check {
+        subject,
+        property: "passthrough".into(),
+        expected: Some("possible".into()),
+        actual: Some(actual(&verdict, status)),
+        status,
+        severity,
+        hint: hint(system, function, &verdict, status),
+    }
+}
+
+fn actual(verdict: &Passthrough, status: CheckStatus) -> String {
+    if status == CheckStatus::Ok {
+        return "possible".into();
+    }
+    let foreign: Vec<&Blocker> = verdict.blockers.iter().filter(|b| !b.own_slot).collect();
+    let said: Vec<String> = foreign
+        .iter()
+        .take(3)
+        .map(|b| match &b.function {
+            Some(function) => format!("{function} {}", b.why),
+            None => b.why.clone(),
+        })
+        .collect();
+    let more = foreign.len().saturating_sub(said.len());
+    let tail = if more > 0 {
+        format!(" (and {more} more)")
+    } else {
+        String::new()
+    };
+    said.join("; ") + &tail
+}
+
+fn hint(
+    system: &System,
+    function: &Function,
+    verdict: &Passthrough,
+    status: CheckStatus,
+) -> Option<String> {
+    if status == CheckStatus::Ok {
+        let bound = verdict.viable == Some(true);
+        return (!bound).then(|| {
+            format!(
+                "bind the whole slot {} to vfio-pci first",
+                function.address.slot()
+            )
+        });
+    }
+    if !system.iommu.is_on() {
+        return Some(system.iommu.advice());
+    }
+    Some(match (function.group, verdict.isolated) {
+        (None, _) => "use another slot: no IOMMU covers this one".into(),
+        (Some(group), Some(false)) => format!(
+            "try another slot or a firmware update (ACS); else everything in group {group} goes to \
+             one VM"
+        ),
+        (Some(_), None) => {
+            "remove pcie_acs_override= from the kernel command line to see the real \
+                            groups"
+                .into()
+        }
+        (Some(group), _) => format!("free group {group} of what is named"),
+    })
+}

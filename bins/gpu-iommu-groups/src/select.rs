@@ -1,0 +1,136 @@
+//! Which functions are asked for.
+
+use std::collections::BTreeSet;
+
+use ::cli::{Exit, Failure, fail};
+use pci::{Function, Group, System};
+use record::{Address, Slot};
+
+use crate::cli::Options;
+
+/// The functions that were asked for.
+pub struct Selection {
+    addresses: BTreeSet<Address>,
+    /// They were named one by one, not found by what they are.
+    pub named: bool,
+}
+
+impl Selection {
+    /// Selects. Errors: an operand that names nothing on this machine.
+    pub fn of(system: &System, options: &Options) -> Result<Selection, Failure> {
+        let mut addresses = if options.all {
+            system.functions.keys().copied().collect()
+        } else if options.operands.is_empty() {
+            around_gpus(system)
+        } else {
+            let mut addresses = BTreeSet::new();
+            for operand in &options.operands {
+                addresses.extend(named(system, operand)?);
+            }
+            addresses
+        };
+        addresses.retain(|address| {
+            system
+                .functions
+                .get(address)
+                .is_some_and(|function| passes(function, options))
+        });
+        Ok(Selection {
+            addresses,
+            named: !options.operands.is_empty(),
+        })
+    }
+
+    /// The functions, by address.
+    pub fn functions<'a>(&'a self, system: &'a System) -> impl Iterator<Item = &'a Function> {
+        self.addresses
+            .iter()
+            .filter_map(|address| system.functions.get(address))
+    }
+
+    /// The groups that they are in, by number.
+    pub fn groups<'a>(&self, system: &'a System) -> Vec<&'a Group> {
+        let ids: BTreeSet<u32> = self.functions(system).filter_map(|f| f.group).collect();
+        ids.iter().filter_map(|id| system.groups.get(id)).collect()
+    }
+
+    /// Whether a function was asked for.
+    pub fn holds(&self, address: Address) -> bool {
+        self.addresses.contains(&address)
+    }
+}
+
+/// Everything that shares a slot or a group with a display-class function.
+fn around_gpus(system: &System) -> BTreeSet<Address> {
+    let gpus = || system.functions.values().filter(|f| f.is_gpu());
+    let slots: BTreeSet<Slot> = gpus().map(|f| f.address.slot()).collect();
+    let groups: BTreeSet<u32> = gpus().filter_map(|f| f.group).collect();
+    system
+        .functions
+        .values()
+        .filter(|f| {
+            slots.contains(&f.address.slot()) || f.group.is_some_and(|g| groups.contains(&g))
+        })
+        .map(|f| f.address)
+        .collect()
+}
+
+/// What one operand names: a function, a slot, or a group by its number.
+fn named(system: &System, operand: &str) -> Result<Vec<Address>, Failure> {
+    let of = |test: &dyn Fn(&Function) -> bool| -> Vec<Address> {
+        system
+            .functions
+            .values()
+            .filter(|f| test(f))
+            .map(|f| f.address)
+            .collect()
+    };
+    let none = |what: &str| fail(Exit::Usage, format!("no {what} on this machine"));
+    if let Ok(address) = operand.parse::<Address>() {
+        let found = of(&|f| f.address == address);
+        return if found.is_empty() {
+            Err(none(&format!("function {address}")))
+        } else {
+            Ok(found)
+        };
+    }
+    if let Ok(slot) = operand.parse::<Slot>() {
+        let found = of(&|f| f.address.slot() == slot);
+        return if found.is_empty() {
+            Err(none(&format!("slot {slot}")))
+        } else {
+            Ok(found)
+        };
+    }
+    let plain = !operand.is_empty() && operand.bytes().all(|b| b.is_ascii_digit());
+    if let (true, Ok(group)) = (plain, operand.parse::<u32>()) {
+        let found = of(&|f| f.group == Some(group));
+        return if found.is_empty() {
+            Err(none(&format!("IOMMU group {group}")))
+        } else {
+            Ok(found)
+        };
+    }
+    Err(fail(
+        Exit::Usage,
+        format!(
+            "'{operand}' is neither a function (41:00.0), nor a slot (41:00), nor a group (26)"
+        ),
+    ))
+}
+
+fn passes(function: &Function, options: &Options) -> bool {
+    let vendor = options
+        .vendor
+        .is_none_or(|vendor| function.vendor == Some(vendor));
+    let class = options.class.as_deref().is_none_or(|prefix| {
+        function
+            .class
+            .is_some_and(|class| format!("{class:06x}").starts_with(prefix))
+    });
+    let driver = options.driver.as_deref().is_none_or(|name| match name {
+        "none" => function.driver.is_none(),
+        name => function.driver.as_deref() == Some(name),
+    });
+    vendor && class && driver
+}

@@ -1,0 +1,42 @@
+//! Records from standard input.
+
+use std::io::{self, BufReader, IsTerminal};
+
+use record::{Limits, Record, read};
+
+use crate::{Exit, Failure, Say, fail};
+
+/// Reads all records of standard input, before the caller changes anything.
+///
+/// `what` says what to pipe, `wanted` which types are of use. Errors: standard
+/// input is a terminal, a line is no record, an `error` record came in, or
+/// there is no record of use (an empty pipe means that something before us
+/// failed).
+pub fn records_from_stdin(say: &Say, wanted: &[&str], what: &str) -> Result<Vec<Record>, Failure> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(fail(
+            Exit::Usage,
+            format!("nothing to read: pipe {what}, or name it"),
+        ));
+    }
+    let mut input = BufReader::with_capacity(64 << 10, stdin.lock());
+    let stream = read(&mut input, Limits::default(), wanted)?;
+    for (name, count) in &stream.passed_over {
+        let records = if *count == 1 { "record" } else { "records" };
+        say.note(&format!("passed over {count} {records} of type '{name}'"));
+    }
+    if stream.records.is_empty() {
+        let message = if stream.passed_over.is_empty() {
+            format!("standard input is empty: expected {what}")
+        } else {
+            format!("standard input holds nothing of use: expected {what}")
+        };
+        return Err(fail(Exit::Usage, message));
+    }
+    Ok(stream
+        .records
+        .into_iter()
+        .map(|(_, record)| record)
+        .collect())
+}

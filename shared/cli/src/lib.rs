@@ -1,0 +1,16 @@
+//! What every tool's main does: the common options, exit codes, messages,
+//! signals and standard input. With shared/record the only crate that prints.
+
+mod exit;
+mod input;
+mod man;
+mod options;
+mod say;
+mod signals;
+
+pub use exit::{Exit, Failure, fail, run};
+pub use input::records_from_stdin;
+pub use man::Example;
+pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
+pub use say::Say;
+pub use signals::{catch_signals, interrupted};

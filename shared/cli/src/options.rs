@@ -1,0 +1,104 @@
+//! The options that mean the same in every tool.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use host::Machine;
+use record::Output;
+
+use crate::Failure;
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputChoice {
+    /// A table on a terminal, JSON lines in a pipe
+    #[default]
+    Auto,
+    /// One JSON object a line
+    Jsonl,
+    /// Aligned columns
+    Table,
+}
+
+impl From<OutputChoice> for Output {
+    fn from(choice: OutputChoice) -> Output {
+        match choice {
+            OutputChoice::Auto => Output::Auto,
+            OutputChoice::Jsonl => Output::Jsonl,
+            OutputChoice::Table => Output::Table,
+        }
+    }
+}
+
+/// Options of every tool, apart from `--output`, whose choices differ.
+#[derive(Args, Clone, Debug)]
+pub struct CommonOptions {
+    /// Work on the machine below DIR instead of /
+    ///
+    /// Reads and writes below DIR; symlinks resolve inside it, and no command
+    /// is run. Device nodes may be listed in DIR/dev.list instead of existing.
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        help_heading = "Common options"
+    )]
+    pub root: Option<PathBuf>,
+
+    /// Say more on standard error
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Common options")]
+    pub verbose: u8,
+
+    /// Say only errors on standard error
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Common options"
+    )]
+    pub quiet: bool,
+}
+
+impl CommonOptions {
+    /// The machine to work on. Errors: `--root` names no directory.
+    pub fn machine(&self) -> Result<Machine, Failure> {
+        Machine::new(self.root.as_deref().map(Path::new))
+            .map_err(|error| crate::fail(crate::Exit::Usage, error.to_string()))
+    }
+}
+
+/// Options of every tool that changes something.
+#[derive(Args, Clone, Debug)]
+pub struct ChangeOptions {
+    /// Show what would be done and do nothing
+    #[arg(short = 'n', long, help_heading = "Common options")]
+    pub dry_run: bool,
+
+    /// As --dry-run, and exit 1 if a change would be made
+    #[arg(long, help_heading = "Common options")]
+    pub check: bool,
+}
+
+impl ChangeOptions {
+    /// Whether nothing may be changed.
+    pub fn only_look(&self) -> bool {
+        self.dry_run || self.check
+    }
+}
+
+/// What [`crate::run`] needs to know of a parsed command line.
+pub struct Chosen {
+    /// Count of `-v`.
+    pub verbose: u8,
+    /// `-q`.
+    pub quiet: bool,
+    /// `-o`.
+    pub output: OutputChoice,
+}
+
+/// A command line that has the common options.
+pub trait Common {
+    /// Their values.
+    fn common(&self) -> Chosen;
+}

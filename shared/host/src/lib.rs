@@ -1,0 +1,26 @@
+//! The machine as files: the only crate that touches the file system, starts
+//! processes or takes locks.
+//!
+//! A [`Machine`] is the running host, or a tree below a directory that is
+//! treated as one (`--root DIR`). In the second case every path is resolved
+//! inside the tree, whatever links it holds, and no command is run.
+
+// This crate is where the calls that clippy.toml forbids elsewhere are made.
+#![allow(clippy::disallowed_methods)]
+
+mod attr;
+pub mod command;
+mod error;
+mod journal;
+mod lock;
+mod machine;
+mod node;
+pub mod probe;
+mod replace;
+
+pub use error::FileError;
+pub use journal::{Journal, Undone};
+pub use lock::{GUEST_LOCK_WAIT, GuestLock, LockError};
+pub use machine::{Dir, FileKind, Machine, Stat};
+pub use node::{Node, NodeKind};
+pub use replace::ReplaceError;

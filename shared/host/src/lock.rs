@@ -1,0 +1,172 @@
+//! Proxmox VE's lock on a container's configuration.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
+
+use crate::machine::Machine;
+use crate::probe::wait_for;
+use crate::{FileError, Stat};
+
+/// How long PVE itself waits for this lock (pve-container, PVE::Tools::lock_file).
+pub const GUEST_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// PVE's flock(2) on a container's configuration, held until dropped or until
+/// the process ends. The lock file is never removed: PVE does not either, and a
+/// removed one would let two writers in.
+pub struct GuestLock {
+    _flock: Flock<File>,
+}
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody holds it and did not let go in time.
+    Busy {
+        /// The lock file.
+        path: String,
+        /// Who, where the kernel says so.
+        holder: Option<String>,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The lock file cannot be made or locked.
+    File(FileError),
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Busy {
+                path,
+                holder,
+                waited,
+            } => {
+                write!(f, "'{path}' is still locked after {} s", waited.as_secs())?;
+                match holder {
+                    Some(holder) => write!(f, ", by {holder}"),
+                    None => Ok(()),
+                }
+            }
+            LockError::File(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+impl Machine {
+    /// Takes the lock that PVE takes before it reads and writes
+    /// `/etc/pve/lxc/<ctid>.conf`: flock(2), not fcntl(2), on
+    /// `/run/lock/lxc/pve-config-<ctid>.lock`.
+    pub fn lock_guest_config(&self, ctid: u32, wait: Duration) -> Result<GuestLock, LockError> {
+        let path = format!("/run/lock/lxc/pve-config-{ctid}.lock");
+        let error = |source| LockError::File(self.error("lock", &path, source));
+        for dir in ["/run", "/run/lock", "/run/lock/lxc"] {
+            self.make_dir(dir)
+                .map_err(|source| LockError::File(self.error("make", dir, source)))?;
+        }
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
+        let fd = self
+            .open(&path, flags, Mode::from_bits_truncate(0o644))
+            .map_err(error)?;
+        match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
+            Ok(flock) => Ok(GuestLock { _flock: flock }),
+            Err((file, nix::errno::Errno::EAGAIN)) => self.wait_for_lock(file, &path, wait),
+            Err((_, errno)) => Err(error(io::Error::from_raw_os_error(errno as i32))),
+        }
+    }
+
+    /// Queues up for the lock as PVE does, with a blocking flock(2), so that a
+    /// steady stream of others cannot starve us. A child waits on the shared
+    /// open file: what it locks stays locked for us when it ends, and it can be
+    /// ended when time is up, without signals and timers of our own.
+    fn wait_for_lock(
+        &self,
+        file: File,
+        path: &str,
+        wait: Duration,
+    ) -> Result<GuestLock, LockError> {
+        let fd = file.as_raw_fd();
+        let granted = wait_for(wait, || {
+            // SAFETY: flock(2) on a descriptor that `file` keeps open.
+            unsafe { libc::flock(fd, libc::LOCK_EX) == 0 }
+        });
+        let error = |source| LockError::File(self.error("lock", path, source));
+        if !granted.map_err(error)? {
+            let holder = self.lock_holder(&file);
+            return Err(LockError::Busy {
+                path: self.shown(path),
+                holder,
+                waited: wait,
+            });
+        }
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(flock) => Ok(GuestLock { _flock: flock }),
+            Err((_, errno)) => Err(error(io::Error::from_raw_os_error(errno as i32))),
+        }
+    }
+
+    /// Who holds a flock(2) on this file, from /proc/locks of the running host.
+    fn lock_holder(&self, file: &File) -> Option<String> {
+        let stat = nix::sys::stat::fstat(file.as_fd()).ok()?;
+        let inode = Stat::from(stat).inode;
+        let (major, minor) = (libc::major(stat.st_dev), libc::minor(stat.st_dev));
+        let key = format!("{major:02x}:{minor:02x}:{inode}");
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        let pid = locks
+            .lines()
+            .filter(|line| !line.contains("->"))
+            .find_map(|line| {
+                let words: Vec<&str> = line.split_ascii_whitespace().collect();
+                (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&key.as_str()))
+                    .then(|| words.get(4).copied())?
+            })?;
+        let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Some(match command.trim() {
+            "" => format!("process {pid}"),
+            command => format!("process {pid} ({command})"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn the_lock_excludes_others_and_is_given_back() {
+        let dir = std::env::temp_dir().join(format!("host-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        let held = machine.lock_guest_config(901, GUEST_LOCK_WAIT).unwrap();
+        let start = Instant::now();
+        let wait = Duration::from_millis(200);
+        let Err(error) = machine.lock_guest_config(901, wait) else {
+            panic!("locked twice")
+        };
+        assert!(start.elapsed() >= wait);
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
+        machine.lock_guest_config(902, wait).unwrap();
+        let waiter = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        machine
+            .lock_guest_config(901, Duration::from_secs(5))
+            .unwrap();
+        waiter.join().unwrap();
+        assert!(dir.join("run/lock/lxc/pve-config-901.lock").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

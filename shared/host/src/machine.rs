@@ -1,0 +1,518 @@
+//! Rooted access to files.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use crate::FileError;
+use crate::error::errno_error;
+use crate::node::DeviceList;
+
+/// The running host, or a tree that stands for one.
+///
+/// All paths are absolute as on the host (`/sys/bus/pci/devices`); below a tree
+/// they are resolved inside it by openat2(2) with RESOLVE_IN_ROOT, so that
+/// neither `..` nor a link nor a race leads out of it.
+pub struct Machine {
+    root: OwnedFd,
+    below: Option<PathBuf>,
+    pub(crate) devices: OnceLock<DeviceList>,
+}
+
+/// What stat(2) says, reduced to what the tools ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Kind of file.
+    pub kind: FileKind,
+    /// Permission bits, with set-id and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Device number of a device node.
+    pub rdev: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// Kinds of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Regular file.
+    File,
+    /// Directory.
+    Dir,
+    /// Symbolic link.
+    Link,
+    /// Character device.
+    Char,
+    /// Block device.
+    Block,
+    /// FIFO or socket.
+    Other,
+}
+
+impl From<FileStat> for Stat {
+    fn from(stat: FileStat) -> Stat {
+        let kind = match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
+            SFlag::S_IFREG => FileKind::File,
+            SFlag::S_IFDIR => FileKind::Dir,
+            SFlag::S_IFLNK => FileKind::Link,
+            SFlag::S_IFCHR => FileKind::Char,
+            SFlag::S_IFBLK => FileKind::Block,
+            _ => FileKind::Other,
+        };
+        Stat {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: stat.st_size.max(0) as u64,
+            rdev: stat.st_rdev,
+            inode: stat.st_ino,
+        }
+    }
+}
+
+const DIR: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
+
+impl Machine {
+    /// The running host for `None`, the tree below a directory otherwise.
+    /// Errors: the directory cannot be opened.
+    pub fn new(root: Option<&Path>) -> Result<Machine, FileError> {
+        let path = root.unwrap_or_else(|| Path::new("/"));
+        let fd = nix::fcntl::open(path, DIR, Mode::empty()).map_err(|errno| FileError {
+            action: "open",
+            path: path.display().to_string(),
+            source: errno_error(errno),
+        })?;
+        Ok(Machine {
+            root: fd,
+            below: root.map(Path::to_path_buf),
+            devices: OnceLock::new(),
+        })
+    }
+
+    /// Whether this is the running host itself: only then commands may be run.
+    pub fn is_host(&self) -> bool {
+        self.below.is_none()
+    }
+
+    /// A path as a person finds it: with `--root`'s directory in front.
+    pub fn shown(&self, path: &str) -> String {
+        match &self.below {
+            None => path.to_string(),
+            Some(root) => format!("{}{path}", root.display().to_string().trim_end_matches('/')),
+        }
+    }
+
+    pub(crate) fn error(&self, action: &'static str, path: &str, source: io::Error) -> FileError {
+        FileError {
+            action,
+            path: self.shown(path),
+            source,
+        }
+    }
+
+    pub(crate) fn open(&self, path: &str, flags: OFlag, mode: Mode) -> io::Result<OwnedFd> {
+        let flags = flags | OFlag::O_CLOEXEC;
+        let opened = if self.is_host() {
+            openat(self.root.as_fd(), path, flags, mode)
+        } else {
+            let how = OpenHow::new()
+                .flags(flags)
+                .mode(mode)
+                .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+            openat2(self.root.as_fd(), path, how)
+        };
+        opened.map_err(errno_error)
+    }
+
+    /// Opens a directory. Errors: as open(2).
+    pub fn dir(&self, path: &str) -> Result<Dir<'_>, FileError> {
+        match self.open(path, DIR, Mode::empty()) {
+            Ok(fd) => Ok(Dir {
+                machine: self,
+                fd,
+                path: path.to_string(),
+            }),
+            Err(error) => Err(self.error("open", path, error)),
+        }
+    }
+
+    /// Reads a regular file of at most `cap` bytes. A larger one, and one that
+    /// is no regular file, is an error: what is read may be hostile, so a FIFO
+    /// must not block us nor a sparse giant fill memory.
+    pub fn read(&self, path: &str, cap: usize) -> Result<Vec<u8>, FileError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+            let fd = self.open(path, flags, Mode::empty())?;
+            read_capped(fd, cap)
+        };
+        read().map_err(|error| self.error("read", path, error))
+    }
+
+    /// [`Machine::read`] as text; bytes that are not UTF-8 become U+FFFD.
+    pub fn read_text(&self, path: &str, cap: usize) -> Result<String, FileError> {
+        Ok(String::from_utf8_lossy(&self.read(path, cap)?).into_owned())
+    }
+
+    /// Reads a kernel attribute: the text without its final newline. Such a
+    /// read may block as long as the kernel likes; see [`crate::probe`].
+    pub fn attr(&self, path: &str) -> Result<String, FileError> {
+        let read = || -> io::Result<String> {
+            text_of(self.open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY, Mode::empty())?)
+        };
+        read().map_err(|error| self.error("read", path, error))
+    }
+
+    /// Where a link points, unresolved.
+    pub fn read_link(&self, path: &str) -> Result<String, FileError> {
+        self.at(path, |dir, name| {
+            let target = readlinkat(dir, name).map_err(errno_error)?;
+            Ok(target.to_string_lossy().into_owned())
+        })
+        .map_err(|error| self.error("read link", path, error))
+    }
+
+    /// stat(2) of what a path leads to.
+    pub fn stat(&self, path: &str) -> Result<Stat, FileError> {
+        let stat = || -> io::Result<Stat> {
+            let fd = self.open(path, OFlag::O_PATH, Mode::empty())?;
+            Ok(fstat(fd.as_fd()).map_err(errno_error)?.into())
+        };
+        stat().map_err(|error| self.error("stat", path, error))
+    }
+
+    /// lstat(2): a link is not followed.
+    pub fn lstat(&self, path: &str) -> Result<Stat, FileError> {
+        self.at(path, |dir, name| {
+            let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(errno_error)?;
+            Ok(stat.into())
+        })
+        .map_err(|error| self.error("stat", path, error))
+    }
+
+    /// Whether a path leads to anything.
+    pub fn exists(&self, path: &str) -> bool {
+        self.open(path, OFlag::O_PATH, Mode::empty()).is_ok()
+    }
+
+    /// Names in a directory, sorted; an absent directory has none.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, FileError> {
+        match self.dir(path) {
+            Ok(dir) => dir.list(),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes one directory where none is, its parent existing already.
+    pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
+        let made = self.at(path, |dir, name| {
+            nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(0o755)).map_err(errno_error)
+        });
+        match made {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Calls `f` with the directory that holds the last component of `path`
+    /// and that component.
+    fn at<T>(
+        &self,
+        path: &str,
+        f: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (parent, name) = split(path);
+        let parent = self.open(parent, DIR | OFlag::O_PATH, Mode::empty())?;
+        f(parent.as_fd(), OsStr::new(name))
+    }
+
+    /// Release of the running kernel, `6.14.11-4-pve`.
+    pub fn kernel_release(&self) -> Option<String> {
+        self.attr("/proc/sys/kernel/osrelease")
+            .ok()
+            .filter(|text| !text.is_empty())
+    }
+}
+
+/// Parent and last component; the parent of a bare name is `/`.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    match path.trim_end_matches('/').rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some((parent, name)) => (parent, name),
+        None => ("/", path),
+    }
+}
+
+/// An open directory. Names are single components; none is followed out.
+pub struct Dir<'a> {
+    machine: &'a Machine,
+    pub(crate) fd: OwnedFd,
+    path: String,
+}
+
+impl Dir<'_> {
+    /// The path it was opened by.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn error(&self, action: &'static str, name: &str, source: io::Error) -> FileError {
+        self.machine.error(
+            action,
+            &format!("{}/{name}", self.path.trim_end_matches('/')),
+            source,
+        )
+    }
+
+    /// Names in it, sorted.
+    pub fn list(&self) -> Result<Vec<String>, FileError> {
+        let list = || -> io::Result<Vec<String>> {
+            // a file description of its own: reading moves the position
+            let fd = openat(self.fd.as_fd(), ".", DIR, Mode::empty()).map_err(errno_error)?;
+            let mut dir = nix::dir::Dir::from_fd(fd).map_err(errno_error)?;
+            let mut names = Vec::new();
+            for entry in dir.iter() {
+                let entry = entry.map_err(errno_error)?;
+                let name = entry.file_name().to_bytes();
+                if name != b"." && name != b".." {
+                    names.push(String::from_utf8_lossy(name).into_owned());
+                }
+            }
+            names.sort_unstable();
+            Ok(names)
+        };
+        list().map_err(|source| FileError {
+            action: "list",
+            path: self.machine.shown(&self.path),
+            source,
+        })
+    }
+
+    /// The bytes of one attribute, at most 64 KiB: the kernel gives a page, and
+    /// procfs files that we read are small.
+    pub fn attr(&self, name: &str) -> io::Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let fd = openat(self.fd.as_fd(), name, flags, Mode::empty()).map_err(errno_error)?;
+        let mut bytes = vec![0u8; 4096];
+        let mut held = 0;
+        loop {
+            match nix::unistd::read(fd.as_fd(), &mut bytes[held..]) {
+                Ok(0) => break,
+                Ok(n) => held += n,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(errno_error(errno)),
+            }
+            // A page not filled is the whole of an attribute: spare the second read.
+            if held < bytes.len() || bytes.len() >= 64 << 10 {
+                break;
+            }
+            bytes.resize(bytes.len() * 2, 0);
+        }
+        bytes.truncate(held);
+        Ok(bytes)
+    }
+
+    /// Where a link points, unresolved.
+    pub fn read_link(&self, name: &str) -> io::Result<String> {
+        let target = readlinkat(self.fd.as_fd(), name).map_err(errno_error)?;
+        Ok(target.to_string_lossy().into_owned())
+    }
+
+    /// Last component of what a link points to, which in sysfs names the driver,
+    /// group or function.
+    pub fn link_name(&self, name: &str) -> io::Result<String> {
+        let target = readlinkat(self.fd.as_fd(), name).map_err(errno_error)?;
+        let bytes = target.as_bytes();
+        let at = bytes
+            .iter()
+            .rposition(|b| *b == b'/')
+            .map_or(0, |at| at + 1);
+        Ok(String::from_utf8_lossy(&bytes[at..]).into_owned())
+    }
+
+    /// Names in a directory directly below this one, sorted.
+    pub fn list_below(&self, name: &str) -> Result<Vec<String>, FileError> {
+        let flags = DIR | OFlag::O_NOFOLLOW;
+        let fd = openat(self.fd.as_fd(), name, flags, Mode::empty())
+            .map_err(|errno| self.error("open", name, errno_error(errno)))?;
+        Dir {
+            machine: self.machine,
+            fd,
+            path: format!("{}/{name}", self.path),
+        }
+        .list()
+    }
+
+    pub(crate) fn stat(&self, name: &str) -> io::Result<Stat> {
+        let stat = fstatat(self.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        Ok(stat.map_err(errno_error)?.into())
+    }
+
+    pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
+        nix::unistd::unlinkat(
+            self.fd.as_fd(),
+            name,
+            nix::unistd::UnlinkatFlags::NoRemoveDir,
+        )
+        .map_err(errno_error)
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        nix::fcntl::renameat(self.fd.as_fd(), from, self.fd.as_fd(), to).map_err(errno_error)
+    }
+
+    pub(crate) fn open(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(self.fd.as_fd(), name, flags, Mode::from_bits_truncate(mode))
+            .map_err(errno_error)?;
+        Ok(File::from(fd))
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        nix::unistd::fsync(self.fd.as_fd()).map_err(errno_error)
+    }
+}
+
+/// All of a regular file, or an error where it is none or larger than `cap`.
+pub(crate) fn read_capped(fd: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
+    let stat: Stat = fstat(fd.as_fd()).map_err(errno_error)?.into();
+    if stat.kind != FileKind::File {
+        return Err(io::Error::other("not a regular file"));
+    }
+    if stat.size > cap as u64 {
+        return Err(io::Error::other(format!("larger than {cap} bytes")));
+    }
+    let mut bytes = Vec::with_capacity((stat.size as usize + 1).min(cap + 1));
+    // procfs and sysfs files have size 0 or a page: what counts is what is read
+    File::from(fd)
+        .take(cap as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > cap {
+        return Err(io::Error::other(format!("larger than {cap} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn text_of(fd: OwnedFd) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::from(fd).take(1 << 20).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(trim_newline(&bytes)).into_owned())
+}
+
+/// Without one trailing newline.
+pub(crate) fn trim_newline(bytes: &[u8]) -> &[u8] {
+    bytes.strip_suffix(b"\n").unwrap_or(bytes)
+}
+
+/// `fd` made non-inheritable is the default everywhere here; this checks it in tests.
+#[cfg(test)]
+pub(crate) fn is_cloexec(fd: BorrowedFd<'_>) -> bool {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).is_ok_and(|f| f & libc::FD_CLOEXEC != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!(
+            "host-machine-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("etc/real")).unwrap();
+        std::fs::write(dir.join("etc/real/file"), "inside\n").unwrap();
+        dir
+    }
+
+    #[test]
+    fn links_and_dots_do_not_lead_out_of_the_tree() {
+        let dir = tree();
+        symlink("/etc/real/file", dir.join("absolute")).unwrap();
+        symlink("../../../../../../etc/real/file", dir.join("dots")).unwrap();
+        symlink("/etc/passwd", dir.join("passwd")).unwrap();
+        symlink("/proc/self/root/etc/passwd", dir.join("magic")).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        assert_eq!(machine.read_text("/absolute", 100).unwrap(), "inside\n");
+        assert_eq!(machine.read_text("/dots", 100).unwrap(), "inside\n");
+        assert_eq!(
+            machine.read_text("/../../etc/real/file", 100).unwrap(),
+            "inside\n"
+        );
+        assert!(
+            machine
+                .read_text("/passwd", 1 << 20)
+                .unwrap_err()
+                .is_not_found()
+        );
+        assert!(machine.read_text("/magic", 1 << 20).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_of_bounded_size_are_read() {
+        let dir = tree();
+        nix::unistd::mkfifo(&dir.join("fifo"), Mode::from_bits_truncate(0o644)).unwrap();
+        let giant = File::create(dir.join("giant")).unwrap();
+        giant.set_len(10 << 30).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        assert!(
+            machine
+                .read("/fifo", 100)
+                .unwrap_err()
+                .to_string()
+                .contains("not a regular file")
+        );
+        assert!(
+            machine
+                .read("/giant", 100)
+                .unwrap_err()
+                .to_string()
+                .contains("larger than 100")
+        );
+        assert!(machine.read("/etc", 100).is_err());
+        assert_eq!(machine.read("/etc/real/file", 7).unwrap().len(), 7);
+        assert!(machine.read("/etc/real/file", 6).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn nothing_we_open_is_inherited() {
+        let machine = Machine::new(None).unwrap();
+        assert!(is_cloexec(machine.root.as_fd()));
+        assert!(is_cloexec(machine.dir("/proc").unwrap().fd.as_fd()));
+    }
+
+    #[test]
+    fn errors_name_action_path_and_reason() {
+        let dir = tree();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        let text = machine.read("/etc/none", 10).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            format!(
+                "cannot read '{}/etc/none': no such file or directory",
+                dir.display()
+            )
+        );
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,222 @@
+//! Device nodes. Below `--root` they may also be given as a list: a tree that
+//! somebody sends us, or that is unpacked without privileges, cannot hold them.
+
+use std::collections::BTreeMap;
+
+use crate::machine::{FileKind, Machine};
+use crate::{FileError, Stat};
+
+/// Path of the list below `--root`: lines `c PATH MAJOR:MINOR MODE UID:GID`
+/// (`b` for block devices) and `l PATH TARGET`, as our recording script prints
+/// them. It is never looked at on the running host.
+pub const DEVICE_LIST: &str = "/dev.list";
+
+/// What is at a path in /dev.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Character device, block device, or something that is neither.
+    pub kind: NodeKind,
+    /// Major number; 0 where it is no device.
+    pub major: u32,
+    /// Minor number; 0 where it is no device.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Kinds of node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Character device.
+    Char,
+    /// Block device.
+    Block,
+    /// No device: an empty file left by a failed bind mount, a directory.
+    NoDevice,
+}
+
+impl Node {
+    /// Whether it is a character device.
+    pub fn is_char(&self) -> bool {
+        self.kind == NodeKind::Char
+    }
+}
+
+impl From<Stat> for Node {
+    fn from(stat: Stat) -> Node {
+        let kind = match stat.kind {
+            FileKind::Char => NodeKind::Char,
+            FileKind::Block => NodeKind::Block,
+            _ => NodeKind::NoDevice,
+        };
+        let device = kind != NodeKind::NoDevice;
+        Node {
+            kind,
+            major: if device { libc::major(stat.rdev) } else { 0 },
+            minor: if device { libc::minor(stat.rdev) } else { 0 },
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Entry {
+    Node(Node),
+    Link(String),
+}
+
+/// The parsed list.
+#[derive(Debug, Default)]
+pub(crate) struct DeviceList {
+    entries: BTreeMap<String, Entry>,
+}
+
+impl DeviceList {
+    fn parse(text: &str) -> DeviceList {
+        let mut entries = BTreeMap::new();
+        for line in text.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let (Some(kind), Some(path)) = (words.next(), words.next()) else {
+                continue;
+            };
+            let entry = match kind {
+                "c" | "b" => device(kind, &mut words).map(Entry::Node),
+                "l" => words.next().map(|target| Entry::Link(target.to_string())),
+                _ => None,
+            };
+            if let Some(entry) = entry {
+                entries.insert(path.to_string(), entry);
+            }
+        }
+        DeviceList { entries }
+    }
+
+    fn get(&self, path: &str) -> Option<Node> {
+        let mut path = path.to_string();
+        for _ in 0..8 {
+            match self.entries.get(&path)? {
+                Entry::Node(node) => return Some(*node),
+                Entry::Link(target) => path = join(&path, target),
+            }
+        }
+        None
+    }
+}
+
+/// Where `target` leads from the link at `path`.
+fn join(path: &str, target: &str) -> String {
+    let start = if target.starts_with('/') {
+        ""
+    } else {
+        crate::machine::split(path).0
+    };
+    let mut parts: Vec<&str> = start.split('/').filter(|p| !p.is_empty()).collect();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn device<'a>(kind: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<Node> {
+    let (major, minor) = words.next()?.split_once(':')?;
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    let (uid, gid) = words.next()?.split_once(':')?;
+    Some(Node {
+        kind: if kind == "c" {
+            NodeKind::Char
+        } else {
+            NodeKind::Block
+        },
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        mode,
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+    })
+}
+
+impl Machine {
+    fn device_list(&self) -> &DeviceList {
+        self.devices.get_or_init(|| {
+            if self.is_host() {
+                return DeviceList::default();
+            }
+            let text = self.read_text(DEVICE_LIST, 4 << 20).unwrap_or_default();
+            DeviceList::parse(&text)
+        })
+    }
+
+    /// What a path leads to, `None` where there is nothing. Errors: the path
+    /// cannot be looked at.
+    pub fn node(&self, path: &str) -> Result<Option<Node>, FileError> {
+        match self.stat(path) {
+            Ok(stat) => Ok(Some(stat.into())),
+            Err(error) if error.is_not_found() => Ok(self.device_list().get(path)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Names directly below a directory of /dev, sorted.
+    pub fn nodes_in(&self, dir: &str) -> Result<Vec<String>, FileError> {
+        let mut names = self.list(dir)?;
+        let prefix = format!("{}/", dir.trim_end_matches('/'));
+        for path in self.device_list().entries.keys() {
+            if let Some(rest) = path.strip_prefix(&prefix) {
+                names.push(rest.split('/').next().unwrap_or(rest).to_string());
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_stands_for_nodes_and_links() {
+        let list = DeviceList::parse(
+            "# comment\nc /dev/nvidia0 195:0 0666 0:0\nb /dev/sda 8:0 0660 0:6\n\
+             l /dev/dri/by-path/pci-0000:17:00.0-card ../card1\nc /dev/dri/card1 226:1 0660 0:44\n\
+             l /dev/a b\nl /dev/b a\nc broken\nc /dev/x 1 0666 0:0\n",
+        );
+        let node = list.get("/dev/nvidia0").unwrap();
+        assert!(node.is_char());
+        assert_eq!((node.major, node.minor, node.mode), (195, 0, 0o666));
+        assert_eq!(
+            list.get("/dev/dri/by-path/pci-0000:17:00.0-card")
+                .unwrap()
+                .minor,
+            1
+        );
+        assert_eq!(list.get("/dev/sda").unwrap().kind, NodeKind::Block);
+        assert!(list.get("/dev/a").is_none());
+        assert!(list.get("/dev/x").is_none());
+    }
+
+    #[test]
+    fn the_running_host_has_real_nodes_only() {
+        let machine = Machine::new(None).unwrap();
+        let null = machine.node("/dev/null").unwrap().unwrap();
+        assert_eq!((null.kind, null.major, null.minor), (NodeKind::Char, 1, 3));
+        assert_eq!(machine.node("/dev/none-such").unwrap(), None);
+        assert_eq!(
+            machine.node("/etc").unwrap().unwrap().kind,
+            NodeKind::NoDevice
+        );
+    }
+}

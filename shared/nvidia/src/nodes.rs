@@ -1,0 +1,136 @@
+//! Which device nodes a GPU needs, and which driver owns each.
+
+/// The one major that is fixed: GPUs, nvidiactl and nvidia-modeset.
+pub const GPU_MAJOR: u32 = 195;
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeClass {
+    /// /dev/nvidia<minor>.
+    Gpu(u32),
+    /// /dev/nvidiactl.
+    Control,
+    /// /dev/nvidia-modeset.
+    Modeset,
+    /// /dev/nvidia-uvm.
+    Uvm,
+    /// /dev/nvidia-uvm-tools.
+    UvmTools,
+    /// /dev/nvidia-caps/nvidia-cap<minor>.
+    Cap(u32),
+    /// Any other node of NVIDIA's (NVSwitch, NVLink, IMEX, vGPU, ...).
+    Other,
+}
+
+impl NodeClass {
+    /// Belongs to no single GPU.
+    pub fn is_shared(self) -> bool {
+        !matches!(self, NodeClass::Gpu(_) | NodeClass::Cap(_))
+    }
+
+    /// Minor number, where it is fixed (nvidia-modprobe-utils.h, uvm.c).
+    pub fn minor(self) -> Option<u32> {
+        match self {
+            NodeClass::Gpu(minor) | NodeClass::Cap(minor) => Some(minor),
+            NodeClass::Control => Some(255),
+            NodeClass::Modeset => Some(254),
+            NodeClass::Uvm => Some(0),
+            NodeClass::UvmTools => Some(1),
+            NodeClass::Other => None,
+        }
+    }
+
+    /// Name in /proc/devices of the driver whose dynamic major it has; `None`
+    /// where the major is [`GPU_MAJOR`] or unknown.
+    pub fn driver(self) -> Option<&'static str> {
+        match self {
+            NodeClass::Uvm | NodeClass::UvmTools => Some("nvidia-uvm"),
+            NodeClass::Cap(_) => Some("nvidia-caps"),
+            _ => None,
+        }
+    }
+}
+
+/// One node that a container should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Path on the host and in the container.
+    pub path: String,
+    /// What it is for.
+    pub class: NodeClass,
+    /// Nothing works without it.
+    pub required: bool,
+}
+
+/// The nodes of one GPU, with those that all GPUs share: the GPU's own,
+/// nvidiactl and nvidia-uvm are required for CUDA; the others serve profilers
+/// and displays and are taken where the host has them.
+pub fn gpu_nodes(minor: u32) -> Vec<NodeSpec> {
+    let node = |path: &str, class, required| NodeSpec {
+        path: path.into(),
+        class,
+        required,
+    };
+    vec![
+        node(&format!("/dev/nvidia{minor}"), NodeClass::Gpu(minor), true),
+        node("/dev/nvidiactl", NodeClass::Control, true),
+        node("/dev/nvidia-uvm", NodeClass::Uvm, true),
+        node("/dev/nvidia-uvm-tools", NodeClass::UvmTools, false),
+        node("/dev/nvidia-modeset", NodeClass::Modeset, false),
+    ]
+}
+
+/// What a path in /dev is, `None` where it is no node of NVIDIA's.
+pub fn classify(path: &str) -> Option<NodeClass> {
+    let number = |text: &str| {
+        let plain = !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'));
+        plain.then(|| text.parse().ok()).flatten()
+    };
+    let name = path.strip_prefix("/dev/")?;
+    Some(match name {
+        "nvidiactl" => NodeClass::Control,
+        "nvidia-modeset" => NodeClass::Modeset,
+        "nvidia-uvm" => NodeClass::Uvm,
+        "nvidia-uvm-tools" => NodeClass::UvmTools,
+        _ => {
+            let rest = name.strip_prefix("nvidia")?;
+            if let Some(minor) = number(rest) {
+                NodeClass::Gpu(minor)
+            } else if let Some(cap) = rest.strip_prefix("-caps/nvidia-cap").and_then(number) {
+                NodeClass::Cap(cap)
+            } else if rest.starts_with('-') {
+                NodeClass::Other
+            } else {
+                return None;
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_told_apart_by_their_whole_name() {
+        assert_eq!(classify("/dev/nvidia0"), Some(NodeClass::Gpu(0)));
+        assert_eq!(classify("/dev/nvidia12"), Some(NodeClass::Gpu(12)));
+        assert_eq!(classify("/dev/nvidia-uvm-tools"), Some(NodeClass::UvmTools));
+        assert_eq!(
+            classify("/dev/nvidia-caps/nvidia-cap21"),
+            Some(NodeClass::Cap(21))
+        );
+        assert_eq!(classify("/dev/nvidia-nvswitchctl"), Some(NodeClass::Other));
+        for path in [
+            "/dev/nvidia",
+            "/dev/nvidia01",
+            "/dev/nvidiax",
+            "/dev/dri/card0",
+            "nvidia0",
+        ] {
+            assert_eq!(classify(path), None, "{path}");
+        }
+    }
+}

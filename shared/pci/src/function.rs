@@ -1,0 +1,155 @@
+//! One PCI function as its sysfs directory shows it.
+
+use record::{Address, Link, Role};
+
+use crate::alias::Modalias;
+
+/// One PCI function. What could not be read is `None` or empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// Its address.
+    pub address: Address,
+    /// The bridge above it, `None` on a root bus.
+    pub parent: Option<Address>,
+    /// Vendor id.
+    pub vendor: Option<u16>,
+    /// Device id.
+    pub device: Option<u16>,
+    /// Subsystem vendor id.
+    pub subsystem_vendor: Option<u16>,
+    /// Subsystem device id.
+    pub subsystem_device: Option<u16>,
+    /// Base class, subclass, programming interface: 24 bits.
+    pub class: Option<u32>,
+    /// Revision.
+    pub revision: Option<u8>,
+    /// The driver it is bound to.
+    pub driver: Option<String>,
+    /// The only driver that may bind it.
+    pub driver_override: Option<String>,
+    /// Its IOMMU group.
+    pub group: Option<u32>,
+    /// It has a bus behind it.
+    pub bridge: bool,
+    /// The firmware used it as boot display; only VGA class functions say.
+    pub boot_vga: Option<bool>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// Reset methods in the kernel's order of preference.
+    pub reset_methods: Vec<String>,
+    /// PCI Express link.
+    pub link: Option<Link>,
+    /// VFs that the hardware offers; `Some` makes it a PF.
+    pub sriov_total: Option<u32>,
+    /// VFs that exist now.
+    pub sriov_enabled: Option<u32>,
+    /// Its VFs in VF order.
+    pub vfs: Vec<Address>,
+    /// Its PF; `Some` makes it a VF.
+    pub pf: Option<Address>,
+    /// Name of its VFIO character device.
+    pub vfio_device: Option<String>,
+    /// Names of its DRM nodes (`card1`, `renderD128`).
+    pub drm: Vec<String>,
+    /// It has NVIDIA's vGPU directory.
+    pub vgpu_vendor: bool,
+    /// It has mediated device types.
+    pub mdev: bool,
+    /// What could not be read and why, for people.
+    pub warnings: Vec<String>,
+}
+
+impl Function {
+    /// A function of which nothing but its address is known.
+    pub fn bare(address: Address) -> Function {
+        Function {
+            address,
+            parent: None,
+            vendor: None,
+            device: None,
+            subsystem_vendor: None,
+            subsystem_device: None,
+            class: None,
+            revision: None,
+            driver: None,
+            driver_override: None,
+            group: None,
+            bridge: false,
+            boot_vga: None,
+            numa_node: None,
+            reset_methods: Vec::new(),
+            link: None,
+            sriov_total: None,
+            sriov_enabled: None,
+            vfs: Vec::new(),
+            pf: None,
+            vfio_device: None,
+            drm: Vec::new(),
+            vgpu_vendor: false,
+            mdev: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Base class and subclass, 16 bits.
+    pub fn class16(&self) -> Option<u16> {
+        self.class.map(|class| (class >> 8) as u16)
+    }
+
+    /// Display class, 03xx, of any vendor.
+    pub fn is_gpu(&self) -> bool {
+        self.class.is_some_and(|class| class >> 16 == 0x03)
+    }
+
+    /// A PCI bridge: by the bus behind it, or by class where that is not shown.
+    pub fn is_bridge(&self) -> bool {
+        self.bridge || self.class16() == Some(0x0604)
+    }
+
+    /// Whether it is driven by VFIO: by a vfio driver, or registered with VFIO
+    /// by its own (NVIDIA's vGPU VFs stay on `nvidia`).
+    pub fn on_vfio(&self) -> bool {
+        self.vfio_device.is_some()
+            || self.driver.as_deref().is_some_and(is_vfio_driver)
+            || (self.vgpu_vendor && self.pf.is_some() && self.driver.as_deref() == Some("nvidia"))
+    }
+
+    /// Functions that go to a VM together with this one: the same slot, where
+    /// VFs count for themselves only, though they may share the PF's slot number.
+    pub fn is_companion(&self, other: &Function) -> bool {
+        self.address == other.address
+            || (self.address.slot() == other.address.slot()
+                && self.pf.is_none()
+                && other.pf.is_none())
+    }
+
+    /// What it is to a user of GPUs; `gpu_in_slot` tells whether a GPU shares its slot.
+    pub fn role(&self, gpu_in_slot: bool) -> Role {
+        match self.class16() {
+            _ if self.is_gpu() => Role::Gpu,
+            _ if self.is_bridge() => Role::Bridge,
+            Some(0x0403) if gpu_in_slot => Role::GpuAudio,
+            Some(0x0c03) if gpu_in_slot => Role::GpuUsb,
+            Some(0x0c80) if gpu_in_slot => Role::GpuUcsi,
+            Some(0x0680) if self.vendor == Some(0x10de) => Role::Nvswitch,
+            _ => Role::Other,
+        }
+    }
+
+    /// Its modalias, from what is known of it.
+    pub fn modalias(&self) -> Option<Modalias> {
+        Some(Modalias {
+            vendor: self.vendor?,
+            device: self.device?,
+            subsystem_vendor: self.subsystem_vendor.unwrap_or(0),
+            subsystem_device: self.subsystem_device.unwrap_or(0),
+            class: self.class?,
+        })
+    }
+}
+
+/// `vfio-pci` and its variants (`mlx5_vfio_pci`, `nvgrace-gpu-vfio-pci`, ...).
+pub(crate) fn is_vfio_driver(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    name == "vfio-pci" || name.ends_with("-vfio-pci") || name.starts_with("vfio-pci-")
+}

@@ -1,0 +1,247 @@
+//! Names from pci.ids.
+
+use std::collections::HashMap;
+
+use host::Machine;
+use memchr::memchr;
+
+use crate::Function;
+
+/// Where distributions keep the file, in the order we look.
+const PLACES: [&str; 3] = [
+    "/usr/share/misc/pci.ids",
+    "/usr/share/hwdata/pci.ids",
+    "/usr/share/pci.ids",
+];
+
+/// The file is 1.5 MB today.
+const MOST: usize = 32 << 20;
+
+/// Names of one function; `None` where the file does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Of the subclass, else of the class.
+    pub class: Option<String>,
+    /// Of the vendor.
+    pub vendor: Option<String>,
+    /// Of the device.
+    pub device: Option<String>,
+    /// Of the subsystem.
+    pub subsystem: Option<String>,
+}
+
+/// The part of pci.ids that names some functions.
+#[derive(Debug, Default)]
+pub struct PciIds {
+    vendors: HashMap<u16, String>,
+    devices: HashMap<(u16, u16), String>,
+    subsystems: HashMap<(u16, u16, u16, u16), String>,
+    classes: HashMap<u8, String>,
+    subclasses: HashMap<u16, String>,
+}
+
+impl PciIds {
+    /// Loads what names `functions`; empty where there is no such file.
+    pub fn load(machine: &Machine, functions: &[Function]) -> PciIds {
+        for place in PLACES {
+            if let Ok(text) = machine.read(place, MOST) {
+                return PciIds::parse(&text, functions);
+            }
+        }
+        PciIds::default()
+    }
+
+    /// Walks the file once and keeps only what `functions` need.
+    ///
+    /// Its lines: `vvvv  name`, `\tdddd  name`, `\t\tvvvv dddd  name`,
+    /// `C cc  name`, `\tss  name` (pci.ids(5)).
+    pub fn parse(text: &[u8], functions: &[Function]) -> PciIds {
+        let mut wanted: HashMap<u16, Vec<&Function>> = HashMap::new();
+        for function in functions {
+            if let Some(vendor) = function.vendor {
+                wanted.entry(vendor).or_default().push(function);
+            }
+        }
+        let mut ids = PciIds::default();
+        let mut section = Section::Skip;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or_default();
+            match line {
+                [] | [b'#', ..] => {}
+                [b'\t', b'\t', line @ ..] => ids.third(line, &section, &wanted),
+                [b'\t', line @ ..] => ids.second(line, &mut section, &wanted),
+                line => section = ids.first(line, &wanted),
+            }
+        }
+        ids
+    }
+
+    fn first(&mut self, line: &[u8], wanted: &HashMap<u16, Vec<&Function>>) -> Section {
+        if let Some(class) = line.strip_prefix(b"C ") {
+            let Some((class, name)) = entry(class, 2) else {
+                return Section::Skip;
+            };
+            self.classes.insert(class as u8, name);
+            return Section::Class(class as u8);
+        }
+        match entry_number(line, 4) {
+            Some(vendor) if wanted.contains_key(&vendor) => {
+                if let Some((_, name)) = entry(line, 4) {
+                    self.vendors.insert(vendor, name);
+                }
+                Section::Vendor(vendor, None)
+            }
+            _ => Section::Skip,
+        }
+    }
+
+    fn second(
+        &mut self,
+        line: &[u8],
+        section: &mut Section,
+        wanted: &HashMap<u16, Vec<&Function>>,
+    ) {
+        match section {
+            Section::Skip => {}
+            Section::Class(class) => {
+                if let Some((sub, name)) = entry(line, 2) {
+                    self.subclasses.insert(u16::from(*class) << 8 | sub, name);
+                }
+            }
+            Section::Vendor(vendor, current) => {
+                let device = entry_number(line, 4).filter(|device| {
+                    wanted
+                        .get(vendor)
+                        .is_some_and(|f| f.iter().any(|f| f.device == Some(*device)))
+                });
+                *current = device;
+                if let (Some(device), Some((_, name))) = (device, entry(line, 4)) {
+                    self.devices.insert((*vendor, device), name);
+                }
+            }
+        }
+    }
+
+    fn third(&mut self, line: &[u8], section: &Section, wanted: &HashMap<u16, Vec<&Function>>) {
+        let Section::Vendor(vendor, Some(device)) = section else {
+            return;
+        };
+        let Some(subvendor) = entry_number(line, 4) else {
+            return;
+        };
+        let Some((subdevice, name)) = line.get(5..).and_then(|rest| entry(rest, 4)) else {
+            return;
+        };
+        let used = wanted.get(vendor).is_some_and(|functions| {
+            functions.iter().any(|f| {
+                f.subsystem_vendor == Some(subvendor) && f.subsystem_device == Some(subdevice)
+            })
+        });
+        if used {
+            self.subsystems
+                .insert((*vendor, *device, subvendor, subdevice), name);
+        }
+    }
+
+    /// Names of one function.
+    pub fn names(&self, of: &Function) -> Names {
+        let class = of.class16().and_then(|class| {
+            let base = || self.classes.get(&((class >> 8) as u8));
+            self.subclasses.get(&class).or_else(base).cloned()
+        });
+        let (Some(vendor), Some(device)) = (of.vendor, of.device) else {
+            return Names {
+                class,
+                ..Names::default()
+            };
+        };
+        let subsystem = of
+            .subsystem_vendor
+            .zip(of.subsystem_device)
+            .and_then(|(v, d)| self.subsystems.get(&(vendor, device, v, d)).cloned());
+        Names {
+            class,
+            vendor: self.vendors.get(&vendor).cloned(),
+            device: self.devices.get(&(vendor, device)).cloned(),
+            subsystem,
+        }
+    }
+}
+
+enum Section {
+    Skip,
+    Vendor(u16, Option<u16>),
+    Class(u8),
+}
+
+/// The number at the start of a line.
+fn entry_number(line: &[u8], digits: usize) -> Option<u16> {
+    let number = line.get(..digits)?;
+    if !number.iter().all(u8::is_ascii_hexdigit) || line.get(digits) != Some(&b' ') {
+        return None;
+    }
+    u16::from_str_radix(std::str::from_utf8(number).ok()?, 16).ok()
+}
+
+/// Number and name of a line.
+fn entry(line: &[u8], digits: usize) -> Option<(u16, String)> {
+    let number = entry_number(line, digits)?;
+    let name = String::from_utf8_lossy(line[digits..].trim_ascii()).into_owned();
+    (!name.is_empty()).then_some((number, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &[u8] = b"# comment\n\
+        10de  NVIDIA Corporation\n\
+        \t2204  GA102 [GeForce RTX 3090]\n\
+        \t\t1458 403b  Some Board\n\
+        \t\t10de 147d  GeForce RTX 3090\n\
+        \t2205  GA102 [GeForce RTX 3080 20GB]\n\
+        8086  Intel Corporation\n\
+        \t2204  Not this one\n\
+        C 03  Display controller\n\
+        \t00  VGA compatible controller\n\
+        \t\t00  VGA controller\n\
+        C 04  Multimedia controller\n";
+
+    fn gpu() -> Function {
+        let mut gpu = Function::bare("41:00.0".parse().unwrap());
+        gpu.vendor = Some(0x10de);
+        gpu.device = Some(0x2204);
+        gpu.subsystem_vendor = Some(0x1458);
+        gpu.subsystem_device = Some(0x403b);
+        gpu.class = Some(0x030000);
+        gpu
+    }
+
+    #[test]
+    fn a_function_gets_its_four_names() {
+        let names = PciIds::parse(FILE, &[gpu()]).names(&gpu());
+        assert_eq!(names.vendor.as_deref(), Some("NVIDIA Corporation"));
+        assert_eq!(names.device.as_deref(), Some("GA102 [GeForce RTX 3090]"));
+        assert_eq!(names.subsystem.as_deref(), Some("Some Board"));
+        assert_eq!(names.class.as_deref(), Some("VGA compatible controller"));
+    }
+
+    #[test]
+    fn what_the_file_does_not_know_has_no_name() {
+        let mut odd = gpu();
+        odd.device = Some(0xffff);
+        odd.class = Some(0x040900);
+        let names = PciIds::parse(FILE, &[odd.clone()]).names(&odd);
+        assert_eq!(names.vendor.as_deref(), Some("NVIDIA Corporation"));
+        assert_eq!(names.device, None);
+        assert_eq!(names.subsystem, None);
+        assert_eq!(names.class.as_deref(), Some("Multimedia controller"));
+        assert_eq!(
+            PciIds::parse(b"\xff\xfe\t\n10de", &[gpu()]).names(&gpu()),
+            Names::default()
+        );
+    }
+}

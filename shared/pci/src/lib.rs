@@ -1,0 +1,20 @@
+//! PCI functions, IOMMU groups and SR-IOV as the kernel's sysfs shows them,
+//! names from pci.ids, and the verdict on passing a function through.
+//!
+//! [`scan`] reads a machine; everything after it is pure.
+
+mod alias;
+mod function;
+mod group;
+mod ids;
+mod iommu;
+mod scan;
+mod verdict;
+
+pub use alias::{Modalias, ModuleAliases};
+pub use function::Function;
+pub use group::{Group, OtherMember};
+pub use ids::{Names, PciIds};
+pub use iommu::{Iommu, viability_rule};
+pub use scan::{Depth, System, scan};
+pub use verdict::{group_verdict, passthrough};

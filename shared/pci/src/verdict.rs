@@ -1,0 +1,248 @@
+//! May it be passed through? The kernel's rule for handing a group to VFIO, and
+//! what stands in the way.
+
+use record::{Blocker, Passthrough, ViabilityRule};
+
+use crate::{Function, Group, System};
+
+/// Drivers that do no DMA through the kernel's mappings (`driver_managed_dma`
+/// in their source), beside VFIO's own.
+const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
+
+/// What one member means for the group.
+enum Stand {
+    Free,
+    Blocks(String),
+    Unknown(String),
+}
+
+/// How the kernel takes one PCI member.
+///
+/// Before 5.19 (vfio.c, vfio_dev_viable): free of driver, on a VFIO driver or
+/// pci-stub, or any bridge. Since then (iommu.c, iommu_group_claim_dma_owner):
+/// no driver without `driver_managed_dma`, bridges included.
+fn stand(member: &Function, rule: ViabilityRule) -> Stand {
+    let Some(driver) = member.driver.as_deref() else {
+        return Stand::Free;
+    };
+    if member.on_vfio() || driver == "pci-stub" {
+        return Stand::Free;
+    }
+    match rule {
+        ViabilityRule::Driver if member.is_bridge() => Stand::Free,
+        ViabilityRule::DmaOwner if HARMLESS.contains(&driver) => Stand::Free,
+        ViabilityRule::DmaOwner if member.is_bridge() => Stand::Unknown(format!(
+            "bridge on driver {driver}: whether the kernel tolerates it depends on that driver"
+        )),
+        _ => Stand::Blocks(format!("bound to {driver}, a driver of the host")),
+    }
+}
+
+struct Judged {
+    blockers: Vec<Blocker>,
+    /// `Some(false)` beats `None` beats `Some(true)`.
+    viable: Option<bool>,
+    viable_once_bound: Option<bool>,
+}
+
+fn worse(so_far: Option<bool>, now: Option<bool>) -> Option<bool> {
+    match (so_far, now) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (None, _) | (_, None) => None,
+        _ => Some(true),
+    }
+}
+
+/// Judges a group; `own` tells which members are going to be bound.
+fn judge(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> Judged {
+    let mut judged = Judged {
+        blockers: Vec::new(),
+        viable: Some(true),
+        viable_once_bound: Some(true),
+    };
+    let mut add = |blocker: Blocker, verdict: Option<bool>| {
+        judged.viable = worse(judged.viable, verdict);
+        if !blocker.own_slot {
+            judged.viable_once_bound = worse(judged.viable_once_bound, verdict);
+        }
+        judged.blockers.push(blocker);
+    };
+    for member in system.members(group) {
+        let (why, verdict) = match stand(member, system.iommu.rule) {
+            Stand::Free => continue,
+            Stand::Blocks(why) => (why, Some(false)),
+            Stand::Unknown(why) => (why, None),
+        };
+        let function = Some(member.address.to_string());
+        let own_slot = own(member) && !member.is_bridge();
+        add(
+            Blocker {
+                function,
+                driver: member.driver.clone(),
+                own_slot,
+                why,
+            },
+            verdict,
+        );
+    }
+    for other in &group.others {
+        let (why, verdict) = match &other.driver {
+            Some(driver) => (
+                format!("no PCI function, bound to {driver}: cannot move to VFIO"),
+                Some(false),
+            ),
+            None => continue,
+        };
+        let function = Some(other.name.clone());
+        add(
+            Blocker {
+                function,
+                driver: other.driver.clone(),
+                own_slot: false,
+                why,
+            },
+            verdict,
+        );
+    }
+    if let Some(region) = group.direct_region() {
+        let why = format!(
+            "group {} has the reserved region {}-{} of kind 'direct' (RMRR): its devices need it \
+             mapped one to one, so the kernel hands the group to nobody",
+            group.id, region.start, region.end
+        );
+        let function = group.members.first().map(ToString::to_string);
+        add(
+            Blocker {
+                function,
+                driver: None,
+                own_slot: false,
+                why,
+            },
+            Some(false),
+        );
+    }
+    judged
+}
+
+fn machine_blocker(why: String) -> Blocker {
+    Blocker {
+        function: None,
+        driver: None,
+        own_slot: false,
+        why,
+    }
+}
+
+const ACS: &str = "the ACS override (pcie_acs_override=) is active: groups are not proof of \
+                   isolation";
+
+/// The verdict on a function's slot.
+pub fn passthrough(system: &System, function: &Function) -> Passthrough {
+    let no = |blocker: Blocker| Passthrough {
+        isolated: None,
+        viable: Some(false),
+        viable_once_bound: Some(false),
+        blockers: vec![blocker],
+    };
+    if !system.iommu.is_on() {
+        return no(machine_blocker("the IOMMU is off".into()));
+    }
+    let Some(group) = function.group.and_then(|id| system.groups.get(&id)) else {
+        return no(Blocker {
+            function: Some(function.address.to_string()),
+            driver: function.driver.clone(),
+            own_slot: false,
+            why: "has no IOMMU group: no IOMMU translates for it".into(),
+        });
+    };
+    let own = |member: &Function| member.is_companion(function);
+    let mut judged = judge(system, group, &own);
+    let stranger = system.members(group).any(|m| !m.is_bridge() && !own(m));
+    let mut isolated = Some(!stranger && group.others.is_empty());
+    // A slot whose functions sit in several groups moves as a whole all the same.
+    for sibling in system.slot(function).filter(|s| s.group != function.group) {
+        let Some(id) = sibling.group else { continue };
+        let Some(other) = system.groups.get(&id) else {
+            continue;
+        };
+        let rest = judge(system, other, &own);
+        judged.viable_once_bound = worse(judged.viable_once_bound, rest.viable_once_bound);
+        judged
+            .blockers
+            .extend(rest.blockers.into_iter().filter(|b| !b.own_slot));
+    }
+    if isolated == Some(false) {
+        add_strangers(system, group, &own, &mut judged.blockers);
+    }
+    if system.iommu.acs_override {
+        isolated = None;
+        judged.blockers.push(machine_blocker(ACS.into()));
+    }
+    Passthrough {
+        isolated,
+        viable: judged.viable,
+        viable_once_bound: judged.viable_once_bound,
+        blockers: judged.blockers,
+    }
+}
+
+/// Names those who share the group, also where the kernel would not mind them.
+fn add_strangers(
+    system: &System,
+    group: &Group,
+    own: &dyn Fn(&Function) -> bool,
+    blockers: &mut Vec<Blocker>,
+) {
+    let shares = |name: &str, blockers: &[Blocker]| {
+        !blockers.iter().any(|b| b.function.as_deref() == Some(name))
+    };
+    for member in system.members(group).filter(|m| !m.is_bridge() && !own(m)) {
+        let name = member.address.to_string();
+        if shares(&name, blockers) {
+            let why = format!(
+                "shares group {} and would have to go to the same VM",
+                group.id
+            );
+            let driver = member.driver.clone();
+            blockers.push(Blocker {
+                function: Some(name),
+                driver,
+                own_slot: false,
+                why,
+            });
+        }
+    }
+    for other in &group.others {
+        if shares(&other.name, blockers) {
+            let why = format!("shares group {} and is no PCI function", group.id);
+            let function = Some(other.name.clone());
+            blockers.push(Blocker {
+                function,
+                driver: None,
+                own_slot: false,
+                why,
+            });
+        }
+    }
+}
+
+/// The verdict on a whole group: viable now, isolated (all endpoints in one
+/// slot), and what stands in the way.
+pub fn group_verdict(system: &System, group: &Group) -> (Option<bool>, Option<bool>, Vec<Blocker>) {
+    let mut endpoints = system.members(group).filter(|m| !m.is_bridge());
+    let first = endpoints.next();
+    let one_slot = first.is_none_or(|first| endpoints.all(|m| m.is_companion(first)));
+    let mut judged = judge(system, group, &|_| false);
+    let mut isolated = Some(one_slot && group.others.is_empty());
+    if !system.iommu.is_on() {
+        judged
+            .blockers
+            .push(machine_blocker("the IOMMU is off".into()));
+        return (Some(false), None, judged.blockers);
+    }
+    if system.iommu.acs_override {
+        isolated = None;
+        judged.blockers.push(machine_blocker(ACS.into()));
+    }
+    (judged.viable, isolated, judged.blockers)
+}

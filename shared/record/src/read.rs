@@ -1,0 +1,304 @@
+//! The strict reader: all of the input, checked, before the caller changes
+//! anything.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+use serde::Deserialize;
+
+use crate::{ErrorRecord, Record};
+
+/// How much a reader takes in before it gives up. A pipe may be hostile or
+/// simply the wrong one.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes in one line, its newline not counted.
+    pub line: usize,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+impl Default for Limits {
+    /// 1 MiB a line (a PF with 256 VFs needs 16 KiB), 256 MiB in all.
+    fn default() -> Limits {
+        Limits {
+            line: 1 << 20,
+            total: 256 << 20,
+        }
+    }
+}
+
+/// What a stream held.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// The records that the caller wanted, each with its line number (from 1).
+    pub records: Vec<(usize, Record)>,
+    /// Records that it has no use for: of an unknown type, or known and not
+    /// wanted. By type, in order of first appearance.
+    pub passed_over: Vec<(String, usize)>,
+}
+
+/// Why a stream cannot be used.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The input itself failed.
+    Io(io::Error),
+    /// A line is no record.
+    Line {
+        /// From 1.
+        number: usize,
+        /// In words.
+        why: String,
+    },
+    /// More than [`Limits::total`] bytes.
+    TooLarge(u64),
+    /// The tool before us in the pipeline failed and said so.
+    Upstream(ErrorRecord),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Io(error) => write!(f, "cannot read standard input: {error}"),
+            ReadError::Line { number, why } => write!(f, "standard input line {number}: {why}"),
+            ReadError::TooLarge(most) => {
+                write!(
+                    f,
+                    "standard input is larger than {most} bytes: not a stream of records"
+                )
+            }
+            ReadError::Upstream(error) => {
+                write!(
+                    f,
+                    "the input ends in an error of {}: {}",
+                    error.tool, error.message
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// The one key that every record must have.
+#[derive(Deserialize)]
+struct Peek {
+    r#type: String,
+}
+
+const KNOWN: [&str; 6] = [
+    "pci-device",
+    "iommu-group",
+    "change",
+    "check",
+    "lxc-gpu",
+    "error",
+];
+
+/// Reads a whole stream. `wanted` names the types that the caller has a use
+/// for; others are checked to be records, counted and passed over. Blank lines
+/// are skipped. An `error` record is always an error: it says that what follows
+/// is missing.
+pub fn read(input: &mut dyn BufRead, limits: Limits, wanted: &[&str]) -> Result<Stream, ReadError> {
+    let mut stream = Stream::default();
+    let mut line = Vec::new();
+    let mut total = 0u64;
+    let mut number = 0usize;
+    loop {
+        number += 1;
+        line.clear();
+        let ended = read_line(input, &mut line, limits.line).map_err(|error| match error {
+            LineError::Io(error) => ReadError::Io(error),
+            LineError::TooLong => ReadError::Line {
+                number,
+                why: format!("longer than {} bytes", limits.line),
+            },
+        })?;
+        total += line.len() as u64 + 1;
+        if total > limits.total {
+            return Err(ReadError::TooLarge(limits.total));
+        }
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            take(&line, number, wanted, &mut stream)?;
+        }
+        if ended {
+            return Ok(stream);
+        }
+    }
+}
+
+fn take(line: &[u8], number: usize, wanted: &[&str], stream: &mut Stream) -> Result<(), ReadError> {
+    let bad = |why: String| ReadError::Line { number, why };
+    let text = std::str::from_utf8(line).map_err(|_| bad("not UTF-8".into()))?;
+    let peek: Peek = serde_json::from_str(text).map_err(|error| bad(explain(&error)))?;
+    let pass = |stream: &mut Stream, name: String| match stream
+        .passed_over
+        .iter_mut()
+        .find(|(known, _)| *known == name)
+    {
+        Some((_, count)) => *count += 1,
+        None => stream.passed_over.push((name, 1)),
+    };
+    if !KNOWN.contains(&peek.r#type.as_str()) {
+        pass(stream, peek.r#type);
+        return Ok(());
+    }
+    let record: Record = serde_json::from_str(text)
+        .map_err(|error| bad(format!("not a {} record: {}", peek.r#type, explain(&error))))?;
+    match record {
+        Record::Error(error) => Err(ReadError::Upstream(error)),
+        record if wanted.contains(&record.type_name()) => {
+            stream.records.push((number, record));
+            Ok(())
+        }
+        _ => {
+            pass(stream, peek.r#type);
+            Ok(())
+        }
+    }
+}
+
+/// serde_json's message without its own line number, which is always 1 here.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = match text.split_once(" at line ") {
+        Some((why, _)) => why.to_string(),
+        None => text,
+    };
+    if error.is_eof() {
+        format!("cut off ({text})")
+    } else if error.is_syntax() {
+        format!("not JSON ({text} at column {})", error.column())
+    } else {
+        text
+    }
+}
+
+enum LineError {
+    Io(io::Error),
+    TooLong,
+}
+
+/// Reads up to and without the next newline; true at the end of the input.
+fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>, most: usize) -> Result<bool, LineError> {
+    loop {
+        let chunk = match input.fill_buf() {
+            Ok(chunk) => chunk,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(LineError::Io(error)),
+        };
+        if chunk.is_empty() {
+            return Ok(true);
+        }
+        let (part, used, done) = match chunk.iter().position(|b| *b == b'\n') {
+            Some(at) => (&chunk[..at], at + 1, true),
+            None => (chunk, chunk.len(), false),
+        };
+        if line.len() + part.len() > most {
+            return Err(LineError::TooLong);
+        }
+        line.extend_from_slice(part);
+        input.consume(used);
+        if done {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> Result<Stream, ReadError> {
+        read(&mut text.as_bytes(), Limits::default(), &["pci-device"])
+    }
+
+    #[test]
+    fn an_address_is_enough_of_a_pci_device() {
+        let stream = all("{\"type\":\"pci-device\",\"address\":\"41:00.0\"}").unwrap();
+        let Record::PciDevice(device) = &stream.records[0].1 else {
+            panic!()
+        };
+        assert_eq!(device.address.to_string(), "0000:41:00.0");
+    }
+
+    #[test]
+    fn keys_of_a_later_version_are_ignored() {
+        let line = "{\"type\":\"pci-device\",\"address\":\"0000:41:00.0\",\"new\":[1]}\n";
+        assert_eq!(all(line).unwrap().records.len(), 1);
+    }
+
+    #[test]
+    fn unknown_and_unwanted_types_are_counted() {
+        let stream = all("{\"type\":\"weather\"}\n\n{\"type\":\"weather\",\"x\":1}\n\
+             {\"type\":\"check\",\"subject\":\"a\",\"property\":\"b\",\"expected\":null,\
+             \"actual\":null,\"status\":\"ok\",\"severity\":\"info\",\"hint\":null}\n")
+        .unwrap();
+        assert!(stream.records.is_empty());
+        assert_eq!(
+            stream.passed_over,
+            [("weather".to_string(), 2), ("check".to_string(), 1)]
+        );
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number() {
+        for (text, why) in [
+            (
+                "{\"type\":\"pci-device\",\"address\":\"0000:41:0",
+                "line 1: cut off",
+            ),
+            ("\n\n{]\n", "line 3: not JSON"),
+            ("{}\n", "line 1: missing field `type`"),
+            ("[]\n", "line 1: "),
+            (
+                "{\"type\":\"pci-device\"}\n",
+                "line 1: not a pci-device record: missing field `address`",
+            ),
+            (
+                "{\"type\":\"pci-device\",\"address\":\"1\"}\n",
+                "is not a PCI address",
+            ),
+            (
+                "{\"type\":\"pci-device\",\"type\":\"error\",\"address\":\"41:00.0\"}\n",
+                "duplicate field",
+            ),
+            (
+                "{\"type\":\"pci-device\",\"address\":\"41:00.0\",\"address\":\"42:00.0\"}\n",
+                "duplicate field",
+            ),
+        ] {
+            let message = all(text).unwrap_err().to_string();
+            assert!(message.contains(why), "{text}: {message}");
+        }
+        let message = read(&mut &b"\xff\xfe\n"[..], Limits::default(), &[]).unwrap_err();
+        assert!(message.to_string().contains("line 1: not UTF-8"));
+    }
+
+    #[test]
+    fn limits_hold_for_a_line_and_for_the_whole() {
+        let limits = Limits {
+            line: 64,
+            total: 200,
+        };
+        let long = format!("{{\"type\":\"{}\"}}\n", "x".repeat(80));
+        assert!(matches!(
+            read(&mut long.as_bytes(), limits, &[]),
+            Err(ReadError::Line { number: 1, .. })
+        ));
+        let many = "{\"type\":\"x\"}\n".repeat(100);
+        assert!(matches!(
+            read(&mut many.as_bytes(), limits, &[]),
+            Err(ReadError::TooLarge(200))
+        ));
+        // an endless line is refused without being held
+        let endless = io::BufReader::new(io::repeat(b'a'));
+        assert!(read(&mut { endless }, limits, &[]).is_err());
+    }
+
+    #[test]
+    fn an_error_record_stops_the_reader() {
+        let text = "{\"type\":\"error\",\"tool\":\"x\",\"message\":\"no\",\"exit\":3}\n";
+        assert!(matches!(all(text), Err(ReadError::Upstream(error)) if error.exit == 3));
+    }
+}

@@ -1,0 +1,249 @@
+//! A machine to run a tool on, and the running.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use crate::{machine, schema};
+
+/// A directory that goes away with its owner.
+pub struct Bed {
+    dir: PathBuf,
+}
+
+impl Bed {
+    /// A recorded machine, unpacked.
+    pub fn new(name: &str) -> Bed {
+        let bed = Bed::empty();
+        machine::tree(name)
+            .expect(name)
+            .write(bed.path())
+            .expect(name);
+        bed
+    }
+
+    /// Any tree, unpacked.
+    pub fn of(tree: &crate::tree::Tree) -> Bed {
+        let bed = Bed::empty();
+        tree.write(bed.path()).expect("tree");
+        bed
+    }
+
+    /// Nothing.
+    pub fn empty() -> Bed {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("pve-gpu-bed-{}-{count}", std::process::id()));
+        fs::create_dir_all(&dir).expect("temporary directory");
+        Bed { dir }
+    }
+
+    /// The directory, for `--root`.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path below it, links resolved by the operating system.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.dir.join(path.trim_start_matches('/'))
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).expect(path)
+    }
+
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        if let Some(parent) = self.at(path).parent() {
+            fs::create_dir_all(parent).expect(path);
+        }
+        fs::write(self.at(path), text).expect(path);
+    }
+
+    pub fn remove(&self, path: &str) {
+        fs::remove_file(self.at(path)).expect(path);
+    }
+
+    /// Adds lines to the list of device nodes.
+    pub fn add_nodes(&self, lines: &str) {
+        let list = self.read("/dev.list");
+        self.write("/dev.list", list + lines);
+    }
+
+    /// Drops device nodes from the list.
+    pub fn drop_node(&self, path: &str) {
+        let list = self.read("/dev.list");
+        let kept = list.lines().filter(|l| l.split(' ').nth(1) != Some(path));
+        self.write(
+            "/dev.list",
+            kept.map(|l| format!("{l}\n")).collect::<String>(),
+        );
+    }
+
+    /// A tool on this machine.
+    pub fn tool(&self, name: &str) -> Tool {
+        Tool::new(name).arg("--root").arg(self.path())
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Path of a built program of this workspace, beside the running test.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("current_exe");
+    let dir = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/<profile>/deps");
+    // a test binary sits in deps/, a helper binary one above
+    let found = [dir.join(name), test.with_file_name(name)]
+        .into_iter()
+        .find(|p| p.exists());
+    found.unwrap_or_else(|| panic!("{name} is not built: run cargo build --workspace first"))
+}
+
+/// One run of a tool in the making.
+pub struct Tool {
+    command: Command,
+    input: Option<Vec<u8>>,
+    text: bool,
+}
+
+/// How a run ended and what it said.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    /// Its records, each valid; empty where text was asked for.
+    pub records: Vec<Value>,
+}
+
+impl Tool {
+    pub fn new(name: &str) -> Tool {
+        Tool {
+            command: Command::new(program(name)),
+            input: None,
+            text: false,
+        }
+    }
+
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Arguments split at spaces.
+    pub fn args(mut self, args: &str) -> Tool {
+        self.command.args(args.split_ascii_whitespace());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Tool {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn input(mut self, bytes: impl AsRef<[u8]>) -> Tool {
+        self.input = Some(bytes.as_ref().to_vec());
+        self
+    }
+
+    /// Its output is a table, tree, diff or help: not held against a schema.
+    pub fn text(mut self) -> Tool {
+        self.text = true;
+        self
+    }
+
+    /// Runs it. Panics where a line of its output is no valid record.
+    pub fn run(mut self) -> Ran {
+        self.command.stdin(if self.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("spawn");
+        if let (Some(input), Some(mut stdin)) = (self.input, child.stdin.take()) {
+            // a tool may end before it has read all: that is its right
+            std::thread::spawn(move || {
+                let _ = stdin.write_all(&input);
+            });
+        }
+        let output = child.wait_with_output().expect("wait");
+        let stdout = String::from_utf8(output.stdout).expect("UTF-8 on stdout");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8 on stderr");
+        let records = if self.text {
+            Vec::new()
+        } else {
+            stdout.lines().map(schema::check_line).collect()
+        };
+        Ran {
+            status: output.status,
+            stdout,
+            stderr,
+            records,
+        }
+    }
+}
+
+impl Ran {
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// Panics unless it exited with `code`.
+    pub fn expect(self, code: i32) -> Ran {
+        assert_eq!(
+            self.code(),
+            code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Panics unless standard error is one line that contains `what`.
+    pub fn one_line(self, what: &str) -> Ran {
+        assert_eq!(self.stderr.lines().count(), 1, "stderr:\n{}", self.stderr);
+        assert!(
+            self.stderr.contains(what),
+            "'{what}' is not in: {}",
+            self.stderr
+        );
+        self
+    }
+
+    /// Values of one key of all records of a type.
+    pub fn values(&self, type_name: &str, key: &str) -> Vec<Value> {
+        self.of_type(type_name).map(|r| r[key].clone()).collect()
+    }
+
+    pub fn of_type(&self, type_name: &str) -> std::vec::IntoIter<&Value> {
+        let found: Vec<&Value> = self
+            .records
+            .iter()
+            .filter(|r| r["type"] == type_name)
+            .collect();
+        found.into_iter()
+    }
+
+    /// The one record of a type in which `key` is `value`.
+    pub fn one(&self, type_name: &str, key: &str, value: &str) -> &Value {
+        let mut found = self.of_type(type_name).filter(|r| r[key] == value);
+        let record = found
+            .next()
+            .unwrap_or_else(|| panic!("no {type_name} with {key} {value}"));
+        assert!(found.next().is_none(), "two {type_name} with {key} {value}");
+        record
+    }
+}

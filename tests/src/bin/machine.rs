@@ -1,0 +1,42 @@
+//! `machine list`, `machine build NAME DIR`, `machine generate COUNT DIR`,
+//! `machine unpack FILE DIR`: directories for `--root`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use testbed::tree::Tree;
+use testbed::{generate, machine};
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["list"] => {
+            for name in machine::names() {
+                let title = machine::load(&name).map(|m| m.title).unwrap_or_default();
+                println!("{name:24} {title}");
+            }
+            Ok(())
+        }
+        ["build", name, dir] => machine::tree(name)?.write(&fresh(dir)?),
+        ["generate", count, dir] => {
+            let mut tree = Tree::default();
+            generate::large(count.parse().context("COUNT")?).build(&mut tree);
+            tree.write(&fresh(dir)?)
+        }
+        ["unpack", file, dir] => {
+            let text = std::fs::read_to_string(file).with_context(|| file.to_string())?;
+            Tree::parse(&text)?.write(&fresh(dir)?)
+        }
+        _ => bail!("usage: machine list | build NAME DIR | generate COUNT DIR | unpack FILE DIR"),
+    }
+}
+
+/// A directory that is empty or made now: never one that holds something.
+fn fresh(dir: &str) -> Result<std::path::PathBuf> {
+    std::fs::create_dir_all(dir)?;
+    if std::fs::read_dir(dir)?.next().is_some() {
+        bail!("{dir} is not empty");
+    }
+    Ok(Path::new(dir).to_path_buf())
+}

@@ -1,0 +1,15 @@
+//! What the tests stand on: recorded machines, made into directory trees for
+//! `--root`, and a harness that runs the real binaries on them.
+//!
+//! Every line that any test makes a tool print goes through the JSON Schemas
+//! here (see [`schema`]); a test cannot forget it.
+
+#![allow(missing_docs)]
+
+pub mod bed;
+pub mod generate;
+pub mod machine;
+pub mod schema;
+pub mod tree;
+
+pub use bed::{Bed, Ran, Tool};
