@@ -1,0 +1,358 @@
+//! What a container's configuration gives it: dev[n], mount entries, device
+//! rules.
+
+use std::collections::BTreeMap;
+
+use crate::conf::{Conf, Section};
+
+/// The value of a `dev[n]` key: `[path=]/dev/x[,mode=0666][,uid=0]...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevEntry {
+    /// Path on the host and in the container.
+    pub path: String,
+    /// Other properties, sorted.
+    pub options: BTreeMap<String, String>,
+}
+
+impl DevEntry {
+    /// Parses a property string; `path` is the default key.
+    pub fn parse(value: &str) -> Option<DevEntry> {
+        let mut path = None;
+        let mut options = BTreeMap::new();
+        for part in value.split(',') {
+            match part.split_once('=') {
+                Some(("path", value)) => path = Some(value.to_string()),
+                Some((key, value)) => {
+                    options.insert(key.to_string(), value.to_string());
+                }
+                None if path.is_none() => path = Some(part.to_string()),
+                None => return None,
+            }
+        }
+        Some(DevEntry {
+            path: path.filter(|path| path.starts_with("/dev/"))?,
+            options,
+        })
+    }
+}
+
+/// Keys `dev0` to `dev255`.
+pub fn dev_index(key: &str) -> Option<u32> {
+    let digits = key.strip_prefix("dev")?;
+    let number: u32 = digits.parse().ok()?;
+    (number < 256 && number.to_string() == digits).then_some(number)
+}
+
+/// `lxc.mount.entry`: source, target in the container, options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountEntry {
+    /// Path on the host.
+    pub source: String,
+    /// Absolute path in the container.
+    pub target: String,
+    /// `bind`, `optional`, `create=file`, ...
+    pub options: Vec<String>,
+}
+
+impl MountEntry {
+    /// Parses it as fstab(5): fields between white space, octal escapes.
+    pub fn parse(value: &str) -> Option<MountEntry> {
+        let mut fields = value.split_ascii_whitespace().map(unescape);
+        let (source, target) = (fields.next()?, fields.next()?);
+        let options = fields.nth(1).unwrap_or_default();
+        let parts: Vec<&str> = target
+            .split('/')
+            .filter(|p| !p.is_empty() && *p != ".")
+            .collect();
+        Some(MountEntry {
+            source,
+            target: format!("/{}", parts.join("/")),
+            options: options.split(',').map(str::to_string).collect(),
+        })
+    }
+}
+
+fn unescape(field: &str) -> String {
+    field
+        .replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\134", "\\")
+}
+
+/// One `lxc.cgroup2.devices.allow` or `.deny`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Allow rather than deny.
+    pub allow: bool,
+    /// What it is about.
+    pub what: Devices,
+    /// The line's value.
+    pub text: String,
+}
+
+/// The devices of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// `a`: all, and everything said before is forgotten.
+    All,
+    /// `c 195:0 rwm`; `None` is `*`.
+    Numbers {
+        /// Whether character devices are meant.
+        char: bool,
+        /// Major number.
+        major: Option<u32>,
+        /// Minor number.
+        minor: Option<u32>,
+        /// Some of `rwm`.
+        access: String,
+    },
+    /// `/dev/nvidia-uvm rwm`: numbers are looked up at each start (allow only).
+    Path {
+        /// Path on the host.
+        path: String,
+        /// Some of `rwm`.
+        access: String,
+    },
+    /// LXC refuses it: the container does not start.
+    Invalid,
+}
+
+impl Rule {
+    fn parse(key: &str, value: &str) -> Option<Rule> {
+        let allow = match key {
+            "lxc.cgroup2.devices.allow" => true,
+            "lxc.cgroup2.devices.deny" => false,
+            _ => return None,
+        };
+        Some(Rule {
+            allow,
+            what: devices(value, allow),
+            text: value.to_string(),
+        })
+    }
+}
+
+/// LXC's own parser (cgfsng.c, device_cgroup_rule_parse): `a`, or type, one
+/// space, numbers, one space, access, and nothing behind it.
+fn devices(value: &str, allow: bool) -> Devices {
+    if value == "a" {
+        return Devices::All;
+    }
+    let access_ok = |access: &str| {
+        (1..=3).contains(&access.len()) && access.bytes().all(|b| b"rwm".contains(&b))
+    };
+    if value.starts_with('/') {
+        return match value.split_once(' ') {
+            Some((path, access)) if allow && access_ok(access) => Devices::Path {
+                path: path.into(),
+                access: access.into(),
+            },
+            _ => Devices::Invalid,
+        };
+    }
+    let parse = || -> Option<Devices> {
+        let mut words = value.split(' ');
+        let kind = words.next()?;
+        let (major, minor) = words.next()?.split_once(':')?;
+        let access = words.next()?;
+        if words.next().is_some() || !access_ok(access) || !matches!(kind, "a" | "b" | "c") {
+            return None;
+        }
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            text => text.parse().ok().map(Some),
+        };
+        Some(Devices::Numbers {
+            char: kind != "b",
+            major: number(major)?,
+            minor: number(minor)?,
+            access: access.into(),
+        })
+    };
+    parse().unwrap_or(Devices::Invalid)
+}
+
+/// All of it, for the main section (pending applied where it counts).
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// dev[n] in force after the next start, by key.
+    pub devs: BTreeMap<String, DevEntry>,
+    /// Mount entries, in order.
+    pub mounts: Vec<MountEntry>,
+    /// Device rules, in order.
+    pub rules: Vec<Rule>,
+    /// Keys of cgroup v1, which do nothing on cgroup v2.
+    pub v1: Vec<String>,
+    /// Indices that a new dev[n] must not take.
+    pub taken: Vec<u32>,
+}
+
+impl Access {
+    /// Reads it.
+    pub fn of(conf: &Conf) -> Access {
+        let mut access = Access::default();
+        for (key, value) in conf.effective() {
+            if dev_index(key).is_some()
+                && let Some(entry) = DevEntry::parse(value)
+            {
+                access.devs.insert(key.to_string(), entry);
+            }
+        }
+        for (key, value) in conf.lxc() {
+            if key == "lxc.mount.entry" {
+                access.mounts.extend(MountEntry::parse(value));
+            } else if key.starts_with("lxc.cgroup.devices.") {
+                access.v1.push(format!("{key}: {value}"));
+            } else {
+                access.rules.extend(Rule::parse(key, value));
+            }
+        }
+        for section in [Section::Main, Section::Pending] {
+            access
+                .taken
+                .extend(conf.keys(&section).keys().filter_map(|key| dev_index(key)));
+        }
+        access
+    }
+
+    /// The dev[n] that gives a path, with its key.
+    pub fn dev(&self, path: &str) -> Option<(&str, &DevEntry)> {
+        self.devs
+            .iter()
+            .find(|(_, dev)| dev.path == path)
+            .map(|(key, dev)| (key.as_str(), dev))
+    }
+
+    /// The mount entry whose target is a path.
+    pub fn mount(&self, path: &str) -> Option<&MountEntry> {
+        self.mounts.iter().find(|mount| mount.target == path)
+    }
+
+    /// Whether the rules let a character device be opened for reading and
+    /// writing. `before` is what holds before the first rule. Later rules come
+    /// first, the first that matches decides, and `a` forgets what was before
+    /// it (cgroup2_devices.c).
+    pub fn allows(&self, path: &str, major: u32, minor: u32, before: bool) -> bool {
+        let covers = |m: &Option<u32>, n: u32| m.is_none_or(|m| m == n);
+        for rule in self.rules.iter().rev() {
+            let matches = match &rule.what {
+                Devices::All => return rule.allow,
+                Devices::Invalid => false,
+                Devices::Numbers {
+                    char,
+                    major: m,
+                    minor: n,
+                    access,
+                } => {
+                    *char
+                        && covers(m, major)
+                        && covers(n, minor)
+                        && if rule.allow {
+                            access.contains('r') && access.contains('w')
+                        } else {
+                            access.contains(['r', 'w'])
+                        }
+                }
+                Devices::Path { path: p, access } => {
+                    p == path && access.contains('r') && access.contains('w')
+                }
+            };
+            if matches {
+                return rule.allow;
+            }
+        }
+        before
+    }
+
+    /// A user's `deny: a` comes behind the rules that Proxmox VE makes for
+    /// dev[n] and wipes them out.
+    pub fn wipes_dev_rules(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| !rule.allow && rule.what == Devices::All)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(text: &str) -> Access {
+        Access::of(&Conf::parse(text.as_bytes()))
+    }
+
+    #[test]
+    fn property_strings_are_read_in_any_order() {
+        let dev = DevEntry::parse("/dev/nvidia0,mode=0666,uid=0").unwrap();
+        assert_eq!(
+            (dev.path.as_str(), dev.options["mode"].as_str()),
+            ("/dev/nvidia0", "0666")
+        );
+        assert_eq!(
+            DevEntry::parse("gid=44,path=/dev/dri/card0").unwrap().path,
+            "/dev/dri/card0"
+        );
+        assert_eq!(DevEntry::parse("nvidia0"), None);
+        assert_eq!(dev_index("dev255"), Some(255));
+        for key in ["dev256", "dev01", "dev", "device1", "dev-1", "dev+1"] {
+            assert_eq!(dev_index(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn mount_targets_are_normal_paths() {
+        let mount =
+            MountEntry::parse("/dev/nvidia0 dev/nvidia0 none bind,optional,create=file").unwrap();
+        assert_eq!(mount.target, "/dev/nvidia0");
+        assert_eq!(mount.options, ["bind", "optional", "create=file"]);
+        assert_eq!(
+            MountEntry::parse("/a\\040b /dev//./x none bind 0 0")
+                .unwrap()
+                .source,
+            "/a b"
+        );
+        assert_eq!(
+            MountEntry::parse("/a\\040b /dev//./x none bind 0 0")
+                .unwrap()
+                .target,
+            "/dev/x"
+        );
+        assert_eq!(MountEntry::parse("one"), None);
+    }
+
+    #[test]
+    fn rules_decide_as_lxc_does() {
+        let allows = |text: &str| access(text).allows("/dev/nvidia-uvm", 511, 0, false);
+        let line = |what: &str, value: &str| format!("lxc.cgroup2.devices.{what}: {value}\n");
+        assert!(!allows(""));
+        assert!(allows(&line("allow", "c 511:* rwm")));
+        assert!(allows(&line("allow", "c 511:0 rw")));
+        assert!(allows(&line("allow", "c *:* rwm")));
+        assert!(allows(&line("allow", "a")));
+        assert!(allows(&line("allow", "/dev/nvidia-uvm rwm")));
+        assert!(!allows(&line("allow", "c 509:* rwm")));
+        assert!(!allows(&line("allow", "b 511:0 rwm")));
+        assert!(!allows(&line("allow", "c 511:0 r")));
+        assert!(!allows(&line("allow", "c 511:0 rwm # uvm")));
+        assert!(!allows(&line("allow", "c  511:0 rwm")));
+        assert!(!allows(
+            &(line("allow", "c 511:* rwm") + &line("deny", "a"))
+        ));
+        assert!(allows(&(line("deny", "a") + &line("allow", "c 511:* rwm"))));
+        assert!(!allows(
+            &(line("allow", "c 511:* rwm") + &line("deny", "c 511:0 w"))
+        ));
+        assert!(access("").allows("/dev/x", 1, 1, true));
+    }
+
+    #[test]
+    fn pending_changes_count() {
+        let access = access(
+            "dev0: /dev/a\ndev1: /dev/b\n[pve:pending]\ndelete: dev0\ndev1: /dev/c\ndev9: /dev/d\n[snap]\ndev5: /dev/e\n",
+        );
+        assert!(access.dev("/dev/a").is_none() && access.dev("/dev/b").is_none());
+        assert_eq!(access.dev("/dev/c").unwrap().0, "dev1");
+        assert_eq!(access.dev("/dev/d").unwrap().0, "dev9");
+        assert_eq!(access.taken, [0, 1, 1, 9]);
+    }
+}

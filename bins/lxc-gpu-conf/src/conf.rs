@@ -1,0 +1,431 @@
+//! `/etc/pve/lxc/<CTID>.conf`, read as Proxmox VE reads it and written without
+//! touching what is not ours.
+//!
+//! The grammar is that of pve-container's `parse_pct_config` (6.1.10): each line
+//! is tried against its patterns in its order. Lines are bytes; what cannot be
+//! understood is kept.
+
+use std::collections::BTreeMap;
+
+/// Which part of the file a line belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// The configuration that is in force.
+    Main,
+    /// Changes for the next start.
+    Pending,
+    /// A snapshot's copy.
+    Snapshot(String),
+}
+
+/// What a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// White space.
+    Blank,
+    /// `[pve:pending]` or `[name]`.
+    Header,
+    /// `#` in column 0: the section's description, not a comment.
+    Note,
+    /// `lxc.x: y` or `lxc.x = y`.
+    Lxc(String, String),
+    /// `key: value`.
+    Key(String, String),
+    /// Something that Proxmox VE warns of and drops at its next write.
+    Invalid,
+}
+
+/// A parsed file that remembers every byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conf {
+    lines: Vec<Parsed>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parsed {
+    /// With its newline, where it has one.
+    bytes: Vec<u8>,
+    section: Section,
+    line: Line,
+}
+
+impl Conf {
+    /// Parses a file. Everything is a valid file; see [`Line::Invalid`].
+    pub fn parse(bytes: &[u8]) -> Conf {
+        let mut section = Section::Main;
+        let lines = bytes
+            .split_inclusive(|b| *b == b'\n')
+            .map(|raw| {
+                let text = raw.strip_suffix(b"\n").unwrap_or(raw);
+                if let Some(header) = header(text) {
+                    section = header;
+                    return Parsed {
+                        bytes: raw.to_vec(),
+                        section: section.clone(),
+                        line: Line::Header,
+                    };
+                }
+                Parsed {
+                    bytes: raw.to_vec(),
+                    section: section.clone(),
+                    line: line(text),
+                }
+            })
+            .collect();
+        Conf { lines }
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.lines
+            .iter()
+            .flat_map(|line| line.bytes.iter().copied())
+            .collect()
+    }
+
+    fn section(&self, section: &Section) -> impl Iterator<Item = &Line> + use<'_> {
+        let section = section.clone();
+        self.lines
+            .iter()
+            .filter(move |l| l.section == section)
+            .map(|l| &l.line)
+    }
+
+    /// Plain keys of a section; for a key that stands twice the last one wins,
+    /// as for Proxmox VE.
+    pub fn keys(&self, section: &Section) -> BTreeMap<&str, &str> {
+        self.section(section)
+            .filter_map(|line| match line {
+                Line::Key(key, value) => Some((key.as_str(), value.as_str())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// `lxc.*` entries of the main section, in order.
+    pub fn lxc(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.lxc_in(&Section::Main)
+    }
+
+    /// `lxc.*` entries of a section, in order.
+    pub fn lxc_in(&self, section: &Section) -> impl Iterator<Item = (&str, &str)> + use<'_> {
+        self.section(section).filter_map(|line| match line {
+            Line::Lxc(key, value) => Some((key.as_str(), value.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Names of snapshots.
+    pub fn snapshots(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .lines
+            .iter()
+            .filter(|l| l.line == Line::Header)
+            .filter_map(|l| match &l.section {
+                Section::Snapshot(name) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        names.dedup();
+        names
+    }
+
+    /// The plain keys that will be in force after the next start: main section
+    /// with the pending one applied.
+    pub fn effective(&self) -> BTreeMap<&str, &str> {
+        let mut keys = self.keys(&Section::Main);
+        let pending = self.keys(&Section::Pending);
+        if let Some(list) = pending.get("delete") {
+            // `!dev3` deletes by force; the list splits at commas, semicolons, spaces
+            for name in list.split([',', ';', ' ', '\t']) {
+                keys.remove(name.trim_start_matches('!'));
+            }
+        }
+        keys.extend(pending.into_iter().filter(|(key, _)| *key != "delete"));
+        keys
+    }
+
+    /// Adds `key: value` to the main section, where Proxmox VE's own writer
+    /// would put it: among plain keys in bytewise order, before `lxc.*`.
+    pub fn insert_key(&mut self, key: &str, value: &str) {
+        let end = self.main_end();
+        let mut at = None;
+        let mut after = None;
+        for (index, parsed) in self.lines[..end].iter().enumerate() {
+            match &parsed.line {
+                Line::Key(other, _) if other.as_str() > key => {
+                    at = Some(index);
+                    break;
+                }
+                Line::Key(..) => after = Some(index + 1),
+                Line::Note => after = after.or(Some(index + 1)).map(|a| a.max(index + 1)),
+                _ => {}
+            }
+        }
+        let first_lxc = self.lines[..end]
+            .iter()
+            .position(|l| matches!(l.line, Line::Lxc(..)));
+        let at = at.or(after).or(first_lxc).unwrap_or(end);
+        self.insert(
+            at,
+            Line::Key(key.into(), value.into()),
+            &format!("{key}: {value}"),
+        );
+    }
+
+    /// Adds `key: value` behind the last `lxc.*` entry of the main section:
+    /// their order counts.
+    pub fn append_lxc(&mut self, key: &str, value: &str) {
+        let end = self.main_end();
+        let last = |test: fn(&Line) -> bool| self.lines[..end].iter().rposition(|l| test(&l.line));
+        let at = last(|l| matches!(l, Line::Lxc(..)))
+            .or_else(|| last(|l| !matches!(l, Line::Blank)))
+            .map_or(0, |at| at + 1);
+        self.insert(
+            at,
+            Line::Lxc(key.into(), value.into()),
+            &format!("{key}: {value}"),
+        );
+    }
+
+    /// Index of the first line behind the main section.
+    fn main_end(&self) -> usize {
+        self.lines
+            .iter()
+            .position(|l| l.section != Section::Main)
+            .unwrap_or(self.lines.len())
+    }
+
+    fn insert(&mut self, at: usize, line: Line, text: &str) {
+        // lines end as the neighbour's do: a file from elsewhere may have CR LF
+        let crlf = self
+            .lines
+            .get(at.saturating_sub(1))
+            .is_some_and(|l| l.bytes.ends_with(b"\r\n"));
+        let newline: &[u8] = if crlf { b"\r\n" } else { b"\n" };
+        if let Some(before) = at.checked_sub(1).and_then(|i| self.lines.get_mut(i))
+            && !before.bytes.ends_with(b"\n")
+        {
+            before.bytes.push(b'\n');
+        }
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.extend_from_slice(newline);
+        self.lines.insert(
+            at,
+            Parsed {
+                bytes,
+                section: Section::Main,
+                line,
+            },
+        );
+    }
+}
+
+/// Perl's `\s`.
+fn space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+fn trim_end(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|b| !space(*b)).map_or(0, |at| at + 1);
+    &text[..end]
+}
+
+fn trim(text: &[u8]) -> &[u8] {
+    let text = trim_end(text);
+    let start = text.iter().position(|b| !space(*b)).unwrap_or(text.len());
+    &text[start..]
+}
+
+fn to_text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `[pve:pending]` and `[name]`, in any case; a name has two characters or
+/// more. Any other line in brackets is no header: what follows it still
+/// belongs to the section before.
+fn header(text: &[u8]) -> Option<Section> {
+    let inner = trim_end(text).strip_prefix(b"[")?.strip_suffix(b"]")?;
+    if inner.eq_ignore_ascii_case(b"pve:pending") {
+        return Some(Section::Pending);
+    }
+    let name = inner.len() >= 2
+        && inner[0].is_ascii_alphabetic()
+        && inner[1..]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    name.then(|| Section::Snapshot(to_text(inner)))
+}
+
+fn line(text: &[u8]) -> Line {
+    if text.iter().all(|b| space(*b)) {
+        return Line::Blank;
+    }
+    if text[0] == b'#' {
+        return Line::Note;
+    }
+    lxc(text).or_else(|| key(text)).unwrap_or(Line::Invalid)
+}
+
+/// `^(lxc\.[a-z0-9_\-\.]+)(:|\s*=)\s*(.*?)\s*$`; the value may be empty.
+fn lxc(text: &[u8]) -> Option<Line> {
+    let rest = text.strip_prefix(b"lxc.")?;
+    let part = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(b);
+    let length = rest.iter().position(|b| !part(b))?;
+    if length == 0 {
+        return None;
+    }
+    let (key, rest) = text.split_at(4 + length);
+    let value = match rest.strip_prefix(b":") {
+        Some(value) => value,
+        None => {
+            let equals = rest.iter().position(|b| !space(*b))?;
+            rest[equals..].strip_prefix(b"=")?
+        }
+    };
+    Some(Line::Lxc(to_text(key), to_text(trim(value))))
+}
+
+/// `^([a-z][a-z_]*\d*):\s*(.+?)\s*$`; the value may not be empty.
+fn key(text: &[u8]) -> Option<Line> {
+    let colon = text.iter().position(|b| *b == b':')?;
+    let (key, value) = (&text[..colon], trim(&text[colon + 1..]));
+    let digits = key.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let word = &key[..key.len() - digits];
+    let valid = word.first().is_some_and(u8::is_ascii_lowercase)
+        && word.iter().all(|b| b.is_ascii_lowercase() || *b == b'_');
+    (valid && !value.is_empty()).then(|| Line::Key(to_text(key), to_text(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "#note%3A one\narch: amd64\ndev0: /dev/a\ndev3: /dev/b,mode=0666\nhostname: x\n\
+        unprivileged: 1\nlxc.cap.drop:\nlxc.x.y = z \n\n[pve:pending]\ndelete: dev3, !foo\ndev4: /dev/c\n\n\
+        [Snap-1]\ndev7: /dev/d\nlxc.x.y: old\n";
+
+    fn keys(text: &str) -> Vec<(String, String)> {
+        let conf = Conf::parse(text.as_bytes());
+        conf.keys(&Section::Main)
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn every_byte_is_kept() {
+        for text in [
+            FILE,
+            "",
+            "\n",
+            "a",
+            "a: b",
+            "\r\n[x]\n\u{0}\n",
+            "a: b\r\nc: d\r\n",
+        ] {
+            assert_eq!(Conf::parse(text.as_bytes()).bytes(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn sections_are_told_apart() {
+        let conf = Conf::parse(FILE.as_bytes());
+        assert_eq!(conf.keys(&Section::Main)["dev3"], "/dev/b,mode=0666");
+        assert_eq!(conf.keys(&Section::Pending)["dev4"], "/dev/c");
+        assert_eq!(conf.snapshots(), ["Snap-1"]);
+        assert_eq!(
+            conf.lxc().collect::<Vec<_>>(),
+            [("lxc.cap.drop", ""), ("lxc.x.y", "z")]
+        );
+        let effective = conf.effective();
+        assert!(!effective.contains_key("dev3") && effective.contains_key("dev4"));
+        assert!(!effective.contains_key("delete"));
+    }
+
+    #[test]
+    fn lines_are_what_proxmox_takes_them_for() {
+        for (text, is) in [
+            ("  \t", Line::Blank),
+            ("#x", Line::Note),
+            (" #x", Line::Invalid),
+            ("lxc.x : y", Line::Invalid),
+            ("lxc.x=", Line::Lxc("lxc.x".into(), "".into())),
+            ("lxc.x   = a b ", Line::Lxc("lxc.x".into(), "a b".into())),
+            ("lxc.X: y", Line::Invalid),
+            ("lxc.: y", Line::Invalid),
+            ("lxc.x", Line::Invalid),
+            (
+                "net0:  name=eth0 ",
+                Line::Key("net0".into(), "name=eth0".into()),
+            ),
+            ("foo_bar: x", Line::Key("foo_bar".into(), "x".into())),
+            ("foo:", Line::Invalid),
+            ("foo : x", Line::Invalid),
+            ("foo-bar: x", Line::Invalid),
+            ("dev0a: x", Line::Invalid),
+            ("Foo: x", Line::Invalid),
+            ("[special:x]", Line::Invalid),
+            ("[a]", Line::Invalid),
+            ("[my snap]", Line::Invalid),
+        ] {
+            assert_eq!(line(text.as_bytes()), is, "{text}");
+            assert_eq!(header(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(header(b"[PVE:Pending] \r"), Some(Section::Pending));
+        assert_eq!(header(b"[ab]"), Some(Section::Snapshot("ab".into())));
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_wins() {
+        assert_eq!(
+            keys("dev1: /dev/a\ndev1: /dev/b\n"),
+            [("dev1".into(), "/dev/b".into())]
+        );
+    }
+
+    #[test]
+    fn keys_go_where_proxmox_would_put_them() {
+        let mut conf = Conf::parse(FILE.as_bytes());
+        conf.insert_key("dev1", "/dev/nvidia0,mode=0666");
+        conf.insert_key("dev10", "/dev/nvidiactl");
+        conf.append_lxc("lxc.mount.entry", "a b");
+        let text = String::from_utf8(conf.bytes()).unwrap();
+        assert!(text.starts_with(
+            "#note%3A one\narch: amd64\ndev0: /dev/a\ndev1: /dev/nvidia0,mode=0666\n\
+             dev10: /dev/nvidiactl\ndev3: /dev/b,mode=0666\nhostname: x\nunprivileged: 1\n\
+             lxc.cap.drop:\nlxc.x.y = z \nlxc.mount.entry: a b\n\n[pve:pending]\n"
+        ));
+        assert_eq!(Conf::parse(text.as_bytes()), conf);
+    }
+
+    #[test]
+    fn odd_files_get_their_line_all_the_same() {
+        for (before, after) in [
+            ("", "dev0: x\n"),
+            ("#n\n", "#n\ndev0: x\n"),
+            ("arch: a", "arch: a\ndev0: x\n"),
+            (
+                "arch: a\r\nhostname: b\r\n",
+                "arch: a\r\ndev0: x\r\nhostname: b\r\n",
+            ),
+            ("lxc.a: b\n", "dev0: x\nlxc.a: b\n"),
+            ("[snap]\ndev0: y\n", "dev0: x\n[snap]\ndev0: y\n"),
+            (
+                "hostname: b\n[snap]\narch: a\n",
+                "dev0: x\nhostname: b\n[snap]\narch: a\n",
+            ),
+        ] {
+            let mut conf = Conf::parse(before.as_bytes());
+            conf.insert_key("dev0", "x");
+            assert_eq!(
+                String::from_utf8(conf.bytes()).unwrap(),
+                after,
+                "{before:?}"
+            );
+        }
+        let mut conf = Conf::parse(b"arch: a\n\n[snap]\nlxc.a: b\n");
+        conf.append_lxc("lxc.x", "y");
+        assert_eq!(conf.bytes(), b"arch: a\nlxc.x: y\n\n[snap]\nlxc.a: b\n");
+    }
+}

@@ -1,0 +1,160 @@
+//! Where a container's configuration is, and whether it may be edited.
+
+use ::cli::{Exit, Failure, fail};
+use host::{FileKind, Machine};
+
+use crate::conf::{Conf, Section};
+
+/// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
+pub const MOST: usize = 1 << 20;
+
+/// A container of this node.
+pub struct Guest {
+    /// Its id.
+    pub ctid: u32,
+    /// The node that owns it: this one.
+    pub node: Option<String>,
+    /// Path of its configuration.
+    pub path: String,
+}
+
+impl Guest {
+    /// Finds it. Errors: /etc/pve is not what it should be (exit 3), or there
+    /// is no such container here (exit 2), with where it is instead.
+    pub fn find(machine: &Machine, ctid: u32) -> Result<Guest, Failure> {
+        let local = machine
+            .lstat("/etc/pve/local")
+            .ok()
+            .filter(|s| s.kind == FileKind::Link);
+        if local.is_none() {
+            let message = format!(
+                "'{}' is not Proxmox VE's cluster file system: nothing is read or written there",
+                machine.shown("/etc/pve")
+            );
+            return Err(fail(Exit::System, message).hint("is pve-cluster running on this host?"));
+        }
+        let node = machine
+            .read_link("/etc/pve/local")
+            .ok()
+            .and_then(|target| target.rsplit('/').next().map(str::to_string));
+        let path = format!("/etc/pve/lxc/{ctid}.conf");
+        if machine.lstat(&path).is_ok() {
+            return Ok(Guest { ctid, node, path });
+        }
+        Err(elsewhere(machine, ctid))
+    }
+
+    /// How records call it.
+    pub fn target(&self) -> String {
+        format!("ct {}", self.ctid)
+    }
+
+    /// Refuses to write without quorum: pmxcfs then takes the write bit from
+    /// this link's mode (PVE::Cluster::check_cfs_is_mounted and _quorum).
+    pub fn require_quorum(&self, machine: &Machine) -> Result<(), Failure> {
+        let stat = machine.lstat("/etc/pve/local")?;
+        if stat.mode & 0o200 == 0 {
+            return Err(fail(
+                Exit::System,
+                "the cluster has no quorum: /etc/pve is read-only",
+            )
+            .hint("see 'pvecm status'"));
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration. Errors: it cannot be read.
+    pub fn read(&self, machine: &Machine) -> Result<Vec<u8>, Failure> {
+        Ok(machine.read(&self.path, MOST)?)
+    }
+}
+
+fn elsewhere(machine: &Machine, ctid: u32) -> Failure {
+    if machine
+        .lstat(&format!("/etc/pve/qemu-server/{ctid}.conf"))
+        .is_ok()
+    {
+        return fail(Exit::Usage, format!("{ctid} is a VM, not a container"))
+            .hint("pass a GPU to a VM with gpu-vfio-bind and 'qm set'");
+    }
+    for node in machine.list("/etc/pve/nodes").unwrap_or_default() {
+        for (kind, what) in [("lxc", "container"), ("qemu-server", "VM")] {
+            if machine
+                .lstat(&format!("/etc/pve/nodes/{node}/{kind}/{ctid}.conf"))
+                .is_ok()
+            {
+                return fail(Exit::Usage, format!("{what} {ctid} lives on node {node}"))
+                    .hint(format!("run this on {node}"));
+            }
+        }
+    }
+    fail(
+        Exit::Usage,
+        format!("there is no container {ctid} on this node"),
+    )
+    .hint("see 'pct list'")
+}
+
+/// Refuses a configuration that Proxmox VE itself would not change now.
+pub fn require_unlocked(guest: &Guest, conf: &Conf) -> Result<(), Failure> {
+    match conf.keys(&Section::Main).get("lock") {
+        None => Ok(()),
+        Some(lock) => {
+            let message = format!("{} is locked by Proxmox VE (lock: {lock})", guest.target());
+            Err(fail(Exit::Refused, message).hint(format!(
+                "wait for the running task; 'pct unlock {}' only if it is known to be dead",
+                guest.ctid
+            )))
+        }
+    }
+}
+
+/// Whether the container's root is an unprivileged user of the host: by its own
+/// key, or because it has an id map (PVE::LXC::update_lxc_config).
+pub fn is_unprivileged(conf: &Conf) -> bool {
+    conf.keys(&Section::Main).get("unprivileged") == Some(&"1")
+        || conf.lxc().any(|(key, _)| key == "lxc.idmap")
+}
+
+/// Version of the installed pve-container, from dpkg's own records.
+pub fn pve_container_version(machine: &Machine) -> Option<Vec<u32>> {
+    let status = machine.read("/var/lib/dpkg/status", 256 << 20).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let stanza = status.split("\n\n").find(|stanza| {
+        stanza.trim_start_matches('\n').lines().next() == Some("Package: pve-container")
+    })?;
+    let field = |name: &str| {
+        stanza
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
+    if !field("Status")?.ends_with(" installed") {
+        return None;
+    }
+    version(field("Version")?)
+}
+
+/// The numbers of an upstream version: `5.0.7`, `6.0.10-1`, `5.2.0~rc1`.
+fn version(text: &str) -> Option<Vec<u32>> {
+    let text = text.rsplit(':').next()?;
+    let upstream = text.split(['-', '~', '+']).next()?;
+    upstream.split('.').map(|part| part.parse().ok()).collect()
+}
+
+/// dev[n] came with 5.0.7 (2023-11-21).
+pub fn has_dev(version: &[u32]) -> bool {
+    version >= &[5, 0, 7]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_number_by_number() {
+        let has = |text: &str| has_dev(&version(text).unwrap());
+        assert!(has("5.0.7") && has("5.0.10") && has("5.1.0") && has("6.0.13-1") && has("10.0"));
+        assert!(!has("5.0.6") && !has("4.4-7") && !has("5.0"));
+        assert!(version("garbage").is_none());
+    }
+}
