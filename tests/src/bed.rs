@@ -20,10 +20,7 @@ impl Bed {
     /// A recorded machine, unpacked.
     pub fn new(name: &str) -> Bed {
         let bed = Bed::empty();
-        machine::tree(name)
-            .expect(name)
-            .write(bed.path())
-            .expect(name);
+        machine::tree(name).expect(name).write(bed.path()).expect(name);
         bed
     }
 
@@ -78,10 +75,7 @@ impl Bed {
     pub fn drop_node(&self, path: &str) {
         let list = self.read("/dev.list");
         let kept = list.lines().filter(|l| l.split(' ').nth(1) != Some(path));
-        self.write(
-            "/dev.list",
-            kept.map(|l| format!("{l}\n")).collect::<String>(),
-        );
+        self.write("/dev.list", kept.map(|l| format!("{l}\n")).collect::<String>());
     }
 
     /// A tool on this machine.
@@ -99,14 +93,9 @@ impl Drop for Bed {
 /// Path of a built program of this workspace, beside the running test.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("current_exe");
-    let dir = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/<profile>/deps");
+    let dir = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
     // a test binary sits in deps/, a helper binary one above
-    let found = [dir.join(name), test.with_file_name(name)]
-        .into_iter()
-        .find(|p| p.exists());
+    let found = [dir.join(name), test.with_file_name(name)].into_iter().find(|p| p.exists());
     found.unwrap_or_else(|| panic!("{name} is not built: run cargo build --workspace first"))
 }
 
@@ -129,11 +118,7 @@ pub struct Ran {
 
 impl Tool {
     pub fn new(name: &str) -> Tool {
-        Tool {
-            command: Command::new(program(name)),
-            input: None,
-            text: false,
-        }
+        Tool { command: Command::new(program(name)), input: None, text: false }
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
@@ -165,11 +150,7 @@ impl Tool {
 
     /// Runs it. Panics where a line of its output is no valid record.
     pub fn run(mut self) -> Ran {
-        self.command.stdin(if self.input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
+        self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("spawn");
         if let (Some(input), Some(mut stdin)) = (self.input, child.stdin.take()) {
@@ -181,17 +162,9 @@ impl Tool {
         let output = child.wait_with_output().expect("wait");
         let stdout = String::from_utf8(output.stdout).expect("UTF-8 on stdout");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8 on stderr");
-        let records = if self.text {
-            Vec::new()
-        } else {
-            stdout.lines().map(schema::check_line).collect()
-        };
-        Ran {
-            status: output.status,
-            stdout,
-            stderr,
-            records,
-        }
+        let records =
+            if self.text { Vec::new() } else { stdout.lines().map(schema::check_line).collect() };
+        Ran { status: output.status, stdout, stderr, records }
     }
 }
 
@@ -202,24 +175,14 @@ impl Ran {
 
     /// Panics unless it exited with `code`.
     pub fn expect(self, code: i32) -> Ran {
-        assert_eq!(
-            self.code(),
-            code,
-            "stdout:\n{}\nstderr:\n{}",
-            self.stdout,
-            self.stderr
-        );
+        assert_eq!(self.code(), code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Panics unless standard error is one line that contains `what`.
     pub fn one_line(self, what: &str) -> Ran {
         assert_eq!(self.stderr.lines().count(), 1, "stderr:\n{}", self.stderr);
-        assert!(
-            self.stderr.contains(what),
-            "'{what}' is not in: {}",
-            self.stderr
-        );
+        assert!(self.stderr.contains(what), "'{what}' is not in: {}", self.stderr);
         self
     }
 
@@ -229,20 +192,14 @@ impl Ran {
     }
 
     pub fn of_type(&self, type_name: &str) -> std::vec::IntoIter<&Value> {
-        let found: Vec<&Value> = self
-            .records
-            .iter()
-            .filter(|r| r["type"] == type_name)
-            .collect();
+        let found: Vec<&Value> = self.records.iter().filter(|r| r["type"] == type_name).collect();
         found.into_iter()
     }
 
     /// The one record of a type in which `key` is `value`.
     pub fn one(&self, type_name: &str, key: &str, value: &str) -> &Value {
         let mut found = self.of_type(type_name).filter(|r| r[key] == value);
-        let record = found
-            .next()
-            .unwrap_or_else(|| panic!("no {type_name} with {key} {value}"));
+        let record = found.next().unwrap_or_else(|| panic!("no {type_name} with {key} {value}"));
         assert!(found.next().is_none(), "two {type_name} with {key} {value}");
         record
     }

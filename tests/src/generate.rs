@@ -38,17 +38,9 @@ pub fn large(count: usize) -> Machine {
         bridge.header_type = 1;
         bridge.driver = Some("pcieport".into());
         machine.functions.push(bridge);
-        let at = |function| Address {
-            domain,
-            bus,
-            device: 0,
-            function,
-        };
+        let at = |function| Address { domain, bus, device: 0, function };
         let below: &[(&str, &str, &str, &str)] = if slots % 3 == 2 {
-            &[
-                ("0x8086", "0x1521", "0x020000", "igb"),
-                ("0x8086", "0x1521", "0x020000", "igb"),
-            ]
+            &[("0x8086", "0x1521", "0x020000", "igb"), ("0x8086", "0x1521", "0x020000", "igb")]
         } else {
             &[
                 ("0x10de", "0x1e07", "0x030000", "nvidia"),
@@ -58,14 +50,7 @@ pub fn large(count: usize) -> Machine {
             ]
         };
         for (index, (vendor, device, class, driver)) in below.iter().enumerate() {
-            let mut f = function(
-                at(index as u8),
-                Some(port),
-                vendor,
-                device,
-                class,
-                group + 1,
-            );
+            let mut f = function(at(index as u8), Some(port), vendor, device, class, group + 1);
             f.driver = Some((*driver).into());
             f.reset = Some("flr bus".into());
             machine.functions.push(f);

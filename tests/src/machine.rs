@@ -175,12 +175,7 @@ pub fn names() -> Vec<String> {
         .expect("tests/machines")
         .map(|entry| entry.expect("tests/machines").path())
         .filter(|path| path.join("machine.toml").exists() || path.join("machine.tree").exists())
-        .map(|path| {
-            path.file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
         .collect();
     names.sort();
     names
@@ -217,11 +212,7 @@ fn overlay(tree: &mut Tree, files: &Path, name: &str) -> Result<()> {
     }
     for entry in walkdir::WalkDir::new(files) {
         let entry = entry.with_context(|| name.to_string())?;
-        let path = entry
-            .path()
-            .strip_prefix(files)?
-            .to_string_lossy()
-            .into_owned();
+        let path = entry.path().strip_prefix(files)?.to_string_lossy().into_owned();
         if entry.file_type().is_file() {
             tree.file(format!("/{path}"), fs::read(entry.path())?);
         }
@@ -259,22 +250,13 @@ impl Machine {
         for range in std::mem::take(&mut self.vf_ranges) {
             let pf = self.functions.iter().find(|f| f.address == range.pf);
             let pf = pf.with_context(|| format!("no PF {}", range.pf))?.clone();
-            let sriov = pf
-                .sriov
-                .clone()
-                .context("vf_range of a function without sriov")?;
+            let sriov = pf.sriov.clone().context("vf_range of a function without sriov")?;
             for index in 0..sriov.numvfs {
                 let current = range.current.get(&index.to_string()).copied().unwrap_or(0);
                 // a VF that has a type offers nothing more
-                let creatable = if current == 0 {
-                    range.creatable.clone()
-                } else {
-                    Vec::new()
-                };
+                let creatable = if current == 0 { range.creatable.clone() } else { Vec::new() };
                 let id = |text: Option<&str>| {
-                    (current == 0)
-                        .then(String::new)
-                        .or(text.map(str::to_string))
+                    (current == 0).then(String::new).or(text.map(str::to_string))
                 };
                 self.functions.push(Function {
                     address: vf_address(range.pf, &sriov, index),
@@ -324,12 +306,9 @@ impl Machine {
         self.proc(tree);
         for node in &self.nodes {
             let kind = node.kind.chars().next().unwrap_or('c');
-            let rest = format!(
-                "{}:{} {} {}:{}",
-                node.major, node.minor, node.mode, node.uid, node.gid
-            );
-            tree.entries
-                .insert(node.path.clone(), crate::tree::Entry::Node(kind, rest));
+            let rest =
+                format!("{}:{} {} {}:{}", node.major, node.minor, node.mode, node.uid, node.gid);
+            tree.entries.insert(node.path.clone(), crate::tree::Entry::Node(kind, rest));
         }
         for link in &self.links {
             tree.link(&link.path, &link.target);
@@ -358,17 +337,9 @@ impl Machine {
                 top = pf;
             }
             let chain: Vec<String> = chain.iter().rev().map(ToString::to_string).collect();
-            format!(
-                "/sys/devices/pci{:04x}:{:02x}/{}",
-                top.domain,
-                top.bus,
-                chain.join("/")
-            )
+            format!("/sys/devices/pci{:04x}:{:02x}/{}", top.domain, top.bus, chain.join("/"))
         };
-        self.functions
-            .iter()
-            .map(|f| (f.address, path(f)))
-            .collect()
+        self.functions.iter().map(|f| (f.address, path(f))).collect()
     }
 
     fn function(&self, tree: &mut Tree, f: &Function, paths: &BTreeMap<Address, String>) {
@@ -405,12 +376,7 @@ impl Machine {
         );
         tree.file(
             format!("{dir}/config"),
-            config_space(
-                f,
-                number(&subvendor),
-                number(&subdevice),
-                number(&revision) as u8,
-            ),
+            config_space(f, number(&subvendor), number(&subdevice), number(&revision) as u8),
         );
         tree.attr(
             format!("{dir}/driver_override"),
@@ -453,10 +419,7 @@ impl Machine {
         }
         for name in &f.drm {
             let drm = format!("{dir}/drm/{name}");
-            let node = self
-                .nodes
-                .iter()
-                .find(|n| n.path == format!("/dev/dri/{name}"));
+            let node = self.nodes.iter().find(|n| n.path == format!("/dev/dri/{name}"));
             let minor = node.map_or(0, |n| n.minor);
             tree.attr(format!("{drm}/dev"), format_args!("226:{minor}"));
             tree.link_to(&format!("/sys/class/drm/{name}"), &drm);
@@ -477,10 +440,7 @@ impl Machine {
                 ("sriov_numvfs", sriov.numvfs.to_string()),
                 ("sriov_offset", sriov.offset.to_string()),
                 ("sriov_stride", sriov.stride.to_string()),
-                (
-                    "sriov_vf_device",
-                    sriov.vf_device.trim_start_matches("0x").to_string(),
-                ),
+                ("sriov_vf_device", sriov.vf_device.trim_start_matches("0x").to_string()),
                 ("sriov_drivers_autoprobe", "1".to_string()),
             ] {
                 tree.attr(format!("{dir}/{name}"), value);
@@ -505,18 +465,13 @@ impl Machine {
         for id in ids {
             let dir = format!("/sys/kernel/iommu_groups/{id}");
             let special = self.groups.iter().find(|g| g.id == id);
-            let domain_type = special
-                .and_then(|g| g.domain_type.as_deref())
-                .unwrap_or("DMA-FQ");
+            let domain_type = special.and_then(|g| g.domain_type.as_deref()).unwrap_or("DMA-FQ");
             tree.attr(format!("{dir}/type"), domain_type);
             let msi = ["0x00000000fee00000 0x00000000feefffff msi".to_string()];
             let reserved = special.and_then(|g| g.reserved.as_deref()).unwrap_or(&msi);
             tree.file(
                 format!("{dir}/reserved_regions"),
-                reserved
-                    .iter()
-                    .map(|line| format!("{line}\n"))
-                    .collect::<String>(),
+                reserved.iter().map(|line| format!("{line}\n")).collect::<String>(),
             );
             for member in special.map_or(&[][..], |g| &g.members) {
                 let device = format!("/sys/devices/platform/{member}");
@@ -531,16 +486,10 @@ impl Machine {
         tree.attr("/proc/sys/kernel/osrelease", &self.kernel);
         let amd = self.functions.iter().any(|f| f.vendor == "0x1022");
         let vendor = if amd { "AuthenticAMD" } else { "GenuineIntel" };
-        tree.attr(
-            "/proc/cpuinfo",
-            format_args!("processor\t: 0\nvendor_id\t: {vendor}"),
-        );
+        tree.attr("/proc/cpuinfo", format_args!("processor\t: 0\nvendor_id\t: {vendor}"));
         let common = machines_dir().join("common");
         for (name, path) in [
-            (
-                "modules.alias",
-                format!("/lib/modules/{}/modules.alias", self.kernel),
-            ),
+            ("modules.alias", format!("/lib/modules/{}/modules.alias", self.kernel)),
             ("pci.ids", "/usr/share/misc/pci.ids".to_string()),
         ] {
             if let Ok(bytes) = fs::read(common.join(name)) {
@@ -614,10 +563,7 @@ fn mig_minors() -> String {
             let base = 3 + 135 * gpu + 9 * gi;
             text.push_str(&format!("gpu{gpu}/gi{gi}/access {base}\n"));
             for ci in 0..8 {
-                text.push_str(&format!(
-                    "gpu{gpu}/gi{gi}/ci{ci}/access {}\n",
-                    base + 1 + ci
-                ));
+                text.push_str(&format!("gpu{gpu}/gi{gi}/ci{ci}/access {}\n", base + 1 + ci));
             }
         }
     }
@@ -634,10 +580,9 @@ fn vgpu_files(tree: &mut Tree, dir: &str, vgpu: &Vgpu) {
     }
     tree.file(format!("{dir}/nvidia/creatable_vgpu_types"), creatable);
     tree.attr(format!("{dir}/nvidia/current_vgpu_type"), vgpu.current);
-    for (name, value) in [
-        ("gpu_instance_id", &vgpu.gpu_instance_id),
-        ("placement_id", &vgpu.placement_id),
-    ] {
+    for (name, value) in
+        [("gpu_instance_id", &vgpu.gpu_instance_id), ("placement_id", &vgpu.placement_id)]
+    {
         // reading gives ENXIO while there is no vGPU: no file comes nearest
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
             tree.attr(format!("{dir}/nvidia/{name}"), value);

@@ -16,10 +16,7 @@ fn validators() -> &'static HashMap<&'static str, Validator> {
             .map(|schema| {
                 let mut value: Value = serde_json::from_str(schema.text).expect(schema.name);
                 close(&mut value);
-                (
-                    schema.name,
-                    jsonschema::validator_for(&value).expect(schema.name),
-                )
+                (schema.name, jsonschema::validator_for(&value).expect(schema.name))
             })
             .collect()
     })
@@ -36,8 +33,7 @@ fn close(value: &mut Value) {
                 && map.contains_key("required")
                 && !map.contains_key("const")
             {
-                map.entry("additionalProperties")
-                    .or_insert(Value::Bool(false));
+                map.entry("additionalProperties").or_insert(Value::Bool(false));
             }
             // a condition names only what it looks at
             if let Some(Value::Object(condition)) = map.get_mut("if") {
@@ -51,24 +47,13 @@ fn close(value: &mut Value) {
 
 /// One line as a record. Panics where it is none, with the reason.
 pub fn check_line(line: &str) -> Value {
-    assert!(
-        line.starts_with("{\"type\":\""),
-        "first key is not type: {line}"
-    );
+    assert!(line.starts_with("{\"type\":\""), "first key is not type: {line}");
     let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     let name = value["type"].as_str().unwrap_or_default();
-    let Some(validator) = validators().get(name) else {
-        panic!("no schema for '{name}': {line}")
-    };
-    let errors: Vec<String> = validator
-        .iter_errors(&value)
-        .map(|e| format!("{}: {e}", e.instance_path()))
-        .collect();
-    assert!(
-        errors.is_empty(),
-        "not a valid {name} record:\n{}\n{line}",
-        errors.join("\n")
-    );
+    let Some(validator) = validators().get(name) else { panic!("no schema for '{name}': {line}") };
+    let errors: Vec<String> =
+        validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "not a valid {name} record:\n{}\n{line}", errors.join("\n"));
     value
 }
 
@@ -92,10 +77,7 @@ mod tests {
             r#"{"tool":"x","type":"error","message":"y","exit":3}"#,
             r#"{"type":"nothing"}"#,
         ] {
-            assert!(
-                std::panic::catch_unwind(|| check_line(bad)).is_err(),
-                "{bad}"
-            );
+            assert!(std::panic::catch_unwind(|| check_line(bad)).is_err(), "{bad}");
         }
     }
 

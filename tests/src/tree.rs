@@ -26,8 +26,7 @@ pub struct Tree {
 
 impl Tree {
     pub fn file(&mut self, path: impl Into<String>, text: impl AsRef<[u8]>) {
-        self.entries
-            .insert(path.into(), Entry::File(text.as_ref().to_vec()));
+        self.entries.insert(path.into(), Entry::File(text.as_ref().to_vec()));
     }
 
     /// A kernel attribute: one line.
@@ -59,8 +58,7 @@ impl Tree {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            tree.line(line)
-                .with_context(|| format!("line {}", number + 1))?;
+            tree.line(line).with_context(|| format!("line {}", number + 1))?;
         }
         Ok(tree)
     }
@@ -129,9 +127,7 @@ fn unescape(text: &str) -> Result<Vec<u8>> {
             Some(b't') => b'\t',
             Some(b'x') => {
                 let mut digit = || rest.next().and_then(|d| (d as char).to_digit(16));
-                let (Some(high), Some(low)) = (digit(), digit()) else {
-                    bail!("bad \\x")
-                };
+                let (Some(high), Some(low)) = (digit(), digit()) else { bail!("bad \\x") };
                 (high * 16 + low) as u8
             }
             other => bail!("bad escape {other:?}"),
@@ -152,10 +148,7 @@ mod tests {
         .unwrap();
         assert_eq!(tree.entries["/a/b"], Entry::File(b"x \\y\n\xff".to_vec()));
         assert_eq!(tree.entries["/none"], Entry::File(Vec::new()));
-        assert_eq!(
-            tree.entries["/dev/nvidia0"],
-            Entry::Node('c', "195:0 0666 0:0".into())
-        );
+        assert_eq!(tree.entries["/dev/nvidia0"], Entry::Node('c', "195:0 0666 0:0".into()));
         for bad in ["q /a b", "f relative x", "f /a/../../b x", "f /a \\q", "f"] {
             assert!(Tree::parse(bad).is_err(), "{bad}");
         }

@@ -23,10 +23,7 @@ pub fn run(
     let wanted = |f: &&Function| !f.is_bridge() && (selection.named || f.is_gpu());
     for function in selection.functions(system).filter(wanted) {
         // a VF stands for itself, all other functions for their slot
-        let key = (
-            function.address.slot(),
-            function.pf.is_some().then_some(function.address),
-        );
+        let key = (function.address.slot(), function.pf.is_some().then_some(function.address));
         if !seen.insert(key) {
             continue;
         }
@@ -35,11 +32,7 @@ pub fn run(
             exit = Exit::Difference;
         }
         if text {
-            say.note(&format!(
-                "{}: {}",
-                check.subject,
-                check.actual.as_deref().unwrap_or("")
-            ));
+            say.note(&format!("{}: {}", check.subject, check.actual.as_deref().unwrap_or("")));
         } else {
             sink.put(Record::Check(check))?;
         }
@@ -87,11 +80,7 @@ fn actual(verdict: &Passthrough, status: CheckStatus) -> String {
         })
         .collect();
     let more = foreign.len().saturating_sub(said.len());
-    let tail = if more > 0 {
-        format!(" (and {more} more)")
-    } else {
-        String::new()
-    };
+    let tail = if more > 0 { format!(" (and {more} more)") } else { String::new() };
     said.join("; ") + &tail
 }
 
@@ -103,12 +92,8 @@ fn hint(
 ) -> Option<String> {
     if status == CheckStatus::Ok {
         let bound = verdict.viable == Some(true);
-        return (!bound).then(|| {
-            format!(
-                "bind the whole slot {} to vfio-pci first",
-                function.address.slot()
-            )
-        });
+        return (!bound)
+            .then(|| format!("bind the whole slot {} to vfio-pci first", function.address.slot()));
     }
     if !system.iommu.is_on() {
         return Some(system.iommu.advice());

@@ -78,11 +78,7 @@ impl Common for Options {
             Format::Jsonl => OutputChoice::Jsonl,
             Format::Table | Format::Tree => OutputChoice::Table,
         };
-        Chosen {
-            verbose: self.common.verbose,
-            quiet: self.common.quiet,
-            output,
-        }
+        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output }
     }
 }
 
@@ -109,10 +105,7 @@ pub const EXAMPLES: &[Example] = &[
         says: "The GPUs of this machine and what shares a slot or group with them.",
         command: "gpu-iommu-groups",
     },
-    Example {
-        says: "The topology around them, for eyes.",
-        command: "gpu-iommu-groups -o tree",
-    },
+    Example { says: "The topology around them, for eyes.", command: "gpu-iommu-groups -o tree" },
     Example {
         says: "Give all NVIDIA GPUs to container 901.",
         command: "gpu-iommu-groups --vendor 10de | lxc-gpu-conf add 901",

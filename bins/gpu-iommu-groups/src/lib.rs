@@ -27,11 +27,7 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     let machine = options.common.machine()?;
-    let depth = if options.groups {
-        Depth::Full
-    } else {
-        Depth::Verdict
-    };
+    let depth = if options.groups { Depth::Full } else { Depth::Verdict };
     let system = pci::scan(&machine, depth)
         .map_err(|error| fail(Exit::System, error.to_string()).hint("is this a PCI machine?"))?;
     for warning in &system.warnings {
@@ -46,20 +42,10 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         );
     }
     if options.check {
-        return check::run(
-            &system,
-            &selection,
-            say,
-            sink,
-            options.output == Format::Tree,
-        );
+        return check::run(&system, &selection, say, sink, options.output == Format::Tree);
     }
     let functions: Vec<_> = selection.functions(&system).cloned().collect();
-    let named: Vec<_> = if options.groups {
-        all_of(&system)
-    } else {
-        functions.clone()
-    };
+    let named: Vec<_> = if options.groups { all_of(&system) } else { functions.clone() };
     let ids = PciIds::load(&machine, &named);
     if options.output == Format::Tree {
         record::print_text(&tree::draw(&system, &selection, &ids)).context("standard output")?;

@@ -47,12 +47,7 @@ impl<'a> Describer<'a> {
             warnings.iter().for_each(|warning| say.warn(warning));
             gpus = found;
         }
-        Describer {
-            system,
-            ids,
-            aliases,
-            gpus,
-        }
+        Describer { system, ids, aliases, gpus }
     }
 
     /// The record of one function.
@@ -81,21 +76,14 @@ impl<'a> Describer<'a> {
         device.subsystem_name = names.subsystem;
         device.driver = f.driver.clone();
         device.driver_override = f.driver_override.clone();
-        device.modules = f
-            .modalias()
-            .map(|of| self.aliases.modules(&of))
-            .unwrap_or_default();
+        device.modules = f.modalias().map(|of| self.aliases.modules(&of)).unwrap_or_default();
         device.boot_vga = f.boot_vga;
         device.numa_node = f.numa_node;
         device.reset_methods = f.reset_methods.clone();
         device.link = f.link.clone();
         device.sriov = sriov(f);
         device.vfio_device = f.vfio_device.clone();
-        device.drm_nodes = f
-            .drm
-            .iter()
-            .map(|name| format!("/dev/dri/{name}"))
-            .collect();
+        device.drm_nodes = f.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
         device.nvidia = self.gpus.get(&f.address).map(GpuInfo::to_record);
         device.vgpu_interface = if f.vgpu_vendor {
             Some(VgpuInterface::Vendor)
@@ -127,11 +115,7 @@ impl<'a> Describer<'a> {
             domain_type: group.domain_type.clone(),
             name: group.name.clone(),
             members,
-            other_members: group
-                .others
-                .iter()
-                .map(|other| other.name.clone())
-                .collect(),
+            other_members: group.others.iter().map(|other| other.name.clone()).collect(),
             reserved_regions: group.reserved.clone(),
             rule: self.system.iommu.rule,
             viable,

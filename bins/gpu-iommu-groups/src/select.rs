@@ -30,22 +30,14 @@ impl Selection {
             addresses
         };
         addresses.retain(|address| {
-            system
-                .functions
-                .get(address)
-                .is_some_and(|function| passes(function, options))
+            system.functions.get(address).is_some_and(|function| passes(function, options))
         });
-        Ok(Selection {
-            addresses,
-            named: !options.operands.is_empty(),
-        })
+        Ok(Selection { addresses, named: !options.operands.is_empty() })
     }
 
     /// The functions, by address.
     pub fn functions<'a>(&'a self, system: &'a System) -> impl Iterator<Item = &'a Function> {
-        self.addresses
-            .iter()
-            .filter_map(|address| system.functions.get(address))
+        self.addresses.iter().filter_map(|address| system.functions.get(address))
     }
 
     /// The groups that they are in, by number.
@@ -78,12 +70,7 @@ fn around_gpus(system: &System) -> BTreeSet<Address> {
 /// What one operand names: a function, a slot, or a group by its number.
 fn named(system: &System, operand: &str) -> Result<Vec<Address>, Failure> {
     let of = |test: &dyn Fn(&Function) -> bool| -> Vec<Address> {
-        system
-            .functions
-            .values()
-            .filter(|f| test(f))
-            .map(|f| f.address)
-            .collect()
+        system.functions.values().filter(|f| test(f)).map(|f| f.address).collect()
     };
     let none = |what: &str| fail(Exit::Usage, format!("no {what} on this machine"));
     if let Ok(address) = operand.parse::<Address>() {
@@ -96,11 +83,7 @@ fn named(system: &System, operand: &str) -> Result<Vec<Address>, Failure> {
     }
     if let Ok(slot) = operand.parse::<Slot>() {
         let found = of(&|f| f.address.slot() == slot);
-        return if found.is_empty() {
-            Err(none(&format!("slot {slot}")))
-        } else {
-            Ok(found)
-        };
+        return if found.is_empty() { Err(none(&format!("slot {slot}"))) } else { Ok(found) };
     }
     let plain = !operand.is_empty() && operand.bytes().all(|b| b.is_ascii_digit());
     if let (true, Ok(group)) = (plain, operand.parse::<u32>()) {
@@ -120,13 +103,9 @@ fn named(system: &System, operand: &str) -> Result<Vec<Address>, Failure> {
 }
 
 fn passes(function: &Function, options: &Options) -> bool {
-    let vendor = options
-        .vendor
-        .is_none_or(|vendor| function.vendor == Some(vendor));
+    let vendor = options.vendor.is_none_or(|vendor| function.vendor == Some(vendor));
     let class = options.class.as_deref().is_none_or(|prefix| {
-        function
-            .class
-            .is_some_and(|class| format!("{class:06x}").starts_with(prefix))
+        function.class.is_some_and(|class| format!("{class:06x}").starts_with(prefix))
     });
     let driver = options.driver.as_deref().is_none_or(|name| match name {
         "none" => function.driver.is_none(),

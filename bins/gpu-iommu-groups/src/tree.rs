@@ -32,22 +32,11 @@ pub fn draw(system: &System, selection: &Selection, ids: &PciIds) -> String {
     let tops = below.get(&None).cloned().unwrap_or_default();
     let mut buses: BTreeMap<(u32, u8), Vec<&Function>> = BTreeMap::new();
     for function in tops {
-        buses
-            .entry((function.address.domain, function.address.bus))
-            .or_default()
-            .push(function);
+        buses.entry((function.address.domain, function.address.bus)).or_default().push(function);
     }
-    let painter = Painter {
-        system,
-        ids,
-        below: &below,
-        selection,
-    };
+    let painter = Painter { system, ids, below: &below, selection };
     for ((domain, bus), functions) in buses {
-        rows.push(Row {
-            line: format!("pci{domain:04x}:{bus:02x}"),
-            cells: Vec::new(),
-        });
+        rows.push(Row { line: format!("pci{domain:04x}:{bus:02x}"), cells: Vec::new() });
         painter.functions(&functions, "", &mut rows);
     }
     align(&rows)
@@ -108,13 +97,7 @@ fn align(rows: &[Row]) -> String {
     let stem = rows.iter().map(|row| width(&row.line)).max().unwrap_or(0);
     let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|at| {
-            rows.iter()
-                .filter_map(|r| r.cells.get(at))
-                .map(|c| width(c))
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|at| rows.iter().filter_map(|r| r.cells.get(at)).map(|c| width(c)).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for row in rows {

@@ -29,10 +29,7 @@ impl DevEntry {
                 None => return None,
             }
         }
-        Some(DevEntry {
-            path: path.filter(|path| path.starts_with("/dev/"))?,
-            options,
-        })
+        Some(DevEntry { path: path.filter(|path| path.starts_with("/dev/"))?, options })
     }
 }
 
@@ -52,6 +49,8 @@ pub struct MountEntry {
     pub target: String,
     /// `bind`, `optional`, `create=file`, ...
     pub options: Vec<String>,
+    /// The line's value.
+    pub text: String,
 }
 
 impl MountEntry {
@@ -60,23 +59,18 @@ impl MountEntry {
         let mut fields = value.split_ascii_whitespace().map(unescape);
         let (source, target) = (fields.next()?, fields.next()?);
         let options = fields.nth(1).unwrap_or_default();
-        let parts: Vec<&str> = target
-            .split('/')
-            .filter(|p| !p.is_empty() && *p != ".")
-            .collect();
+        let parts: Vec<&str> = target.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
         Some(MountEntry {
             source,
             target: format!("/{}", parts.join("/")),
             options: options.split(',').map(str::to_string).collect(),
+            text: value.to_string(),
         })
     }
 }
 
 fn unescape(field: &str) -> String {
-    field
-        .replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\134", "\\")
+    field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 }
 
 /// One `lxc.cgroup2.devices.allow` or `.deny`.
@@ -124,11 +118,7 @@ impl Rule {
             "lxc.cgroup2.devices.deny" => false,
             _ => return None,
         };
-        Some(Rule {
-            allow,
-            what: devices(value, allow),
-            text: value.to_string(),
-        })
+        Some(Rule { allow, what: devices(value, allow), text: value.to_string() })
     }
 }
 
@@ -143,10 +133,9 @@ fn devices(value: &str, allow: bool) -> Devices {
     };
     if value.starts_with('/') {
         return match value.split_once(' ') {
-            Some((path, access)) if allow && access_ok(access) => Devices::Path {
-                path: path.into(),
-                access: access.into(),
-            },
+            Some((path, access)) if allow && access_ok(access) => {
+                Devices::Path { path: path.into(), access: access.into() }
+            }
             _ => Devices::Invalid,
         };
     }
@@ -208,19 +197,14 @@ impl Access {
             }
         }
         for section in [Section::Main, Section::Pending] {
-            access
-                .taken
-                .extend(conf.keys(&section).keys().filter_map(|key| dev_index(key)));
+            access.taken.extend(conf.keys(&section).keys().filter_map(|key| dev_index(key)));
         }
         access
     }
 
     /// The dev[n] that gives a path, with its key.
     pub fn dev(&self, path: &str) -> Option<(&str, &DevEntry)> {
-        self.devs
-            .iter()
-            .find(|(_, dev)| dev.path == path)
-            .map(|(key, dev)| (key.as_str(), dev))
+        self.devs.iter().find(|(_, dev)| dev.path == path).map(|(key, dev)| (key.as_str(), dev))
     }
 
     /// The mount entry whose target is a path.
@@ -229,21 +213,21 @@ impl Access {
     }
 
     /// Whether the rules let a character device be opened for reading and
-    /// writing. `before` is what holds before the first rule. Later rules come
-    /// first, the first that matches decides, and `a` forgets what was before
-    /// it (cgroup2_devices.c).
+    /// writing. `before` is what holds before the first rule.
     pub fn allows(&self, path: &str, major: u32, minor: u32, before: bool) -> bool {
+        self.deciding_rule(path, major, minor).map_or(before, |rule| rule.allow)
+    }
+
+    /// The rule that decides about opening a character device for reading and
+    /// writing. Later rules come first, the first that matches decides, and `a`
+    /// forgets what was before it (cgroup2_devices.c).
+    pub fn deciding_rule(&self, path: &str, major: u32, minor: u32) -> Option<&Rule> {
         let covers = |m: &Option<u32>, n: u32| m.is_none_or(|m| m == n);
         for rule in self.rules.iter().rev() {
             let matches = match &rule.what {
-                Devices::All => return rule.allow,
+                Devices::All => true,
                 Devices::Invalid => false,
-                Devices::Numbers {
-                    char,
-                    major: m,
-                    minor: n,
-                    access,
-                } => {
+                Devices::Numbers { char, major: m, minor: n, access } => {
                     *char
                         && covers(m, major)
                         && covers(n, minor)
@@ -258,18 +242,16 @@ impl Access {
                 }
             };
             if matches {
-                return rule.allow;
+                return Some(rule);
             }
         }
-        before
+        None
     }
 
     /// A user's `deny: a` comes behind the rules that Proxmox VE makes for
     /// dev[n] and wipes them out.
     pub fn wipes_dev_rules(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| !rule.allow && rule.what == Devices::All)
+        self.rules.iter().any(|rule| !rule.allow && rule.what == Devices::All)
     }
 }
 
@@ -284,14 +266,8 @@ mod tests {
     #[test]
     fn property_strings_are_read_in_any_order() {
         let dev = DevEntry::parse("/dev/nvidia0,mode=0666,uid=0").unwrap();
-        assert_eq!(
-            (dev.path.as_str(), dev.options["mode"].as_str()),
-            ("/dev/nvidia0", "0666")
-        );
-        assert_eq!(
-            DevEntry::parse("gid=44,path=/dev/dri/card0").unwrap().path,
-            "/dev/dri/card0"
-        );
+        assert_eq!((dev.path.as_str(), dev.options["mode"].as_str()), ("/dev/nvidia0", "0666"));
+        assert_eq!(DevEntry::parse("gid=44,path=/dev/dri/card0").unwrap().path, "/dev/dri/card0");
         assert_eq!(DevEntry::parse("nvidia0"), None);
         assert_eq!(dev_index("dev255"), Some(255));
         for key in ["dev256", "dev01", "dev", "device1", "dev-1", "dev+1"] {
@@ -305,18 +281,8 @@ mod tests {
             MountEntry::parse("/dev/nvidia0 dev/nvidia0 none bind,optional,create=file").unwrap();
         assert_eq!(mount.target, "/dev/nvidia0");
         assert_eq!(mount.options, ["bind", "optional", "create=file"]);
-        assert_eq!(
-            MountEntry::parse("/a\\040b /dev//./x none bind 0 0")
-                .unwrap()
-                .source,
-            "/a b"
-        );
-        assert_eq!(
-            MountEntry::parse("/a\\040b /dev//./x none bind 0 0")
-                .unwrap()
-                .target,
-            "/dev/x"
-        );
+        assert_eq!(MountEntry::parse("/a\\040b /dev//./x none bind 0 0").unwrap().source, "/a b");
+        assert_eq!(MountEntry::parse("/a\\040b /dev//./x none bind 0 0").unwrap().target, "/dev/x");
         assert_eq!(MountEntry::parse("one"), None);
     }
 
@@ -335,13 +301,9 @@ mod tests {
         assert!(!allows(&line("allow", "c 511:0 r")));
         assert!(!allows(&line("allow", "c 511:0 rwm # uvm")));
         assert!(!allows(&line("allow", "c  511:0 rwm")));
-        assert!(!allows(
-            &(line("allow", "c 511:* rwm") + &line("deny", "a"))
-        ));
+        assert!(!allows(&(line("allow", "c 511:* rwm") + &line("deny", "a"))));
         assert!(allows(&(line("deny", "a") + &line("allow", "c 511:* rwm"))));
-        assert!(!allows(
-            &(line("allow", "c 511:* rwm") + &line("deny", "c 511:0 w"))
-        ));
+        assert!(!allows(&(line("allow", "c 511:* rwm") + &line("deny", "c 511:0 w"))));
         assert!(access("").allows("/dev/x", 1, 1, true));
     }
 

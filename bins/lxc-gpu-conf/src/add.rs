@@ -16,11 +16,7 @@ use crate::plan::{self, Container, HostNode, Plan, Refusal, Style};
 /// The verb.
 pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     // all input is read and checked before anything else
-    let records = if add.gpu.is_empty() {
-        from_stdin(say)?
-    } else {
-        Vec::new()
-    };
+    let records = if add.gpu.is_empty() { from_stdin(say)? } else { Vec::new() };
     let machine = options.common.machine()?;
     let guest = Guest::find(&machine, add.ctid)?;
     let gpus = HostGpus::read(&machine, say)?;
@@ -29,13 +25,7 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
     } else {
         (gpus.named(&add.gpu)?, Vec::new())
     };
-    let run = Run {
-        machine: &machine,
-        guest: &guest,
-        add,
-        say,
-        gpus: &gpus,
-    };
+    let run = Run { machine: &machine, guest: &guest, add, say, gpus: &gpus };
     let outcome = if add.change.only_look() {
         run.look(options, &wanted, &over, sink)
     } else {
@@ -44,11 +34,8 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
     };
     match outcome {
         Err(Stopped::Refused(refusal)) => {
-            let failure = fail(
-                Exit::Refused,
-                format!("{}: {}", guest.target(), refusal.reason),
-            )
-            .hint(refusal.hint.clone());
+            let failure = fail(Exit::Refused, format!("{}: {}", guest.target(), refusal.reason))
+                .hint(refusal.hint.clone());
             sink.put(Record::Change(run.refused(refusal)))?;
             Err(failure.into())
         }
@@ -118,19 +105,13 @@ impl Run<'_> {
             for step in &plan.steps {
                 sink.put(Record::Check(self.check(step)))?;
             }
-            return Ok(if changes {
-                Exit::Difference
-            } else {
-                Exit::Done
-            });
+            return Ok(if changes { Exit::Difference } else { Exit::Done });
         }
         let people = options.output == ::cli::OutputChoice::Auto && !sink.is_jsonl();
         if people && changes {
             let path = self.machine.shown(&self.guest.path);
             let text = diff::unified(&path, &bytes, &plan.conf.bytes());
-            record::print_text(&text)
-                .context("standard output")
-                .map_err(Stopped::Other)?;
+            record::print_text(&text).context("standard output").map_err(Stopped::Other)?;
             self.report_over(over, sink)?;
             return Ok(Exit::Done);
         }
@@ -147,9 +128,7 @@ impl Run<'_> {
         sink: &mut Sink,
     ) -> Result<Exit, Stopped> {
         self.guest.require_quorum(self.machine)?;
-        let lock = self
-            .machine
-            .lock_guest_config(self.guest.ctid, GUEST_LOCK_WAIT);
+        let lock = self.machine.lock_guest_config(self.guest.ctid, GUEST_LOCK_WAIT);
         let _lock = lock.map_err(|error| self.no_lock(&error))?;
         let bytes = self.guest.read(self.machine)?;
         let plan = self.plan(&bytes, wanted)?;
@@ -160,10 +139,7 @@ impl Run<'_> {
             return Ok(Exit::Done);
         }
         if new.len() > guest::MOST {
-            let message = format!(
-                "{}: the configuration would exceed 1 MiB",
-                self.guest.target()
-            );
+            let message = format!("{}: the configuration would exceed 1 MiB", self.guest.target());
             return Err(fail(Exit::Refused, message).into());
         }
         match self.apply(&bytes, &new) {
@@ -188,9 +164,8 @@ impl Run<'_> {
         match machine.remove_leftovers(path) {
             Ok(names) => {
                 for name in names {
-                    self.say.detail(&format!(
-                        "removed '{name}', left by a process that was killed"
-                    ));
+                    self.say
+                        .detail(&format!("removed '{name}', left by a process that was killed"));
                 }
             }
             Err(error) => self.say.detail(&error.to_string()),
@@ -258,13 +233,13 @@ impl Run<'_> {
 
     fn plan(&self, bytes: &[u8], wanted: &[Wanted]) -> Result<Plan, Stopped> {
         let conf = Conf::parse(bytes);
-        guest::require_unlocked(self.guest, &conf)?;
+        if !self.add.change.check {
+            guest::require_unlocked(self.guest, &conf)?;
+        }
         let style = self.style(&conf);
         let nodes = self.nodes(wanted, style)?;
-        let container = Container {
-            ctid: self.guest.ctid,
-            unprivileged: guest::is_unprivileged(&conf),
-        };
+        let container =
+            Container { ctid: self.guest.ctid, unprivileged: guest::is_unprivileged(&conf) };
         Ok(plan::plan(&conf, container, &nodes, style)?)
     }
 
@@ -276,8 +251,7 @@ impl Run<'_> {
                 let version = guest::pve_container_version(self.machine);
                 let has_dev = version.as_deref().is_some_and(guest::has_dev);
                 let style = plan::auto_style(&Access::of(conf), has_dev);
-                self.say
-                    .detail(&format!("style {style:?}, pve-container {version:?}"));
+                self.say.detail(&format!("style {style:?}, pve-container {version:?}"));
                 style
             }
         }
@@ -288,20 +262,15 @@ impl Run<'_> {
     /// refused, with the command that makes it right.
     fn nodes(&self, wanted: &[Wanted], style: Style) -> Result<Vec<HostNode>, Stopped> {
         let mut nodes: Vec<HostNode> = Vec::new();
-        let mut specs: Vec<nvidia::NodeSpec> = wanted
-            .iter()
-            .flat_map(|gpu| nvidia::gpu_nodes(gpu.minor))
-            .collect();
+        let mut specs: Vec<nvidia::NodeSpec> =
+            wanted.iter().flat_map(|gpu| nvidia::gpu_nodes(gpu.minor)).collect();
         // the GPUs' own nodes first, then those that all share, each once
         specs.sort_by_key(|spec| spec.class.is_shared());
         for spec in specs {
             if nodes.iter().any(|node| node.spec.path == spec.path) {
                 continue;
             }
-            let minors: String = wanted
-                .iter()
-                .map(|gpu| format!(" -c {}", gpu.minor))
-                .collect();
+            let minors: String = wanted.iter().map(|gpu| format!(" -c {}", gpu.minor)).collect();
             let refuse = |why: String| Refusal {
                 property: spec.path.clone(),
                 reason: format!("{} {why}", spec.path),
@@ -310,10 +279,7 @@ impl Run<'_> {
                      host's nodes"
                 ),
             };
-            let driver_major = spec
-                .class
-                .driver()
-                .and_then(|name| self.gpus.majors.major(name));
+            let driver_major = spec.class.driver().and_then(|name| self.gpus.majors.major(name));
             match self.machine.node(&spec.path).map_err(Failure::from)? {
                 None if spec.required => {
                     let tail = match style {
@@ -322,20 +288,14 @@ impl Run<'_> {
                     };
                     return Err(refuse(format!("does not exist on the host{tail}")).into());
                 }
-                None => self
-                    .say
-                    .detail(&format!("{} does not exist here: left out", spec.path)),
+                None => self.say.detail(&format!("{} does not exist here: left out", spec.path)),
                 Some(node) if !node.is_char() => {
                     return Err(refuse("is no character device on the host".into()).into());
                 }
                 Some(node) => {
                     plan::check_numbers(&spec, node.major, node.minor, driver_major)
                         .map_err(refuse)?;
-                    nodes.push(HostNode {
-                        spec,
-                        major: node.major,
-                        minor: node.minor,
-                    });
+                    nodes.push(HostNode { spec, major: node.major, minor: node.minor });
                 }
             }
         }
@@ -395,16 +355,8 @@ impl Run<'_> {
             property: step.key.clone(),
             expected: Some(step.value.clone()),
             actual: step.there.then(|| step.value.clone()),
-            status: if step.there {
-                CheckStatus::Ok
-            } else {
-                CheckStatus::Drift
-            },
-            severity: if step.there {
-                Severity::Info
-            } else {
-                Severity::Error
-            },
+            status: if step.there { CheckStatus::Ok } else { CheckStatus::Drift },
+            severity: if step.there { Severity::Info } else { Severity::Error },
             hint: (!step.there).then_some(hint),
         }
     }

@@ -66,12 +66,7 @@ pub struct Add {
 
     /// GPU by address (41:00.0), UUID (GPU-...) or minor of /dev/nvidia<MINOR>
     /// (not nvidia-smi's index), or 'all'; standard input is then not read
-    #[arg(
-        short,
-        long,
-        value_name = "ADDRESS|UUID|MINOR|all",
-        value_delimiter = ','
-    )]
+    #[arg(short, long, value_name = "ADDRESS|UUID|MINOR|all", value_delimiter = ',')]
     pub gpu: Vec<String>,
 
     /// How the container is given the nodes
@@ -98,11 +93,7 @@ pub enum StyleChoice {
 
 impl Common for Options {
     fn common(&self) -> Chosen {
-        Chosen {
-            verbose: self.common.verbose,
-            quiet: self.common.quiet,
-            output: self.output,
-        }
+        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
     }
 }
 
@@ -120,10 +111,7 @@ pub const EXAMPLES: &[Example] = &[
         says: "Give all NVIDIA GPUs of this host to container 901, but only show what would change.",
         command: "gpu-iommu-groups --vendor 10de | lxc-gpu-conf add 901 --dry-run",
     },
-    Example {
-        says: "Do it.",
-        command: "gpu-iommu-groups --vendor 10de | lxc-gpu-conf add 901",
-    },
+    Example { says: "Do it.", command: "gpu-iommu-groups --vendor 10de | lxc-gpu-conf add 901" },
     Example {
         says: "Give it the GPU of /dev/nvidia1 only.",
         command: "lxc-gpu-conf add 904 --gpu 1",

@@ -65,11 +65,7 @@ impl Conf {
                         line: Line::Header,
                     };
                 }
-                Parsed {
-                    bytes: raw.to_vec(),
-                    section: section.clone(),
-                    line: line(text),
-                }
+                Parsed { bytes: raw.to_vec(), section: section.clone(), line: line(text) }
             })
             .collect();
         Conf { lines }
@@ -77,18 +73,12 @@ impl Conf {
 
     /// The file's bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        self.lines
-            .iter()
-            .flat_map(|line| line.bytes.iter().copied())
-            .collect()
+        self.lines.iter().flat_map(|line| line.bytes.iter().copied()).collect()
     }
 
     fn section(&self, section: &Section) -> impl Iterator<Item = &Line> + use<'_> {
         let section = section.clone();
-        self.lines
-            .iter()
-            .filter(move |l| l.section == section)
-            .map(|l| &l.line)
+        self.lines.iter().filter(move |l| l.section == section).map(|l| &l.line)
     }
 
     /// Plain keys of a section; for a key that stands twice the last one wins,
@@ -162,15 +152,9 @@ impl Conf {
                 _ => {}
             }
         }
-        let first_lxc = self.lines[..end]
-            .iter()
-            .position(|l| matches!(l.line, Line::Lxc(..)));
+        let first_lxc = self.lines[..end].iter().position(|l| matches!(l.line, Line::Lxc(..)));
         let at = at.or(after).or(first_lxc).unwrap_or(end);
-        self.insert(
-            at,
-            Line::Key(key.into(), value.into()),
-            &format!("{key}: {value}"),
-        );
+        self.insert(at, Line::Key(key.into(), value.into()), &format!("{key}: {value}"));
     }
 
     /// Adds `key: value` behind the last `lxc.*` entry of the main section:
@@ -181,27 +165,17 @@ impl Conf {
         let at = last(|l| matches!(l, Line::Lxc(..)))
             .or_else(|| last(|l| !matches!(l, Line::Blank)))
             .map_or(0, |at| at + 1);
-        self.insert(
-            at,
-            Line::Lxc(key.into(), value.into()),
-            &format!("{key}: {value}"),
-        );
+        self.insert(at, Line::Lxc(key.into(), value.into()), &format!("{key}: {value}"));
     }
 
     /// Index of the first line behind the main section.
     fn main_end(&self) -> usize {
-        self.lines
-            .iter()
-            .position(|l| l.section != Section::Main)
-            .unwrap_or(self.lines.len())
+        self.lines.iter().position(|l| l.section != Section::Main).unwrap_or(self.lines.len())
     }
 
     fn insert(&mut self, at: usize, line: Line, text: &str) {
         // lines end as the neighbour's do: a file from elsewhere may have CR LF
-        let crlf = self
-            .lines
-            .get(at.saturating_sub(1))
-            .is_some_and(|l| l.bytes.ends_with(b"\r\n"));
+        let crlf = self.lines.get(at.saturating_sub(1)).is_some_and(|l| l.bytes.ends_with(b"\r\n"));
         let newline: &[u8] = if crlf { b"\r\n" } else { b"\n" };
         if let Some(before) = at.checked_sub(1).and_then(|i| self.lines.get_mut(i))
             && !before.bytes.ends_with(b"\n")
@@ -210,14 +184,7 @@ impl Conf {
         }
         let mut bytes = text.as_bytes().to_vec();
         bytes.extend_from_slice(newline);
-        self.lines.insert(
-            at,
-            Parsed {
-                bytes,
-                section: Section::Main,
-                line,
-            },
-        );
+        self.lines.insert(at, Parsed { bytes, section: Section::Main, line });
     }
 }
 
@@ -251,9 +218,7 @@ fn header(text: &[u8]) -> Option<Section> {
     }
     let name = inner.len() >= 2
         && inner[0].is_ascii_alphabetic()
-        && inner[1..]
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        && inner[1..].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     name.then(|| Section::Snapshot(to_text(inner)))
 }
 
@@ -307,23 +272,12 @@ mod tests {
 
     fn keys(text: &str) -> Vec<(String, String)> {
         let conf = Conf::parse(text.as_bytes());
-        conf.keys(&Section::Main)
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.to_string()))
-            .collect()
+        conf.keys(&Section::Main).iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
     }
 
     #[test]
     fn every_byte_is_kept() {
-        for text in [
-            FILE,
-            "",
-            "\n",
-            "a",
-            "a: b",
-            "\r\n[x]\n\u{0}\n",
-            "a: b\r\nc: d\r\n",
-        ] {
+        for text in [FILE, "", "\n", "a", "a: b", "\r\n[x]\n\u{0}\n", "a: b\r\nc: d\r\n"] {
             assert_eq!(Conf::parse(text.as_bytes()).bytes(), text.as_bytes());
         }
     }
@@ -334,10 +288,7 @@ mod tests {
         assert_eq!(conf.keys(&Section::Main)["dev3"], "/dev/b,mode=0666");
         assert_eq!(conf.keys(&Section::Pending)["dev4"], "/dev/c");
         assert_eq!(conf.snapshots(), ["Snap-1"]);
-        assert_eq!(
-            conf.lxc().collect::<Vec<_>>(),
-            [("lxc.cap.drop", ""), ("lxc.x.y", "z")]
-        );
+        assert_eq!(conf.lxc().collect::<Vec<_>>(), [("lxc.cap.drop", ""), ("lxc.x.y", "z")]);
         let effective = conf.effective();
         assert!(!effective.contains_key("dev3") && effective.contains_key("dev4"));
         assert!(!effective.contains_key("delete"));
@@ -355,10 +306,7 @@ mod tests {
             ("lxc.X: y", Line::Invalid),
             ("lxc.: y", Line::Invalid),
             ("lxc.x", Line::Invalid),
-            (
-                "net0:  name=eth0 ",
-                Line::Key("net0".into(), "name=eth0".into()),
-            ),
+            ("net0:  name=eth0 ", Line::Key("net0".into(), "name=eth0".into())),
             ("foo_bar: x", Line::Key("foo_bar".into(), "x".into())),
             ("foo:", Line::Invalid),
             ("foo : x", Line::Invalid),
@@ -378,10 +326,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_equal_keys_wins() {
-        assert_eq!(
-            keys("dev1: /dev/a\ndev1: /dev/b\n"),
-            [("dev1".into(), "/dev/b".into())]
-        );
+        assert_eq!(keys("dev1: /dev/a\ndev1: /dev/b\n"), [("dev1".into(), "/dev/b".into())]);
     }
 
     #[test]
@@ -405,24 +350,14 @@ mod tests {
             ("", "dev0: x\n"),
             ("#n\n", "#n\ndev0: x\n"),
             ("arch: a", "arch: a\ndev0: x\n"),
-            (
-                "arch: a\r\nhostname: b\r\n",
-                "arch: a\r\ndev0: x\r\nhostname: b\r\n",
-            ),
+            ("arch: a\r\nhostname: b\r\n", "arch: a\r\ndev0: x\r\nhostname: b\r\n"),
             ("lxc.a: b\n", "dev0: x\nlxc.a: b\n"),
             ("[snap]\ndev0: y\n", "dev0: x\n[snap]\ndev0: y\n"),
-            (
-                "hostname: b\n[snap]\narch: a\n",
-                "dev0: x\nhostname: b\n[snap]\narch: a\n",
-            ),
+            ("hostname: b\n[snap]\narch: a\n", "dev0: x\nhostname: b\n[snap]\narch: a\n"),
         ] {
             let mut conf = Conf::parse(before.as_bytes());
             conf.insert_key("dev0", "x");
-            assert_eq!(
-                String::from_utf8(conf.bytes()).unwrap(),
-                after,
-                "{before:?}"
-            );
+            assert_eq!(String::from_utf8(conf.bytes()).unwrap(), after, "{before:?}");
         }
         let mut conf = Conf::parse(b"arch: a\n\n[snap]\nlxc.a: b\n");
         conf.append_lxc("lxc.x", "y");

@@ -22,10 +22,7 @@ impl Guest {
     /// Finds it. Errors: /etc/pve is not what it should be (exit 3), or there
     /// is no such container here (exit 2), with where it is instead.
     pub fn find(machine: &Machine, ctid: u32) -> Result<Guest, Failure> {
-        let local = machine
-            .lstat("/etc/pve/local")
-            .ok()
-            .filter(|s| s.kind == FileKind::Link);
+        let local = machine.lstat("/etc/pve/local").ok().filter(|s| s.kind == FileKind::Link);
         if local.is_none() {
             let message = format!(
                 "'{}' is not Proxmox VE's cluster file system: nothing is read or written there",
@@ -54,11 +51,8 @@ impl Guest {
     pub fn require_quorum(&self, machine: &Machine) -> Result<(), Failure> {
         let stat = machine.lstat("/etc/pve/local")?;
         if stat.mode & 0o200 == 0 {
-            return Err(fail(
-                Exit::System,
-                "the cluster has no quorum: /etc/pve is read-only",
-            )
-            .hint("see 'pvecm status'"));
+            return Err(fail(Exit::System, "the cluster has no quorum: /etc/pve is read-only")
+                .hint("see 'pvecm status'"));
         }
         Ok(())
     }
@@ -70,29 +64,19 @@ impl Guest {
 }
 
 fn elsewhere(machine: &Machine, ctid: u32) -> Failure {
-    if machine
-        .lstat(&format!("/etc/pve/qemu-server/{ctid}.conf"))
-        .is_ok()
-    {
+    if machine.lstat(&format!("/etc/pve/qemu-server/{ctid}.conf")).is_ok() {
         return fail(Exit::Usage, format!("{ctid} is a VM, not a container"))
             .hint("pass a GPU to a VM with gpu-vfio-bind and 'qm set'");
     }
     for node in machine.list("/etc/pve/nodes").unwrap_or_default() {
         for (kind, what) in [("lxc", "container"), ("qemu-server", "VM")] {
-            if machine
-                .lstat(&format!("/etc/pve/nodes/{node}/{kind}/{ctid}.conf"))
-                .is_ok()
-            {
+            if machine.lstat(&format!("/etc/pve/nodes/{node}/{kind}/{ctid}.conf")).is_ok() {
                 return fail(Exit::Usage, format!("{what} {ctid} lives on node {node}"))
                     .hint(format!("run this on {node}"));
             }
         }
     }
-    fail(
-        Exit::Usage,
-        format!("there is no container {ctid} on this node"),
-    )
-    .hint("see 'pct list'")
+    fail(Exit::Usage, format!("there is no container {ctid} on this node")).hint("see 'pct list'")
 }
 
 /// Refuses a configuration that Proxmox VE itself would not change now.
@@ -123,11 +107,8 @@ pub fn pve_container_version(machine: &Machine) -> Option<Vec<u32>> {
     let stanza = status.split("\n\n").find(|stanza| {
         stanza.trim_start_matches('\n').lines().next() == Some("Package: pve-container")
     })?;
-    let field = |name: &str| {
-        stanza
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    };
+    let field =
+        |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     if !field("Status")?.ends_with(" installed") {
         return None;
     }

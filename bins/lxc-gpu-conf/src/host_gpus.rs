@@ -50,11 +50,7 @@ impl HostGpus {
         for warning in &warnings {
             say.warn(warning);
         }
-        Ok(HostGpus {
-            system,
-            gpus,
-            majors: CharDevices::read(machine)?,
-        })
+        Ok(HostGpus { system, gpus, majors: CharDevices::read(machine)? })
     }
 
     /// The GPU with a minor.
@@ -68,11 +64,7 @@ impl HostGpus {
     pub fn named(&self, names: &[String]) -> Result<Vec<Wanted>, Failure> {
         let mut wanted = BTreeMap::new();
         for name in names {
-            let found = if name == "all" {
-                self.all()?
-            } else {
-                vec![self.one(name)?]
-            };
+            let found = if name == "all" { self.all()? } else { vec![self.one(name)?] };
             wanted.extend(found.into_iter().map(|w| (w.address, w)));
         }
         Ok(wanted.into_values().collect())
@@ -80,15 +72,10 @@ impl HostGpus {
 
     fn all(&self) -> Result<Vec<Wanted>, Failure> {
         if self.gpus.is_empty() {
-            return Err(
-                fail(Exit::Usage, "NVIDIA's driver owns no GPU on this host")
-                    .hint("see 'gpu-iommu-groups --vendor 10de'"),
-            );
+            return Err(fail(Exit::Usage, "NVIDIA's driver owns no GPU on this host")
+                .hint("see 'gpu-iommu-groups --vendor 10de'"));
         }
-        self.gpus
-            .keys()
-            .map(|address| self.usable(*address))
-            .collect()
+        self.gpus.keys().map(|address| self.usable(*address)).collect()
     }
 
     fn one(&self, name: &str) -> Result<Wanted, Failure> {
@@ -104,24 +91,14 @@ impl HostGpus {
             return self.usable(address);
         }
         let by_uuid = || {
-            self.gpus.values().find(|gpu| {
-                gpu.uuid
-                    .as_deref()
-                    .is_some_and(|u| u.eq_ignore_ascii_case(name))
-            })
+            self.gpus
+                .values()
+                .find(|gpu| gpu.uuid.as_deref().is_some_and(|u| u.eq_ignore_ascii_case(name)))
         };
-        let minor = name
-            .parse::<u32>()
-            .ok()
-            .filter(|_| name.bytes().all(|b| b.is_ascii_digit()));
+        let minor = name.parse::<u32>().ok().filter(|_| name.bytes().all(|b| b.is_ascii_digit()));
         let gpu = match minor {
             Some(minor) => self.by_minor(minor),
-            None if name
-                .get(..4)
-                .is_some_and(|p| p.eq_ignore_ascii_case("GPU-")) =>
-            {
-                by_uuid()
-            }
+            None if name.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("GPU-")) => by_uuid(),
             None => {
                 return Err(fail(
                     Exit::Usage,
@@ -134,11 +111,7 @@ impl HostGpus {
         match gpu {
             Some(gpu) => self.usable(gpu.address),
             None => {
-                let what = if minor.is_some() {
-                    "GPU with minor"
-                } else {
-                    "GPU"
-                };
+                let what = if minor.is_some() { "GPU with minor" } else { "GPU" };
                 Err(fail(Exit::Usage, format!("no {what} {name} on this host"))
                     .hint("see 'gpu-iommu-groups --vendor 10de'"))
             }
@@ -155,10 +128,7 @@ impl HostGpus {
         let mut wanted = Vec::new();
         let mut over = Vec::new();
         let mut seen = BTreeSet::new();
-        for record in records
-            .iter()
-            .filter(|r| r.role.is_none_or(|role| role == Role::Gpu))
-        {
+        for record in records.iter().filter(|r| r.role.is_none_or(|role| role == Role::Gpu)) {
             if !seen.insert(record.address) {
                 continue;
             }
@@ -173,16 +143,11 @@ impl HostGpus {
                 wanted.push(self.usable(record.address)?);
                 continue;
             };
-            over.push(PassedOver {
-                address: record.address,
-                why: why.into(),
-            });
+            over.push(PassedOver { address: record.address, why: why.into() });
         }
         if wanted.is_empty() {
-            return Err(
-                fail(Exit::Usage, "no record on standard input is an NVIDIA GPU")
-                    .hint("try 'gpu-iommu-groups --vendor 10de'"),
-            );
+            return Err(fail(Exit::Usage, "no record on standard input is an NVIDIA GPU")
+                .hint("try 'gpu-iommu-groups --vendor 10de'"));
         }
         Ok((wanted, over))
     }
@@ -198,11 +163,7 @@ impl HostGpus {
     /// else will do.
     fn usable(&self, address: Address) -> Result<Wanted, Failure> {
         let refuse = |why: String| fail(Exit::Refused, format!("{address} {why}"));
-        let driver = self
-            .system
-            .functions
-            .get(&address)
-            .and_then(|f| f.driver.as_deref());
+        let driver = self.system.functions.get(&address).and_then(|f| f.driver.as_deref());
         match driver {
             Some("nvidia") => {}
             Some("nouveau" | "nova" | "nova_core" | "NovaCore") => {
@@ -217,9 +178,7 @@ impl HostGpus {
                     "is bound to {driver} (for a VM): a container shares a GPU of the host's \
                      nvidia driver"
                 ))
-                .hint(format!(
-                    "'gpu-vfio-bind release {address}' gives it back to the host"
-                )));
+                .hint(format!("'gpu-vfio-bind release {address}' gives it back to the host")));
             }
             None => {
                 return Err(refuse(

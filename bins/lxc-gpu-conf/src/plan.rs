@@ -81,10 +81,7 @@ pub fn plan(
     nodes: &[HostNode],
     style: Style,
 ) -> Result<Plan, Refusal> {
-    let mut plan = Plan {
-        steps: Vec::new(),
-        conf: conf.clone(),
-    };
+    let mut plan = Plan { steps: Vec::new(), conf: conf.clone() };
     match style {
         Style::Dev => dev(&mut plan, container, nodes)?,
         Style::Mount => mount(&mut plan, container, nodes)?,
@@ -165,30 +162,30 @@ fn mount(plan: &mut Plan, container: Container, nodes: &[HostNode]) -> Result<()
         }
         let entry = format!("{path} {} {MOUNT_OPTIONS}", path.trim_start_matches('/'));
         match access.mount(path) {
-            Some(_) => there(plan, "lxc.mount.entry", &entry),
+            Some(mount) => there(plan, "lxc.mount.entry", &mount.text),
             None => add(plan, "lxc.mount.entry".into(), entry),
         }
         // Proxmox VE starts an unprivileged container with 'allow = a': rules
         // would do nothing there
         if !container.unprivileged {
-            let rule = format!("c {}:{} rw", node.major, node.minor);
-            if access.allows(path, node.major, node.minor, false) {
-                there(plan, "lxc.cgroup2.devices.allow", &rule);
-            } else {
-                add(plan, "lxc.cgroup2.devices.allow".into(), rule);
+            match access.deciding_rule(path, node.major, node.minor) {
+                Some(rule) if rule.allow => there(plan, "lxc.cgroup2.devices.allow", &rule.text),
+                _ => {
+                    let rule = format!("c {}:{} rw", node.major, node.minor);
+                    add(plan, "lxc.cgroup2.devices.allow".into(), rule);
+                }
             }
         }
     }
     Ok(())
 }
 
+/// What is there already is told once, also where it serves several nodes.
 fn there(plan: &mut Plan, key: &str, value: &str) {
-    plan.steps.push(Step {
-        key: key.into(),
-        value: value.into(),
-        there: true,
-        reason: None,
-    });
+    if plan.steps.iter().any(|step| step.key == key && step.value == value) {
+        return;
+    }
+    plan.steps.push(Step { key: key.into(), value: value.into(), there: true, reason: None });
 }
 
 fn add(plan: &mut Plan, key: String, value: String) {
@@ -197,12 +194,7 @@ fn add(plan: &mut Plan, key: String, value: String) {
     } else {
         plan.conf.insert_key(&key, &value);
     }
-    plan.steps.push(Step {
-        key,
-        value,
-        there: false,
-        reason: None,
-    });
+    plan.steps.push(Step { key, value, there: false, reason: None });
 }
 
 /// The style that `auto` stands for: what the container has already, else
@@ -211,11 +203,7 @@ pub fn auto_style(access: &Access, has_dev: bool) -> Style {
     let nvidia = |path: &str| nvidia::classify(path).is_some();
     let mounts = access.mounts.iter().any(|mount| nvidia(&mount.target));
     let devs = access.devs.values().any(|dev| nvidia(&dev.path));
-    if has_dev && (devs || !mounts) {
-        Style::Dev
-    } else {
-        Style::Mount
-    }
+    if has_dev && (devs || !mounts) { Style::Dev } else { Style::Mount }
 }
 
 /// Whether a node's numbers are those that the driver has now; `Err` says what
@@ -240,9 +228,7 @@ pub fn check_numbers(
     if (major, minor) == (expected, expected_minor) {
         return Ok(());
     }
-    Err(format!(
-        "is {major}:{minor}, but the driver has {expected}:{expected_minor} now"
-    ))
+    Err(format!("is {major}:{minor}, but the driver has {expected}:{expected_minor} now"))
 }
 
 #[cfg(test)]
@@ -255,11 +241,7 @@ mod tests {
             .into_iter()
             .map(|spec| {
                 let minor = spec.class.minor().unwrap();
-                let major = if spec.class.driver().is_some() {
-                    511
-                } else {
-                    195
-                };
+                let major = if spec.class.driver().is_some() { 511 } else { 195 };
                 HostNode { spec, major, minor }
             })
             .collect()
@@ -267,10 +249,7 @@ mod tests {
 
     fn planned(text: &str, unprivileged: bool, style: Style) -> Result<String, Refusal> {
         let conf = Conf::parse(text.as_bytes());
-        let container = Container {
-            ctid: 901,
-            unprivileged,
-        };
+        let container = Container { ctid: 901, unprivileged };
         let first = plan(&conf, container, &nodes(), style)?;
         // a second plan has nothing to do
         let second = plan(&first.conf, container, &nodes(), style)?;
@@ -298,17 +277,8 @@ mod tests {
         assert_eq!(unprivileged.matches("lxc.mount.entry").count(), 5);
         assert!(!unprivileged.contains("cgroup2"));
         let privileged = planned("arch: amd64\n", false, Style::Mount).unwrap();
-        for rule in [
-            "c 195:0 rw",
-            "c 195:255 rw",
-            "c 195:254 rw",
-            "c 511:0 rw",
-            "c 511:1 rw",
-        ] {
-            assert!(
-                privileged.contains(&format!("lxc.cgroup2.devices.allow: {rule}\n")),
-                "{rule}"
-            );
+        for rule in ["c 195:0 rw", "c 195:255 rw", "c 195:254 rw", "c 511:0 rw", "c 511:1 rw"] {
+            assert!(privileged.contains(&format!("lxc.cgroup2.devices.allow: {rule}\n")), "{rule}");
         }
     }
 
@@ -326,15 +296,9 @@ mod tests {
     #[test]
     fn one_target_is_never_given_twice() {
         let mounted = "lxc.mount.entry: /dev/nvidiactl dev/nvidiactl none bind\n";
-        assert_eq!(
-            planned(mounted, true, Style::Dev).unwrap_err().property,
-            "lxc.mount.entry"
-        );
+        assert_eq!(planned(mounted, true, Style::Dev).unwrap_err().property, "lxc.mount.entry");
         let dev = "dev0: /dev/nvidiactl\n";
-        assert_eq!(
-            planned(dev, true, Style::Mount).unwrap_err().property,
-            "dev0"
-        );
+        assert_eq!(planned(dev, true, Style::Mount).unwrap_err().property, "dev0");
     }
 
     #[test]
@@ -351,10 +315,7 @@ mod tests {
     #[test]
     fn a_full_container_is_refused() {
         let text: String = (0..254).map(|n| format!("dev{n}: /dev/x{n}\n")).collect();
-        assert_eq!(
-            planned(&text, true, Style::Dev).unwrap_err().property,
-            "dev255"
-        );
+        assert_eq!(planned(&text, true, Style::Dev).unwrap_err().property, "dev255");
     }
 
     #[test]
@@ -364,30 +325,15 @@ mod tests {
         assert_eq!(style("", false), Style::Mount);
         let mounted = "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind\n";
         assert_eq!(style(mounted, true), Style::Mount);
-        assert_eq!(
-            style("lxc.mount.entry: /dev/fuse dev/fuse none bind\n", true),
-            Style::Dev
-        );
+        assert_eq!(style("lxc.mount.entry: /dev/fuse dev/fuse none bind\n", true), Style::Dev);
     }
 
     #[test]
     fn stale_numbers_are_told() {
         let specs = gpu_nodes(1);
         assert!(check_numbers(&specs[0], 195, 1, None).is_ok());
-        assert!(
-            check_numbers(&specs[0], 195, 0, None)
-                .unwrap_err()
-                .contains("195:1 now")
-        );
-        assert!(
-            check_numbers(&specs[2], 509, 0, Some(511))
-                .unwrap_err()
-                .contains("511:0 now")
-        );
-        assert!(
-            check_numbers(&specs[2], 511, 0, None)
-                .unwrap_err()
-                .contains("nvidia-uvm")
-        );
+        assert!(check_numbers(&specs[0], 195, 0, None).unwrap_err().contains("195:1 now"));
+        assert!(check_numbers(&specs[2], 509, 0, Some(511)).unwrap_err().contains("511:0 now"));
+        assert!(check_numbers(&specs[2], 511, 0, None).unwrap_err().contains("nvidia-uvm"));
     }
 }

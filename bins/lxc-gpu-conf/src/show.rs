@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Say};
-use host::Machine;
+use host::{Machine, NodeKind};
 use nvidia::{NodeClass, NodeSpec, classify};
 use record::{LxcGpu, LxcNode, LxcStyle, Record, Sink};
 
@@ -42,12 +42,8 @@ pub fn run(options: &Options, show: &Show, say: &Say, sink: &mut Sink) -> anyhow
 /// leaves behind in a container that has snapshots.
 fn in_other_sections(conf: &Conf) -> String {
     let gives = |section: &Section| {
-        conf.keys(section)
-            .values()
-            .any(|value| value.contains("/dev/nvidia"))
-            || conf
-                .lxc_in(section)
-                .any(|(_, value)| value.contains("/dev/nvidia"))
+        conf.keys(section).values().any(|value| value.contains("/dev/nvidia"))
+            || conf.lxc_in(section).any(|(_, value)| value.contains("/dev/nvidia"))
     };
     conf.snapshots()
         .iter()
@@ -92,32 +88,27 @@ impl<'a> View<'a> {
         };
         let devs = view.access.devs.clone();
         for (key, dev) in &devs {
-            let mode = dev
-                .options
-                .get("mode")
-                .cloned()
-                .unwrap_or_else(|| "0660".into());
-            view.grant(
-                machine,
-                key,
-                &dev.path,
-                &dev.path,
-                Some(mode),
-                LxcStyle::Dev,
-            )?;
+            let mode = dev.options.get("mode").cloned().unwrap_or_else(|| "0660".into());
+            view.grant(machine, key, &dev.path, &dev.path, Some(mode), LxcStyle::Dev)?;
         }
         for mount in view.access.mounts.clone() {
-            let key = "lxc.mount.entry";
-            view.grant(
-                machine,
-                key,
-                &mount.source,
-                &mount.target,
-                None,
-                LxcStyle::Mount,
-            )?;
+            view.grant_mount(machine, &mount.source, &mount.target)?;
         }
         Ok(view)
+    }
+
+    /// One mount entry; a mounted directory gives every node in it.
+    fn grant_mount(&mut self, machine: &Machine, source: &str, target: &str) -> anyhow::Result<()> {
+        let key = "lxc.mount.entry";
+        let is_dir = machine.node(source)?.is_some_and(|node| node.kind == NodeKind::Dir);
+        if !is_dir || !source.starts_with("/dev/") {
+            return self.grant(machine, key, source, target, None, LxcStyle::Mount);
+        }
+        for name in machine.nodes_in(source)? {
+            let (source, target) = (format!("{source}/{name}"), format!("{target}/{name}"));
+            self.grant(machine, key, &source, &target, None, LxcStyle::Mount)?;
+        }
+        Ok(())
     }
 
     fn grant(
@@ -148,18 +139,12 @@ impl<'a> View<'a> {
         };
         let node = node.filter(host::Node::is_char);
         if let Some(problem) = problem {
-            self.problems
-                .entry(target.to_string())
-                .or_default()
-                .push(problem);
+            self.problems.entry(target.to_string()).or_default().push(problem);
         }
         if self.granted.iter().any(|g| g.target == target) {
-            self.problems
-                .entry(target.to_string())
-                .or_default()
-                .push(format!(
-                    "{target} is given twice: the container cannot start if one is dev[n]"
-                ));
+            self.problems.entry(target.to_string()).or_default().push(format!(
+                "{target} is given twice: the container cannot start if one is dev[n]"
+            ));
         }
         self.granted.push(Granted {
             node: LxcNode {
@@ -199,15 +184,9 @@ impl<'a> View<'a> {
     ) -> Option<String> {
         if let Some(class) = class {
             if class == NodeClass::Cap(1) {
-                return Some(format!(
-                    "{target} lets the container reconfigure MIG on the host"
-                ));
+                return Some(format!("{target} lets the container reconfigure MIG on the host"));
             }
-            let spec = NodeSpec {
-                path: target.into(),
-                class,
-                required: true,
-            };
+            let spec = NodeSpec { path: target.into(), class, required: true };
             let driver_major = class.driver().and_then(|name| self.gpus.majors.major(name));
             if let Err(why) = check_numbers(&spec, major, minor, driver_major) {
                 return Some(format!("{target} on the host {why}"));
@@ -217,9 +196,7 @@ impl<'a> View<'a> {
         if made_by_pve || self.access.allows(target, major, minor, self.unprivileged) {
             return None;
         }
-        Some(format!(
-            "no device rule lets the container open {target} ({major}:{minor})"
-        ))
+        Some(format!("no device rule lets the container open {target} ({major}:{minor})"))
     }
 
     /// One record a GPU; nodes that all GPUs share stand in each.
@@ -235,10 +212,7 @@ impl<'a> View<'a> {
         if minors.is_empty() && self.granted.iter().any(|g| g.class.is_some()) {
             return vec![self.record(None)];
         }
-        minors
-            .iter()
-            .map(|minor| self.record(Some(*minor)))
-            .collect()
+        minors.iter().map(|minor| self.record(Some(*minor))).collect()
     }
 
     fn record(&self, minor: Option<u32>) -> LxcGpu {
@@ -252,17 +226,11 @@ impl<'a> View<'a> {
             .filter(|g| match g.class {
                 Some(NodeClass::Gpu(m)) => Some(m) == minor,
                 Some(_) => true,
-                None => drm
-                    .iter()
-                    .any(|name| g.node.path == format!("/dev/dri/{name}")),
+                None => drm.iter().any(|name| g.node.path == format!("/dev/dri/{name}")),
             })
             .collect();
-        let mut problems: Vec<String> = own
-            .iter()
-            .filter_map(|g| self.problems.get(&g.target))
-            .flatten()
-            .cloned()
-            .collect();
+        let mut problems: Vec<String> =
+            own.iter().filter_map(|g| self.problems.get(&g.target)).flatten().cloned().collect();
         problems.extend(self.missing(minor, gpu.is_some(), &own));
         problems.dedup();
         LxcGpu {
@@ -308,12 +276,7 @@ impl<'a> View<'a> {
         for line in &self.access.v1 {
             problems.push(format!("'{line}' does nothing: Proxmox VE uses cgroup v2"));
         }
-        for rule in self
-            .access
-            .rules
-            .iter()
-            .filter(|r| r.what == Devices::Invalid)
-        {
+        for rule in self.access.rules.iter().filter(|r| r.what == Devices::Invalid) {
             problems.push(format!(
                 "device rule '{}' is invalid: the container cannot start",
                 rule.text

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use record::{ErrorRecord, Output, Record, Sink, escape_controls};
+use record::{ErrorRecord, Output, Record, Sink};
 
 use crate::options::Common;
 use crate::say::{Say, print_help};
@@ -42,12 +42,7 @@ pub struct Failure {
 
 /// A failure with this exit code and message.
 pub fn fail(exit: Exit, message: impl Into<String>) -> Failure {
-    Failure {
-        exit,
-        message: message.into(),
-        hint: None,
-        upstream: None,
-    }
+    Failure { exit, message: message.into(), hint: None, upstream: None }
 }
 
 impl Failure {
@@ -83,10 +78,9 @@ impl From<record::ReadError> for Failure {
     fn from(error: record::ReadError) -> Failure {
         let message = error.to_string();
         match error {
-            record::ReadError::Upstream(upstream) => Failure {
-                upstream: Some(upstream),
-                ..fail(Exit::System, message)
-            },
+            record::ReadError::Upstream(upstream) => {
+                Failure { upstream: Some(upstream), ..fail(Exit::System, message) }
+            }
             record::ReadError::Io(_) => fail(Exit::System, message),
             _ => fail(Exit::Usage, message),
         }
@@ -158,37 +152,27 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Help and version go to standard output with exit code 0; everything else
 /// that clap has to say is a usage error, in our words' shape.
 fn usage(name: &str, error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        let code = if print_help(&error.render().to_string()).is_ok() {
-            0
-        } else {
-            Exit::System as u8
-        };
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let code =
+            if print_help(&error.render().to_string()).is_ok() { 0 } else { Exit::System as u8 };
         return ExitCode::from(code);
     }
     let text = error.render().to_string();
     let say = Say::new(name, 0, false);
+    let mut message = "a subcommand is missing".to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         say.plain(&text);
     } else {
-        // clap: "error: <what>\n\n[tip ...]\n\nUsage: ...": one line is enough,
-        // --help has the rest
+        // clap: "error: <what>\n\n  tip: ...\n\nUsage: ...": what comes first is
+        // enough, --help has the rest
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let what = text.split("\n\nUsage:").next().unwrap_or(text);
-        let what = what.split("\n\nFor more").next().unwrap_or(what);
-        let line = what.split_whitespace().collect::<Vec<_>>().join(" ");
-        say.error(&format!("{}; try '{name} --help'", escape_controls(&line)));
+        let what = text.split("\n\n").next().unwrap_or(text);
+        message = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        say.error(&format!("{message}; try '{name} --help'"));
     }
     let mut sink = Sink::stdout(Output::Auto);
     if sink.is_jsonl() {
-        let record = ErrorRecord {
-            tool: name.to_string(),
-            message: "wrong usage".into(),
-            exit: Exit::Usage as u8,
-        };
+        let record = ErrorRecord { tool: name.to_string(), message, exit: Exit::Usage as u8 };
         // nobody may be reading, and the exit code says it too
         let _ = sink.put(Record::Error(record));
         let _ = sink.finish();

@@ -15,10 +15,7 @@ use crate::{Exit, Failure, Say, fail};
 pub fn records_from_stdin(say: &Say, wanted: &[&str], what: &str) -> Result<Vec<Record>, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        return Err(fail(
-            Exit::Usage,
-            format!("nothing to read: pipe {what}, or name it"),
-        ));
+        return Err(fail(Exit::Usage, format!("nothing to read: pipe {what}, or name it")));
     }
     let mut input = BufReader::with_capacity(64 << 10, stdin.lock());
     let stream = read(&mut input, Limits::default(), wanted)?;
@@ -34,9 +31,5 @@ pub fn records_from_stdin(say: &Say, wanted: &[&str], what: &str) -> Result<Vec<
         };
         return Err(fail(Exit::Usage, message));
     }
-    Ok(stream
-        .records
-        .into_iter()
-        .map(|(_, record)| record)
-        .collect())
+    Ok(stream.records.into_iter().map(|(_, record)| record).collect())
 }

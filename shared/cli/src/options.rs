@@ -37,12 +37,7 @@ pub struct CommonOptions {
     ///
     /// Reads and writes below DIR; symlinks resolve inside it, and no command
     /// is run. Device nodes may be listed in DIR/dev.list instead of existing.
-    #[arg(
-        long,
-        value_name = "DIR",
-        global = true,
-        help_heading = "Common options"
-    )]
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Common options")]
     pub root: Option<PathBuf>,
 
     /// Say more on standard error
@@ -50,13 +45,7 @@ pub struct CommonOptions {
     pub verbose: u8,
 
     /// Say only errors on standard error
-    #[arg(
-        short,
-        long,
-        global = true,
-        conflicts_with = "verbose",
-        help_heading = "Common options"
-    )]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Common options")]
     pub quiet: bool,
 }
 

@@ -18,11 +18,7 @@ pub struct Say {
 impl Say {
     /// A voice for `tool`.
     pub fn new(tool: &str, verbose: u8, quiet: bool) -> Say {
-        Say {
-            tool: tool.into(),
-            verbose,
-            quiet,
-        }
+        Say { tool: tool.into(), verbose, quiet }
     }
 
     /// The tool's name.

@@ -14,11 +14,7 @@ extern "C" fn note(_: i32) {
 /// From now on SIGINT, SIGTERM and SIGHUP only set what [`interrupted`] tells.
 /// For tools that change something; a tool that only reads just ends.
 pub fn catch_signals() {
-    let action = SigAction::new(
-        SigHandler::Handler(note),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic.
         // An error is only possible for signals that cannot be caught.

@@ -23,10 +23,7 @@ impl Machine {
             let fd = self.open(path, OFlag::O_WRONLY | OFlag::O_NOCTTY, Mode::empty())?;
             let written = nix::unistd::write(&fd, value.as_bytes()).map_err(errno_error)?;
             if written != value.len() {
-                return Err(io::Error::other(format!(
-                    "took {written} of {} bytes",
-                    value.len()
-                )));
+                return Err(io::Error::other(format!("took {written} of {} bytes", value.len())));
             }
             Ok(())
         };
@@ -49,19 +46,11 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("host-attr-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let machine = Machine::new(Some(&dir)).unwrap();
-        assert!(
-            machine
-                .write_attr("/numvfs", "4")
-                .unwrap_err()
-                .is_not_found()
-        );
+        assert!(machine.write_attr("/numvfs", "4").unwrap_err().is_not_found());
         assert!(!dir.join("numvfs").exists());
         std::fs::write(dir.join("numvfs"), "0\n").unwrap();
         assert_eq!(machine.set_attr("/numvfs", "4\n").unwrap(), "4");
-        assert_eq!(
-            machine.write_attr("/numvfs", "").unwrap_err().errno(),
-            libc::EINVAL
-        );
+        assert_eq!(machine.write_attr("/numvfs", "").unwrap_err().errno(), libc::EINVAL);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

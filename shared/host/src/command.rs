@@ -52,11 +52,7 @@ impl Ran {
     /// The last line that is not empty of its standard error.
     pub fn last_stderr_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.stderr);
-        text.lines()
-            .rev()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .map(str::to_string)
+        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_string)
     }
 
     /// How it ended, with its last words: what a record's reason says.
@@ -90,21 +86,14 @@ impl Machine {
         let child = Command::new(program)
             .args(rest)
             .env("LC_ALL", "C")
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // its children go with it when time is up
             .process_group(0)
             .spawn()
-            .map_err(|source| FileError {
-                action: "run",
-                path: (*program).into(),
-                source,
-            })?;
+            .map_err(|source| FileError { action: "run", path: (*program).into(), source })?;
         Ok(Some(attend(child, deadline)))
     }
 }
@@ -114,16 +103,8 @@ fn attend(mut child: Child, deadline: Duration) -> Ran {
     let group = Pid::from_raw(child.id() as i32);
     let end = Instant::now() + deadline;
     let mut streams = [
-        Stream {
-            fd: child.stdout.take().map(OwnedFd::from),
-            kept: Vec::new(),
-            last: false,
-        },
-        Stream {
-            fd: child.stderr.take().map(OwnedFd::from),
-            kept: Vec::new(),
-            last: true,
-        },
+        Stream { fd: child.stdout.take().map(OwnedFd::from), kept: Vec::new(), last: false },
+        Stream { fd: child.stderr.take().map(OwnedFd::from), kept: Vec::new(), last: true },
     ];
     let mut timed_out = false;
     while streams.iter().any(|s| s.fd.is_some()) {
@@ -162,11 +143,7 @@ fn attend(mut child: Child, deadline: Duration) -> Ran {
         }
     };
     let [stdout, stderr] = streams;
-    Ran {
-        ending: ending.unwrap_or(status),
-        stdout: stdout.kept,
-        stderr: stderr.kept,
-    }
+    Ran { ending: ending.unwrap_or(status), stdout: stdout.kept, stderr: stderr.kept }
 }
 
 struct Stream {
@@ -196,17 +173,12 @@ fn read_ready(streams: &mut [Stream; 2], left: Duration) {
         .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
         .collect();
     let ms = left.as_millis().saturating_add(1).min(i32::MAX as u128) as i32;
-    match poll(
-        &mut fds,
-        PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX),
-    ) {
+    match poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)) {
         Ok(0) | Err(Errno::EINTR) => return,
         _ => {}
     }
-    let ready: Vec<bool> = fds
-        .iter()
-        .map(|fd| fd.revents().is_some_and(|r| !r.is_empty()))
-        .collect();
+    let ready: Vec<bool> =
+        fds.iter().map(|fd| fd.revents().is_some_and(|r| !r.is_empty())).collect();
     drop(fds);
     let open = streams.iter_mut().filter(|s| s.fd.is_some());
     for (stream, _) in open.zip(ready).filter(|(_, ready)| *ready) {
@@ -232,26 +204,16 @@ mod tests {
     use super::*;
 
     fn run(argv: &[&str], deadline: Duration) -> Ran {
-        Machine::new(None)
-            .unwrap()
-            .run(argv, deadline)
-            .unwrap()
-            .unwrap()
+        Machine::new(None).unwrap().run(argv, deadline).unwrap().unwrap()
     }
 
     #[test]
     fn output_and_status_are_told_apart() {
-        let ran = run(
-            &["sh", "-c", "echo out; echo one >&2; echo two >&2; exit 3"],
-            LONG,
-        );
+        let ran = run(&["sh", "-c", "echo out; echo one >&2; echo two >&2; exit 3"], LONG);
         assert_eq!(ran.stdout, b"out\n");
         assert_eq!(ran.reason(), "exit status 3: two");
         assert!(run(&["true"], LONG).success());
-        assert_eq!(
-            run(&["sh", "-c", "kill -9 $$"], LONG).ending,
-            Ending::Signalled(9)
-        );
+        assert_eq!(run(&["sh", "-c", "kill -9 $$"], LONG).ending, Ending::Signalled(9));
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -265,16 +227,11 @@ mod tests {
     #[test]
     fn a_program_and_its_children_end_with_their_time() {
         let start = Instant::now();
-        let ran = run(
-            &["sh", "-c", "echo begun; sleep 3600 & sleep 3600"],
-            Duration::from_millis(200),
-        );
+        let ran =
+            run(&["sh", "-c", "echo begun; sleep 3600 & sleep 3600"], Duration::from_millis(200));
         assert_eq!(ran.ending, Ending::TimedOut);
         assert_eq!(ran.stdout, b"begun\n");
-        let ran = run(
-            &["sh", "-c", "exec >&- 2>&-; sleep 3600"],
-            Duration::from_millis(200),
-        );
+        let ran = run(&["sh", "-c", "exec >&- 2>&-; sleep 3600"], Duration::from_millis(200));
         assert_eq!(ran.ending, Ending::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(10));
     }
@@ -282,11 +239,7 @@ mod tests {
     #[test]
     fn floods_are_bounded() {
         let ran = run(
-            &[
-                "sh",
-                "-c",
-                "head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2; echo end >&2",
-            ],
+            &["sh", "-c", "head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2; echo end >&2"],
             LONG,
         );
         assert!(ran.success());
@@ -298,11 +251,6 @@ mod tests {
     fn nothing_is_run_below_a_root() {
         let machine = Machine::new(Some(&std::env::temp_dir())).unwrap();
         assert!(machine.run(&["true"], LONG).unwrap().is_none());
-        assert!(
-            Machine::new(None)
-                .unwrap()
-                .run(&["/none/such"], LONG)
-                .is_err()
-        );
+        assert!(Machine::new(None).unwrap().run(&["/none/such"], LONG).is_err());
     }
 }

@@ -29,13 +29,7 @@ impl FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cannot {} '{}': {}",
-            self.action,
-            self.path,
-            reason(&self.source)
-        )
+        write!(f, "cannot {} '{}': {}", self.action, self.path, reason(&self.source))
     }
 }
 

@@ -42,10 +42,7 @@ impl<'a> Journal<'a> {
         self.steps
             .into_iter()
             .rev()
-            .map(|(step, undo)| Undone {
-                step,
-                error: undo(machine).err(),
-            })
+            .map(|(step, undo)| Undone { step, error: undo(machine).err() })
             .collect()
     }
 

@@ -42,11 +42,7 @@ pub enum LockError {
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LockError::Busy {
-                path,
-                holder,
-                waited,
-            } => {
+            LockError::Busy { path, holder, waited } => {
                 write!(f, "'{path}' is still locked after {} s", waited.as_secs())?;
                 match holder {
                     Some(holder) => write!(f, ", by {holder}"),
@@ -72,9 +68,7 @@ impl Machine {
                 .map_err(|source| LockError::File(self.error("make", dir, source)))?;
         }
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
-        let fd = self
-            .open(&path, flags, Mode::from_bits_truncate(0o644))
-            .map_err(error)?;
+        let fd = self.open(&path, flags, Mode::from_bits_truncate(0o644)).map_err(error)?;
         match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
             Ok(flock) => Ok(GuestLock { _flock: flock }),
             Err((file, nix::errno::Errno::EAGAIN)) => self.wait_for_lock(file, &path, wait),
@@ -100,11 +94,7 @@ impl Machine {
         let error = |source| LockError::File(self.error("lock", path, source));
         if !granted.map_err(error)? {
             let holder = self.lock_holder(&file);
-            return Err(LockError::Busy {
-                path: self.shown(path),
-                holder,
-                waited: wait,
-            });
+            return Err(LockError::Busy { path: self.shown(path), holder, waited: wait });
         }
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(flock) => Ok(GuestLock { _flock: flock }),
@@ -119,14 +109,11 @@ impl Machine {
         let (major, minor) = (libc::major(stat.st_dev), libc::minor(stat.st_dev));
         let key = format!("{major:02x}:{minor:02x}:{inode}");
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
-        let pid = locks
-            .lines()
-            .filter(|line| !line.contains("->"))
-            .find_map(|line| {
-                let words: Vec<&str> = line.split_ascii_whitespace().collect();
-                (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&key.as_str()))
-                    .then(|| words.get(4).copied())?
-            })?;
+        let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&key.as_str()))
+                .then(|| words.get(4).copied())?
+        })?;
         let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         Some(match command.trim() {
             "" => format!("process {pid}"),
@@ -148,23 +135,16 @@ mod tests {
         let held = machine.lock_guest_config(901, GUEST_LOCK_WAIT).unwrap();
         let start = Instant::now();
         let wait = Duration::from_millis(200);
-        let Err(error) = machine.lock_guest_config(901, wait) else {
-            panic!("locked twice")
-        };
+        let Err(error) = machine.lock_guest_config(901, wait) else { panic!("locked twice") };
         assert!(start.elapsed() >= wait);
         let text = error.to_string();
-        assert!(
-            text.contains(&format!("process {}", std::process::id())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
         machine.lock_guest_config(902, wait).unwrap();
         let waiter = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             drop(held);
         });
-        machine
-            .lock_guest_config(901, Duration::from_secs(5))
-            .unwrap();
+        machine.lock_guest_config(901, Duration::from_secs(5)).unwrap();
         waiter.join().unwrap();
         assert!(dir.join("run/lock/lxc/pve-config-901.lock").exists());
         std::fs::remove_dir_all(dir).unwrap();

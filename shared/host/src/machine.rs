@@ -84,9 +84,7 @@ impl From<FileStat> for Stat {
     }
 }
 
-const DIR: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_CLOEXEC);
+const DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 impl Machine {
     /// The running host for `None`, the tree below a directory otherwise.
@@ -98,11 +96,7 @@ impl Machine {
             path: path.display().to_string(),
             source: errno_error(errno),
         })?;
-        Ok(Machine {
-            root: fd,
-            below: root.map(Path::to_path_buf),
-            devices: OnceLock::new(),
-        })
+        Ok(Machine { root: fd, below: root.map(Path::to_path_buf), devices: OnceLock::new() })
     }
 
     /// Whether this is the running host itself: only then commands may be run.
@@ -119,11 +113,7 @@ impl Machine {
     }
 
     pub(crate) fn error(&self, action: &'static str, path: &str, source: io::Error) -> FileError {
-        FileError {
-            action,
-            path: self.shown(path),
-            source,
-        }
+        FileError { action, path: self.shown(path), source }
     }
 
     pub(crate) fn open(&self, path: &str, flags: OFlag, mode: Mode) -> io::Result<OwnedFd> {
@@ -131,10 +121,7 @@ impl Machine {
         let opened = if self.is_host() {
             openat(self.root.as_fd(), path, flags, mode)
         } else {
-            let how = OpenHow::new()
-                .flags(flags)
-                .mode(mode)
-                .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+            let how = OpenHow::new().flags(flags).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
             openat2(self.root.as_fd(), path, how)
         };
         opened.map_err(errno_error)
@@ -143,11 +130,7 @@ impl Machine {
     /// Opens a directory. Errors: as open(2).
     pub fn dir(&self, path: &str) -> Result<Dir<'_>, FileError> {
         match self.open(path, DIR, Mode::empty()) {
-            Ok(fd) => Ok(Dir {
-                machine: self,
-                fd,
-                path: path.to_string(),
-            }),
+            Ok(fd) => Ok(Dir { machine: self, fd, path: path.to_string() }),
             Err(error) => Err(self.error("open", path, error)),
         }
     }
@@ -244,9 +227,7 @@ impl Machine {
 
     /// Release of the running kernel, `6.14.11-4-pve`.
     pub fn kernel_release(&self) -> Option<String> {
-        self.attr("/proc/sys/kernel/osrelease")
-            .ok()
-            .filter(|text| !text.is_empty())
+        self.attr("/proc/sys/kernel/osrelease").ok().filter(|text| !text.is_empty())
     }
 }
 
@@ -273,11 +254,7 @@ impl Dir<'_> {
     }
 
     fn error(&self, action: &'static str, name: &str, source: io::Error) -> FileError {
-        self.machine.error(
-            action,
-            &format!("{}/{name}", self.path.trim_end_matches('/')),
-            source,
-        )
+        self.machine.error(action, &format!("{}/{name}", self.path.trim_end_matches('/')), source)
     }
 
     /// Names in it, sorted.
@@ -339,10 +316,7 @@ impl Dir<'_> {
     pub fn link_name(&self, name: &str) -> io::Result<String> {
         let target = readlinkat(self.fd.as_fd(), name).map_err(errno_error)?;
         let bytes = target.as_bytes();
-        let at = bytes
-            .iter()
-            .rposition(|b| *b == b'/')
-            .map_or(0, |at| at + 1);
+        let at = bytes.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         Ok(String::from_utf8_lossy(&bytes[at..]).into_owned())
     }
 
@@ -351,12 +325,7 @@ impl Dir<'_> {
         let flags = DIR | OFlag::O_NOFOLLOW;
         let fd = openat(self.fd.as_fd(), name, flags, Mode::empty())
             .map_err(|errno| self.error("open", name, errno_error(errno)))?;
-        Dir {
-            machine: self.machine,
-            fd,
-            path: format!("{}/{name}", self.path),
-        }
-        .list()
+        Dir { machine: self.machine, fd, path: format!("{}/{name}", self.path) }.list()
     }
 
     pub(crate) fn stat(&self, name: &str) -> io::Result<Stat> {
@@ -365,12 +334,8 @@ impl Dir<'_> {
     }
 
     pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
-        nix::unistd::unlinkat(
-            self.fd.as_fd(),
-            name,
-            nix::unistd::UnlinkatFlags::NoRemoveDir,
-        )
-        .map_err(errno_error)
+        nix::unistd::unlinkat(self.fd.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir)
+            .map_err(errno_error)
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -400,9 +365,7 @@ pub(crate) fn read_capped(fd: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity((stat.size as usize + 1).min(cap + 1));
     // procfs and sysfs files have size 0 or a page: what counts is what is read
-    File::from(fd)
-        .take(cap as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    File::from(fd).take(cap as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > cap {
         return Err(io::Error::other(format!("larger than {cap} bytes")));
     }
@@ -453,16 +416,8 @@ mod tests {
         let machine = Machine::new(Some(&dir)).unwrap();
         assert_eq!(machine.read_text("/absolute", 100).unwrap(), "inside\n");
         assert_eq!(machine.read_text("/dots", 100).unwrap(), "inside\n");
-        assert_eq!(
-            machine.read_text("/../../etc/real/file", 100).unwrap(),
-            "inside\n"
-        );
-        assert!(
-            machine
-                .read_text("/passwd", 1 << 20)
-                .unwrap_err()
-                .is_not_found()
-        );
+        assert_eq!(machine.read_text("/../../etc/real/file", 100).unwrap(), "inside\n");
+        assert!(machine.read_text("/passwd", 1 << 20).unwrap_err().is_not_found());
         assert!(machine.read_text("/magic", 1 << 20).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -474,20 +429,8 @@ mod tests {
         let giant = File::create(dir.join("giant")).unwrap();
         giant.set_len(10 << 30).unwrap();
         let machine = Machine::new(Some(&dir)).unwrap();
-        assert!(
-            machine
-                .read("/fifo", 100)
-                .unwrap_err()
-                .to_string()
-                .contains("not a regular file")
-        );
-        assert!(
-            machine
-                .read("/giant", 100)
-                .unwrap_err()
-                .to_string()
-                .contains("larger than 100")
-        );
+        assert!(machine.read("/fifo", 100).unwrap_err().to_string().contains("not a regular file"));
+        assert!(machine.read("/giant", 100).unwrap_err().to_string().contains("larger than 100"));
         assert!(machine.read("/etc", 100).is_err());
         assert_eq!(machine.read("/etc/real/file", 7).unwrap().len(), 7);
         assert!(machine.read("/etc/real/file", 6).is_err());
@@ -508,10 +451,7 @@ mod tests {
         let text = machine.read("/etc/none", 10).unwrap_err().to_string();
         assert_eq!(
             text,
-            format!(
-                "cannot read '{}/etc/none': no such file or directory",
-                dir.display()
-            )
+            format!("cannot read '{}/etc/none': no such file or directory", dir.display())
         );
         std::fs::remove_dir_all(dir).unwrap();
     }

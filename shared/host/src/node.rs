@@ -35,7 +35,9 @@ pub enum NodeKind {
     Char,
     /// Block device.
     Block,
-    /// No device: an empty file left by a failed bind mount, a directory.
+    /// Directory.
+    Dir,
+    /// No device: an empty file left by a failed bind mount.
     NoDevice,
 }
 
@@ -51,9 +53,10 @@ impl From<Stat> for Node {
         let kind = match stat.kind {
             FileKind::Char => NodeKind::Char,
             FileKind::Block => NodeKind::Block,
+            FileKind::Dir => NodeKind::Dir,
             _ => NodeKind::NoDevice,
         };
-        let device = kind != NodeKind::NoDevice;
+        let device = matches!(kind, NodeKind::Char | NodeKind::Block);
         Node {
             kind,
             major: if device { libc::major(stat.rdev) } else { 0 },
@@ -100,22 +103,33 @@ impl DeviceList {
     fn get(&self, path: &str) -> Option<Node> {
         let mut path = path.to_string();
         for _ in 0..8 {
-            match self.entries.get(&path)? {
-                Entry::Node(node) => return Some(*node),
-                Entry::Link(target) => path = join(&path, target),
+            match self.entries.get(&path) {
+                Some(Entry::Node(node)) => return Some(*node),
+                Some(Entry::Link(target)) => path = join(&path, target),
+                None => return self.directory(&path),
             }
         }
         None
+    }
+
+    /// A path that others lie below is a directory.
+    fn directory(&self, path: &str) -> Option<Node> {
+        let below = format!("{path}/");
+        let (first, _) = self.entries.range(below.clone()..).next()?;
+        first.starts_with(&below).then_some(Node {
+            kind: NodeKind::Dir,
+            major: 0,
+            minor: 0,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        })
     }
 }
 
 /// Where `target` leads from the link at `path`.
 fn join(path: &str, target: &str) -> String {
-    let start = if target.starts_with('/') {
-        ""
-    } else {
-        crate::machine::split(path).0
-    };
+    let start = if target.starts_with('/') { "" } else { crate::machine::split(path).0 };
     let mut parts: Vec<&str> = start.split('/').filter(|p| !p.is_empty()).collect();
     for part in target.split('/') {
         match part {
@@ -134,11 +148,7 @@ fn device<'a>(kind: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<N
     let mode = u32::from_str_radix(words.next()?, 8).ok()?;
     let (uid, gid) = words.next()?.split_once(':')?;
     Some(Node {
-        kind: if kind == "c" {
-            NodeKind::Char
-        } else {
-            NodeKind::Block
-        },
+        kind: if kind == "c" { NodeKind::Char } else { NodeKind::Block },
         major: major.parse().ok()?,
         minor: minor.parse().ok()?,
         mode,
@@ -197,15 +207,12 @@ mod tests {
         let node = list.get("/dev/nvidia0").unwrap();
         assert!(node.is_char());
         assert_eq!((node.major, node.minor, node.mode), (195, 0, 0o666));
-        assert_eq!(
-            list.get("/dev/dri/by-path/pci-0000:17:00.0-card")
-                .unwrap()
-                .minor,
-            1
-        );
+        assert_eq!(list.get("/dev/dri/by-path/pci-0000:17:00.0-card").unwrap().minor, 1);
         assert_eq!(list.get("/dev/sda").unwrap().kind, NodeKind::Block);
         assert!(list.get("/dev/a").is_none());
         assert!(list.get("/dev/x").is_none());
+        assert_eq!(list.get("/dev/dri").unwrap().kind, NodeKind::Dir);
+        assert!(list.get("/dev/nvidia").is_none());
     }
 
     #[test]
@@ -214,9 +221,6 @@ mod tests {
         let null = machine.node("/dev/null").unwrap().unwrap();
         assert_eq!((null.kind, null.major, null.minor), (NodeKind::Char, 1, 3));
         assert_eq!(machine.node("/dev/none-such").unwrap(), None);
-        assert_eq!(
-            machine.node("/etc").unwrap().unwrap().kind,
-            NodeKind::NoDevice
-        );
+        assert_eq!(machine.node("/etc").unwrap().unwrap().kind, NodeKind::NoDevice);
     }
 }

@@ -33,18 +33,12 @@ pub struct Probed {
 impl Probed {
     /// The bytes read under a tag.
     pub fn bytes(&self, tag: u8) -> Option<&[u8]> {
-        self.values
-            .iter()
-            .find(|(t, _)| *t == tag)
-            .and_then(|(_, v)| v.as_deref().ok())
+        self.values.iter().find(|(t, _)| *t == tag).and_then(|(_, v)| v.as_deref().ok())
     }
 
     /// The error number with which a tag's read failed.
     pub fn errno(&self, tag: u8) -> Option<i32> {
-        self.values
-            .iter()
-            .find(|(t, _)| *t == tag)
-            .and_then(|(_, v)| v.as_ref().err().copied())
+        self.values.iter().find(|(t, _)| *t == tag).and_then(|(_, v)| v.as_ref().err().copied())
     }
 }
 
@@ -82,8 +76,7 @@ impl Sink {
     fn frame(&mut self, kind: u8, tag: u8, bytes: &[u8]) {
         self.buffer.extend_from_slice(&[kind, tag]);
         self.buffer.extend_from_slice(&self.item.to_le_bytes());
-        self.buffer
-            .extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.buffer.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -171,12 +164,7 @@ impl Worker {
     ) -> io::Result<Worker> {
         let (from, to) = pipe().map_err(errno_error)?;
         let pid = in_child(|| {
-            let mut sink = Sink {
-                pipe: File::from(to),
-                buffer: Vec::new(),
-                item: 0,
-                cautious,
-            };
+            let mut sink = Sink { pipe: File::from(to), buffer: Vec::new(), item: 0, cautious };
             for item in first..last {
                 sink.item = item as u32;
                 read(item, &mut sink);
@@ -278,10 +266,8 @@ impl Worker {
 
 /// Waits until one of the pipes has something to say, or the deadline passes.
 fn wait_any(running: &[Worker], deadline: Duration) -> io::Result<()> {
-    let mut fds: Vec<PollFd<'_>> = running
-        .iter()
-        .map(|w| PollFd::new(w.pipe.as_fd(), PollFlags::POLLIN))
-        .collect();
+    let mut fds: Vec<PollFd<'_>> =
+        running.iter().map(|w| PollFd::new(w.pipe.as_fd(), PollFlags::POLLIN)).collect();
     let left = running
         .iter()
         .map(|w| deadline.saturating_sub(w.heard.elapsed()))

@@ -39,10 +39,7 @@ impl fmt::Display for ReplaceError {
             }
             ReplaceError::File(error) => error.fmt(f),
             ReplaceError::Unsure(error) => {
-                write!(
-                    f,
-                    "{error}; the new content may not survive a power failure"
-                )
+                write!(f, "{error}; the new content may not survive a power failure")
             }
         }
     }
@@ -81,17 +78,13 @@ impl Machine {
             |action| move |source: io::Error| ReplaceError::File(self.error(action, path, source));
         let before = same_as(&dir, name, old)
             .map_err(fail("read"))?
-            .ok_or_else(|| ReplaceError::Changed {
-                path: self.shown(path),
-            })?;
+            .ok_or_else(|| ReplaceError::Changed { path: self.shown(path) })?;
         let temporary = format!("{name}.tmp.{}", std::process::id());
         let swap = || -> Result<(), ReplaceError> {
             write_temporary(&dir, &temporary, new, &before).map_err(fail("write a copy of"))?;
             same_as(&dir, name, old)
                 .map_err(fail("read"))?
-                .ok_or_else(|| ReplaceError::Changed {
-                    path: self.shown(path),
-                })?;
+                .ok_or_else(|| ReplaceError::Changed { path: self.shown(path) })?;
             if !ready() {
                 return Err(fail("replace")(io::Error::from_raw_os_error(libc::EINTR)));
             }
@@ -103,8 +96,7 @@ impl Machine {
             let _ = dir.unlink(&temporary);
             return Err(error);
         }
-        dir.sync()
-            .map_err(|error| ReplaceError::Unsure(self.error("sync", parent, error)))
+        dir.sync().map_err(|error| ReplaceError::Unsure(self.error("sync", parent, error)))
     }
 
     /// Removes what a killed writer left behind for `path`: files named
@@ -116,10 +108,7 @@ impl Machine {
         let prefix = format!("{name}.tmp.");
         let mut removed = Vec::new();
         for entry in dir.list()? {
-            let Some(pid) = entry
-                .strip_prefix(&prefix)
-                .and_then(|p| p.parse::<i32>().ok())
-            else {
+            let Some(pid) = entry.strip_prefix(&prefix).and_then(|p| p.parse::<i32>().ok()) else {
                 continue;
             };
             if pid > 0 && !alive(pid) && dir.unlink(&entry).is_ok() {
@@ -229,9 +218,7 @@ mod tests {
         if root {
             std::os::unix::fs::chown(&file, Some(0), Some(33)).unwrap();
         }
-        machine
-            .replace("/901.conf", b"old\n", b"new\n", &|| true)
-            .unwrap();
+        machine.replace("/901.conf", b"old\n", b"new\n", &|| true).unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"new\n");
         let after = std::fs::metadata(&file).unwrap();
         assert_eq!(after.mode() & 0o7777, 0o640);
@@ -247,26 +234,16 @@ mod tests {
         let (dir, machine) = tree("changed");
         for other in ["o", "old\nmore\n", "new\n"] {
             std::fs::write(dir.join("901.conf"), other).unwrap();
-            let error = machine
-                .replace("/901.conf", b"old\n", b"new\n", &|| true)
-                .unwrap_err();
+            let error = machine.replace("/901.conf", b"old\n", b"new\n", &|| true).unwrap_err();
             assert!(matches!(error, ReplaceError::Changed { .. }), "{error}");
-            assert_eq!(
-                std::fs::read_to_string(dir.join("901.conf")).unwrap(),
-                other
-            );
+            assert_eq!(std::fs::read_to_string(dir.join("901.conf")).unwrap(), other);
         }
         // between the first look and the rename
         std::fs::write(dir.join("901.conf"), "old\n").unwrap();
-        let error = machine
-            .replace("/901.conf", b"old\n", b"new\n", &|| false)
-            .unwrap_err();
+        let error = machine.replace("/901.conf", b"old\n", b"new\n", &|| false).unwrap_err();
         assert_eq!(error.errno(), libc::EINTR);
         assert_eq!(names(&dir), ["901.conf"]);
-        assert_eq!(
-            std::fs::read_to_string(dir.join("901.conf")).unwrap(),
-            "old\n"
-        );
+        assert_eq!(std::fs::read_to_string(dir.join("901.conf")).unwrap(), "old\n");
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -274,16 +251,8 @@ mod tests {
     fn links_and_missing_files_are_not_replaced() {
         let (dir, machine) = tree("links");
         symlink("901.conf", dir.join("902.conf")).unwrap();
-        assert!(
-            machine
-                .replace("/902.conf", b"old\n", b"new\n", &|| true)
-                .is_err()
-        );
-        assert!(
-            machine
-                .replace("/903.conf", b"", b"new\n", &|| true)
-                .is_err()
-        );
+        assert!(machine.replace("/902.conf", b"old\n", b"new\n", &|| true).is_err());
+        assert!(machine.replace("/903.conf", b"", b"new\n", &|| true).is_err());
         assert_eq!(names(&dir), ["901.conf", "902.conf"]);
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -293,23 +262,13 @@ mod tests {
         let (dir, machine) = tree("leftovers");
         let mine = format!("901.conf.tmp.{}", std::process::id());
         // no process has a number beyond the kernel's highest
-        for name in [
-            "901.conf.tmp.4194305",
-            "901.conf.tmp.x",
-            "902.conf.tmp.4194305",
-            &mine,
-        ] {
+        for name in ["901.conf.tmp.4194305", "901.conf.tmp.x", "902.conf.tmp.4194305", &mine] {
             std::fs::write(dir.join(name), "x").unwrap();
         }
-        assert_eq!(
-            machine.remove_leftovers("/901.conf").unwrap(),
-            ["901.conf.tmp.4194305"]
-        );
+        assert_eq!(machine.remove_leftovers("/901.conf").unwrap(), ["901.conf.tmp.4194305"]);
         assert_eq!(names(&dir).len(), 4);
         // a leftover with our own number does not stop us
-        machine
-            .replace("/901.conf", b"old\n", b"new\n", &|| true)
-            .unwrap();
+        machine.replace("/901.conf", b"old\n", b"new\n", &|| true).unwrap();
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -11,9 +11,7 @@ pub struct CharDevices {
 impl CharDevices {
     /// Reads it. Errors: /proc/devices cannot be read.
     pub fn read(machine: &Machine) -> Result<CharDevices, FileError> {
-        Ok(CharDevices::parse(
-            &machine.read_text("/proc/devices", 1 << 20)?,
-        ))
+        Ok(CharDevices::parse(&machine.read_text("/proc/devices", 1 << 20)?))
     }
 
     /// Parses it. Only lines below `Character devices:` count: block devices
@@ -41,18 +39,12 @@ impl CharDevices {
     /// The major of a driver, by its exact name: `nvidia-uvm` is neither
     /// `nvidia` nor `my-nvidia-uvm`.
     pub fn major(&self, name: &str) -> Option<u32> {
-        self.entries
-            .iter()
-            .find(|(_, n)| n == name)
-            .map(|(major, _)| *major)
+        self.entries.iter().find(|(_, n)| n == name).map(|(major, _)| *major)
     }
 
     /// Names that own a major; since 550.40 several may share 195.
     pub fn names(&self, major: u32) -> impl Iterator<Item = &str> {
-        self.entries
-            .iter()
-            .filter(move |(m, _)| *m == major)
-            .map(|(_, name)| name.as_str())
+        self.entries.iter().filter(move |(m, _)| *m == major).map(|(_, name)| name.as_str())
     }
 }
 
@@ -69,9 +61,6 @@ mod tests {
         assert_eq!(devices.major("nvidia-uvm"), Some(511));
         assert_eq!(devices.major("nvidia-caps"), None);
         assert_eq!(devices.major("nvidia-nvlink"), None);
-        assert_eq!(
-            devices.names(195).collect::<Vec<_>>(),
-            ["nvidia", "nvidiactl"]
-        );
+        assert_eq!(devices.names(195).collect::<Vec<_>>(), ["nvidia", "nvidiactl"]);
     }
 }

@@ -28,11 +28,7 @@ pub struct GpuInfo {
 impl GpuInfo {
     /// As records say it.
     pub fn to_record(&self) -> NvidiaGpu {
-        NvidiaGpu {
-            minor: self.minor,
-            uuid: self.uuid.clone(),
-            model: self.model.clone(),
-        }
+        NvidiaGpu { minor: self.minor, uuid: self.uuid.clone(), model: self.model.clone() }
     }
 }
 
@@ -54,10 +50,7 @@ pub fn read_gpus(machine: &Machine) -> (BTreeMap<Address, GpuInfo>, Vec<String>)
     let answers = probe(addresses.len(), 1, DEADLINE, &|at, sink| {
         sink.put(1, || {
             let path = format!("{GPUS}/{}/information", addresses[at]);
-            machine
-                .attr(&path)
-                .map(String::into_bytes)
-                .map_err(|error| error.source)
+            machine.attr(&path).map(String::into_bytes).map_err(|error| error.source)
         });
     });
     let answers = match answers {
@@ -69,18 +62,10 @@ pub fn read_gpus(machine: &Machine) -> (BTreeMap<Address, GpuInfo>, Vec<String>)
     };
     let mut gpus = BTreeMap::new();
     for (address, answer) in addresses.iter().zip(answers) {
-        let text = answer
-            .bytes(1)
-            .map(|b| String::from_utf8_lossy(b).into_owned());
+        let text = answer.bytes(1).map(|b| String::from_utf8_lossy(b).into_owned());
         if text.is_none() {
-            let how = if answer.stuck_at.is_some() {
-                "blocks in the kernel"
-            } else {
-                "failed"
-            };
-            warnings.push(format!(
-                "{address}: reading {GPUS}/{address}/information {how}"
-            ));
+            let how = if answer.stuck_at.is_some() { "blocks in the kernel" } else { "failed" };
+            warnings.push(format!("{address}: reading {GPUS}/{address}/information {how}"));
         }
         gpus.insert(*address, parse(*address, &text.unwrap_or_default()));
     }
@@ -109,9 +94,7 @@ fn parse(address: Address, text: &str) -> GpuInfo {
 fn is_uuid(text: &str) -> bool {
     text.strip_prefix("GPU-").is_some_and(|id| {
         id.len() == 36
-            && id
-                .bytes()
-                .all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            && id.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
 }
 
@@ -130,9 +113,7 @@ pub fn module_version(machine: &Machine) -> Option<String> {
 }
 
 fn version_of_line(text: &str) -> Option<String> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("NVRM version:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("NVRM version:"))?;
     let (_, rest) = line.split_once("Kernel Module")?;
     let rest = match rest.strip_prefix(" for ") {
         Some(rest) => rest.split_once(' ')?.1,
@@ -145,9 +126,7 @@ fn version_of_line(text: &str) -> Option<String> {
 fn is_version(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     matches!(parts.len(), 2 | 3)
-        && parts
-            .iter()
-            .all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+        && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]

@@ -66,11 +66,7 @@ pub struct NodeSpec {
 /// nvidiactl and nvidia-uvm are required for CUDA; the others serve profilers
 /// and displays and are taken where the host has them.
 pub fn gpu_nodes(minor: u32) -> Vec<NodeSpec> {
-    let node = |path: &str, class, required| NodeSpec {
-        path: path.into(),
-        class,
-        required,
-    };
+    let node = |path: &str, class, required| NodeSpec { path: path.into(), class, required };
     vec![
         node(&format!("/dev/nvidia{minor}"), NodeClass::Gpu(minor), true),
         node("/dev/nvidiactl", NodeClass::Control, true),
@@ -118,18 +114,9 @@ mod tests {
         assert_eq!(classify("/dev/nvidia0"), Some(NodeClass::Gpu(0)));
         assert_eq!(classify("/dev/nvidia12"), Some(NodeClass::Gpu(12)));
         assert_eq!(classify("/dev/nvidia-uvm-tools"), Some(NodeClass::UvmTools));
-        assert_eq!(
-            classify("/dev/nvidia-caps/nvidia-cap21"),
-            Some(NodeClass::Cap(21))
-        );
+        assert_eq!(classify("/dev/nvidia-caps/nvidia-cap21"), Some(NodeClass::Cap(21)));
         assert_eq!(classify("/dev/nvidia-nvswitchctl"), Some(NodeClass::Other));
-        for path in [
-            "/dev/nvidia",
-            "/dev/nvidia01",
-            "/dev/nvidiax",
-            "/dev/dri/card0",
-            "nvidia0",
-        ] {
+        for path in ["/dev/nvidia", "/dev/nvidia01", "/dev/nvidiax", "/dev/dri/card0", "nvidia0"] {
             assert_eq!(classify(path), None, "{path}");
         }
     }

@@ -139,10 +139,7 @@ impl ModuleAliases {
 
     /// Names of the modules that claim a function, sorted, each once.
     pub fn modules(&self, of: &Modalias) -> Vec<String> {
-        let own = self
-            .by_vendor
-            .get(&u32::from(of.vendor))
-            .map_or(&[][..], Vec::as_slice);
+        let own = self.by_vendor.get(&u32::from(of.vendor)).map_or(&[][..], Vec::as_slice);
         let mut names: Vec<String> = own
             .iter()
             .chain(&self.any_vendor)

@@ -55,9 +55,7 @@ pub(crate) fn reserved_regions(text: &str) -> Vec<ReservedRegion> {
             let mut words = line.split_ascii_whitespace();
             let address = |word: &str| {
                 let digits = word.strip_prefix("0x")?;
-                u64::from_str_radix(digits, 16)
-                    .ok()
-                    .map(|n| format!("0x{n:016x}"))
+                u64::from_str_radix(digits, 16).ok().map(|n| format!("0x{n:016x}"))
             };
             Some(ReservedRegion {
                 start: address(words.next()?)?,

@@ -8,11 +8,8 @@ use memchr::memchr;
 use crate::Function;
 
 /// Where distributions keep the file, in the order we look.
-const PLACES: [&str; 3] = [
-    "/usr/share/misc/pci.ids",
-    "/usr/share/hwdata/pci.ids",
-    "/usr/share/pci.ids",
-];
+const PLACES: [&str; 3] =
+    ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
 
 /// The file is 1.5 MB today.
 const MOST: usize = 32 << 20;
@@ -113,9 +110,7 @@ impl PciIds {
             }
             Section::Vendor(vendor, current) => {
                 let device = entry_number(line, 4).filter(|device| {
-                    wanted
-                        .get(vendor)
-                        .is_some_and(|f| f.iter().any(|f| f.device == Some(*device)))
+                    wanted.get(vendor).is_some_and(|f| f.iter().any(|f| f.device == Some(*device)))
                 });
                 *current = device;
                 if let (Some(device), Some((_, name))) = (device, entry(line, 4)) {
@@ -141,8 +136,7 @@ impl PciIds {
             })
         });
         if used {
-            self.subsystems
-                .insert((*vendor, *device, subvendor, subdevice), name);
+            self.subsystems.insert((*vendor, *device, subvendor, subdevice), name);
         }
     }
 
@@ -153,10 +147,7 @@ impl PciIds {
             self.subclasses.get(&class).or_else(base).cloned()
         });
         let (Some(vendor), Some(device)) = (of.vendor, of.device) else {
-            return Names {
-                class,
-                ..Names::default()
-            };
+            return Names { class, ..Names::default() };
         };
         let subsystem = of
             .subsystem_vendor
@@ -239,9 +230,6 @@ mod tests {
         assert_eq!(names.device, None);
         assert_eq!(names.subsystem, None);
         assert_eq!(names.class.as_deref(), Some("Multimedia controller"));
-        assert_eq!(
-            PciIds::parse(b"\xff\xfe\t\n10de", &[gpu()]).names(&gpu()),
-            Names::default()
-        );
+        assert_eq!(PciIds::parse(b"\xff\xfe\t\n10de", &[gpu()]).names(&gpu()), Names::default());
     }
 }

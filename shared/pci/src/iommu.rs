@@ -66,11 +66,7 @@ impl Iommu {
     fn kernel_default(&self, machine: &Machine) -> Option<bool> {
         let release = self.release.as_deref()?;
         if let Ok(config) = machine.read_text(&format!("/boot/config-{release}"), 4 << 20) {
-            return Some(
-                config
-                    .lines()
-                    .any(|l| l == "CONFIG_INTEL_IOMMU_DEFAULT_ON=y"),
-            );
+            return Some(config.lines().any(|l| l == "CONFIG_INTEL_IOMMU_DEFAULT_ON=y"));
         }
         if release.ends_with("-pve") {
             return version(release).map(|v| v >= (6, 8));
@@ -114,21 +110,15 @@ impl Iommu {
 /// Proxmox's ACS override patch listens to `pcie_acs_override=`, whatever its
 /// own documentation says.
 fn acs_override(cmdline: &str) -> bool {
-    cmdline.split_ascii_whitespace().any(|word| {
-        word.strip_prefix("pcie_acs_override=")
-            .is_some_and(|value| !value.is_empty())
-    })
+    cmdline
+        .split_ascii_whitespace()
+        .any(|word| word.strip_prefix("pcie_acs_override=").is_some_and(|value| !value.is_empty()))
 }
 
 fn cpu(machine: &Machine) -> Cpu {
-    let text = machine
-        .read_text("/proc/cpuinfo", 8 << 20)
-        .unwrap_or_default();
+    let text = machine.read_text("/proc/cpuinfo", 8 << 20).unwrap_or_default();
     let vendor = text.lines().find(|line| line.starts_with("vendor_id"));
-    match vendor
-        .and_then(|line| line.split(':').nth(1))
-        .map(str::trim)
-    {
+    match vendor.and_then(|line| line.split(':').nth(1)).map(str::trim) {
         Some("GenuineIntel") => Cpu::Intel,
         Some("AuthenticAMD" | "HygonGenuine") => Cpu::Amd,
         _ => Cpu::Other,
@@ -183,23 +173,15 @@ mod tests {
 
     #[test]
     fn the_rule_changed_with_5_19() {
-        assert_eq!(
-            viability_rule(Some("5.15.158-2-pve")),
-            ViabilityRule::Driver
-        );
+        assert_eq!(viability_rule(Some("5.15.158-2-pve")), ViabilityRule::Driver);
         assert_eq!(viability_rule(Some("5.19.0")), ViabilityRule::DmaOwner);
-        assert_eq!(
-            viability_rule(Some("6.14.11-4-pve")),
-            ViabilityRule::DmaOwner
-        );
+        assert_eq!(viability_rule(Some("6.14.11-4-pve")), ViabilityRule::DmaOwner);
         assert_eq!(viability_rule(None), ViabilityRule::DmaOwner);
     }
 
     #[test]
     fn the_acs_override_is_seen_as_the_kernel_sees_it() {
-        assert!(acs_override(
-            "quiet pcie_acs_override=downstream,multifunction"
-        ));
+        assert!(acs_override("quiet pcie_acs_override=downstream,multifunction"));
         assert!(!acs_override("quiet pci_acs_override=downstream"));
         assert!(!acs_override("quiet pcie_acs_override="));
     }

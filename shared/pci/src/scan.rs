@@ -44,10 +44,7 @@ impl System {
     /// The functions that go together with `of`, itself included.
     pub fn slot<'a>(&'a self, of: &'a Function) -> impl Iterator<Item = &'a Function> {
         let slot = of.address.slot();
-        let first = Address {
-            function: 0,
-            ..of.address
-        };
+        let first = Address { function: 0, ..of.address };
         self.functions
             .range(first..)
             .take_while(move |(address, _)| address.slot() == slot)
@@ -57,10 +54,7 @@ impl System {
 
     /// The functions of a group.
     pub fn members<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Function> {
-        group
-            .members
-            .iter()
-            .filter_map(|address| self.functions.get(address))
+        group.members.iter().filter_map(|address| self.functions.get(address))
     }
 }
 
@@ -77,11 +71,8 @@ pub enum Depth {
 /// with a warning. Errors: there is no PCI bus in sysfs at all.
 pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
     let devices = machine.dir(DEVICES)?;
-    let mut addresses: Vec<Address> = devices
-        .list()?
-        .iter()
-        .filter_map(|name| Address::from_sysfs(name))
-        .collect();
+    let mut addresses: Vec<Address> =
+        devices.list()?.iter().filter_map(|name| Address::from_sysfs(name)).collect();
     addresses.sort_unstable();
     let mut warnings = Vec::new();
     let read = |at: usize, sink: &mut Sink| read_function(machine, &devices, addresses[at], sink);
@@ -97,12 +88,7 @@ pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
     }
     let iommu = Iommu::read(machine);
     let groups = read_groups(machine, &functions, depth, &mut warnings);
-    Ok(System {
-        functions,
-        groups,
-        iommu,
-        warnings,
-    })
+    Ok(System { functions, groups, iommu, warnings })
 }
 
 /// Probes with as many children as the work is worth.
@@ -183,14 +169,10 @@ mod tag {
 /// Runs in a child: passes the bytes on and understands nothing.
 fn read_function(machine: &Machine, devices: &Dir<'_>, address: Address, sink: &mut Sink) {
     let name = address.to_string();
-    sink.put(tag::LINK, || {
-        devices.read_link(&name).map(String::into_bytes)
-    });
+    sink.put(tag::LINK, || devices.read_link(&name).map(String::into_bytes));
     let mut dir = None;
     sink.put(tag::DIR, || {
-        let opened = machine
-            .dir(&format!("{DEVICES}/{name}"))
-            .map_err(|error| error.source)?;
+        let opened = machine.dir(&format!("{DEVICES}/{name}")).map_err(|error| error.source)?;
         dir = Some((opened.list().map_err(|error| error.source)?, opened));
         Ok(Vec::new())
     });
@@ -208,22 +190,14 @@ fn read_function(machine: &Machine, devices: &Dir<'_>, address: Address, sink: &
         }
     };
     if !modalias {
-        for tag in [
-            tag::VENDOR,
-            tag::DEVICE,
-            tag::SUBVENDOR,
-            tag::SUBDEVICE,
-            tag::CLASS,
-        ] {
+        for tag in [tag::VENDOR, tag::DEVICE, tag::SUBVENDOR, tag::SUBDEVICE, tag::CLASS] {
             attr(tag);
         }
     }
     attr(tag::REVISION);
     for tag in [tag::DRIVER, tag::GROUP, tag::PHYSFN] {
         if has(tag::name(tag)) {
-            sink.put(tag, || {
-                dir.link_name(tag::name(tag)).map(String::into_bytes)
-            });
+            sink.put(tag, || dir.link_name(tag::name(tag)).map(String::into_bytes));
         }
     }
     let marks = ["pci_bus", "nvidia", "mdev_supported_types"];
@@ -235,9 +209,7 @@ fn read_function(machine: &Machine, devices: &Dir<'_>, address: Address, sink: &
     for tag in [tag::VFIO, tag::DRM] {
         if has(tag::name(tag)) {
             sink.put(tag, || {
-                let names = dir
-                    .list_below(tag::name(tag))
-                    .map_err(|error| error.source)?;
+                let names = dir.list_below(tag::name(tag)).map_err(|error| error.source)?;
                 Ok(names.join("\n").into_bytes())
             });
         }
@@ -268,11 +240,7 @@ fn read_vfs(dir: &Dir<'_>, names: &[String]) -> io::Result<Vec<u8>> {
 fn function(address: Address, probed: &Probed) -> Function {
     let mut f = Function::bare(address);
     let text = |tag: u8| {
-        probed.bytes(tag).map(|b| {
-            String::from_utf8_lossy(b)
-                .trim_end_matches('\n')
-                .to_string()
-        })
+        probed.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
     };
     let number = |tag: u8| text(tag).and_then(|t| t.trim().parse::<i64>().ok());
     let hex = |tag: u8| {
@@ -302,13 +270,8 @@ fn function(address: Address, probed: &Probed) -> Function {
     let marks = probed.bytes(tag::MARKS).unwrap_or_default();
     let mark = |at: usize| marks.get(at) == Some(&1);
     (f.bridge, f.vgpu_vendor, f.mdev) = (mark(0), mark(1), mark(2));
-    f.vfs = list(text(tag::VFS))
-        .iter()
-        .filter_map(|n| Address::from_sysfs(n))
-        .collect();
-    f.vfio_device = list(text(tag::VFIO))
-        .into_iter()
-        .find(|n| n.starts_with("vfio"));
+    f.vfs = list(text(tag::VFS)).iter().filter_map(|n| Address::from_sysfs(n)).collect();
+    f.vfio_device = list(text(tag::VFIO)).into_iter().find(|n| n.starts_with("vfio"));
     f.drm = list(text(tag::DRM))
         .into_iter()
         .filter(|n| n.starts_with("renderD") || is_card(n))
@@ -318,12 +281,7 @@ fn function(address: Address, probed: &Probed) -> Function {
     f.reset_methods = text(tag::RESET)
         .map(|t| t.split_ascii_whitespace().map(str::to_string).collect())
         .unwrap_or_default();
-    f.link = link(
-        text(tag::SPEED),
-        text(tag::WIDTH),
-        text(tag::MAX_SPEED),
-        text(tag::MAX_WIDTH),
-    );
+    f.link = link(text(tag::SPEED), text(tag::WIDTH), text(tag::MAX_SPEED), text(tag::MAX_WIDTH));
     f.sriov_total = number(tag::TOTALVFS).and_then(|n| u32::try_from(n).ok());
     f.sriov_enabled = number(tag::NUMVFS).and_then(|n| u32::try_from(n).ok());
     f.driver_override = text(tag::OVERRIDE).filter(|t| !t.is_empty() && t != "(null)");
@@ -332,13 +290,8 @@ fn function(address: Address, probed: &Probed) -> Function {
 }
 
 fn list(text: Option<String>) -> Vec<String> {
-    text.map(|t| {
-        t.split('\n')
-            .filter(|n| !n.is_empty())
-            .map(str::to_string)
-            .collect()
-    })
-    .unwrap_or_default()
+    text.map(|t| t.split('\n').filter(|n| !n.is_empty()).map(str::to_string).collect())
+        .unwrap_or_default()
 }
 
 /// `card1`, but not its connectors (`card1-DP-1`).
@@ -360,8 +313,7 @@ fn link(
             .filter(|n| n.is_finite() && *n > 0.0)
     };
     let lanes = |text: Option<String>| {
-        text.and_then(|t| t.trim().parse::<u32>().ok())
-            .filter(|n| (1..=64).contains(n))
+        text.and_then(|t| t.trim().parse::<u32>().ok()).filter(|n| (1..=64).contains(n))
     };
     let link = Link {
         speed_gts: gts(speed),
@@ -398,11 +350,7 @@ fn warnings(probed: &Probed) -> Vec<String> {
         .filter(|(tag, errno)| *tag != tag::MODALIAS || *errno != 2)
         .map(|(tag, errno)| {
             let reason = io::Error::from_raw_os_error(errno).to_string();
-            let reason = reason
-                .split(" (os error")
-                .next()
-                .unwrap_or("")
-                .to_lowercase();
+            let reason = reason.split(" (os error").next().unwrap_or("").to_lowercase();
             format!("cannot read {}: {reason}", tag::name(tag))
         })
         .collect()
@@ -442,11 +390,7 @@ fn read_groups(
     // group's list tells of members that are no functions.
     for function in functions.values() {
         if let Some(id) = function.group {
-            groups
-                .entry(id)
-                .or_insert_with(|| Group::bare(id))
-                .members
-                .push(function.address);
+            groups.entry(id).or_insert_with(|| Group::bare(id)).members.push(function.address);
         }
     }
     groups
@@ -455,14 +399,10 @@ fn read_groups(
 fn read_group(machine: &Machine, id: u32, depth: Depth, sink: &mut Sink) {
     let mut dir = None;
     sink.put(group_tag::MEMBERS, || {
-        let opened = machine
-            .dir(&format!("{GROUPS}/{id}"))
-            .map_err(|error| error.source)?;
+        let opened = machine.dir(&format!("{GROUPS}/{id}")).map_err(|error| error.source)?;
         let names = opened.list_below("devices").map_err(|error| error.source)?;
         dir = Some(opened);
-        let others = names
-            .iter()
-            .filter(|name| Address::from_sysfs(name).is_none());
+        let others = names.iter().filter(|name| Address::from_sysfs(name).is_none());
         let lines: Vec<String> = others
             .map(|name| {
                 let link = format!("{GROUPS}/{id}/devices/{name}/driver");
@@ -482,11 +422,7 @@ fn read_group(machine: &Machine, id: u32, depth: Depth, sink: &mut Sink) {
 
 fn group(id: u32, probed: &Probed) -> Group {
     let text = |tag: u8| {
-        probed.bytes(tag).map(|b| {
-            String::from_utf8_lossy(b)
-                .trim_end_matches('\n')
-                .to_string()
-        })
+        probed.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
     };
     let mut group = Group::bare(id);
     group.name = text(group_tag::NAME);
@@ -514,10 +450,7 @@ mod tests {
         let some = |t: &str| Some(t.to_string());
         let link4 = |s, w, ms, mw| link(some(s), some(w), some(ms), some(mw));
         let known = link4("2.5 GT/s PCIe", "16", "16.0 GT/s PCIe", "16").unwrap();
-        assert_eq!(
-            (known.speed_gts, known.max_speed_gts),
-            (Some(2.5), Some(16.0))
-        );
+        assert_eq!((known.speed_gts, known.max_speed_gts), (Some(2.5), Some(16.0)));
         let old = link4("8 GT/s", "8", "8 GT/s", "16").unwrap();
         assert_eq!((old.speed_gts, old.width), (Some(8.0), Some(8)));
         assert!(link4("Unknown", "0", "Unknown", "255").is_none());

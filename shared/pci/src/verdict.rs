@@ -55,11 +55,8 @@ fn worse(so_far: Option<bool>, now: Option<bool>) -> Option<bool> {
 
 /// Judges a group; `own` tells which members are going to be bound.
 fn judge(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> Judged {
-    let mut judged = Judged {
-        blockers: Vec::new(),
-        viable: Some(true),
-        viable_once_bound: Some(true),
-    };
+    let mut judged =
+        Judged { blockers: Vec::new(), viable: Some(true), viable_once_bound: Some(true) };
     let mut add = |blocker: Blocker, verdict: Option<bool>| {
         judged.viable = worse(judged.viable, verdict);
         if !blocker.own_slot {
@@ -75,34 +72,17 @@ fn judge(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> Jud
         };
         let function = Some(member.address.to_string());
         let own_slot = own(member) && !member.is_bridge();
-        add(
-            Blocker {
-                function,
-                driver: member.driver.clone(),
-                own_slot,
-                why,
-            },
-            verdict,
-        );
+        add(Blocker { function, driver: member.driver.clone(), own_slot, why }, verdict);
     }
     for other in &group.others {
         let (why, verdict) = match &other.driver {
-            Some(driver) => (
-                format!("no PCI function, bound to {driver}: cannot move to VFIO"),
-                Some(false),
-            ),
+            Some(driver) => {
+                (format!("no PCI function, bound to {driver}: cannot move to VFIO"), Some(false))
+            }
             None => continue,
         };
         let function = Some(other.name.clone());
-        add(
-            Blocker {
-                function,
-                driver: other.driver.clone(),
-                own_slot: false,
-                why,
-            },
-            verdict,
-        );
+        add(Blocker { function, driver: other.driver.clone(), own_slot: false, why }, verdict);
     }
     if let Some(region) = group.direct_region() {
         let why = format!(
@@ -111,26 +91,13 @@ fn judge(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> Jud
             group.id, region.start, region.end
         );
         let function = group.members.first().map(ToString::to_string);
-        add(
-            Blocker {
-                function,
-                driver: None,
-                own_slot: false,
-                why,
-            },
-            Some(false),
-        );
+        add(Blocker { function, driver: None, own_slot: false, why }, Some(false));
     }
     judged
 }
 
 fn machine_blocker(why: String) -> Blocker {
-    Blocker {
-        function: None,
-        driver: None,
-        own_slot: false,
-        why,
-    }
+    Blocker { function: None, driver: None, own_slot: false, why }
 }
 
 const ACS: &str = "the ACS override (pcie_acs_override=) is active: groups are not proof of \
@@ -167,9 +134,7 @@ pub fn passthrough(system: &System, function: &Function) -> Passthrough {
         };
         let rest = judge(system, other, &own);
         judged.viable_once_bound = worse(judged.viable_once_bound, rest.viable_once_bound);
-        judged
-            .blockers
-            .extend(rest.blockers.into_iter().filter(|b| !b.own_slot));
+        judged.blockers.extend(rest.blockers.into_iter().filter(|b| !b.own_slot));
     }
     if isolated == Some(false) {
         add_strangers(system, group, &own, &mut judged.blockers);
@@ -199,29 +164,16 @@ fn add_strangers(
     for member in system.members(group).filter(|m| !m.is_bridge() && !own(m)) {
         let name = member.address.to_string();
         if shares(&name, blockers) {
-            let why = format!(
-                "shares group {} and would have to go to the same VM",
-                group.id
-            );
+            let why = format!("shares group {} and would have to go to the same VM", group.id);
             let driver = member.driver.clone();
-            blockers.push(Blocker {
-                function: Some(name),
-                driver,
-                own_slot: false,
-                why,
-            });
+            blockers.push(Blocker { function: Some(name), driver, own_slot: false, why });
         }
     }
     for other in &group.others {
         if shares(&other.name, blockers) {
             let why = format!("shares group {} and is no PCI function", group.id);
             let function = Some(other.name.clone());
-            blockers.push(Blocker {
-                function,
-                driver: None,
-                own_slot: false,
-                why,
-            });
+            blockers.push(Blocker { function, driver: None, own_slot: false, why });
         }
     }
 }
@@ -235,9 +187,7 @@ pub fn group_verdict(system: &System, group: &Group) -> (Option<bool>, Option<bo
     let mut judged = judge(system, group, &|_| false);
     let mut isolated = Some(one_slot && group.others.is_empty());
     if !system.iommu.is_on() {
-        judged
-            .blockers
-            .push(machine_blocker("the IOMMU is off".into()));
+        judged.blockers.push(machine_blocker("the IOMMU is off".into()));
         return (Some(false), None, judged.blockers);
     }
     if system.iommu.acs_override {

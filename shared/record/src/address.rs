@@ -39,11 +39,7 @@ pub struct AddressError(String);
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "'{}' is not a PCI address (like 0000:41:00.0 or 41:00.0)",
-            self.0
-        )
+        write!(f, "'{}' is not a PCI address (like 0000:41:00.0 or 41:00.0)", self.0)
     }
 }
 
@@ -52,11 +48,7 @@ impl std::error::Error for AddressError {}
 impl Address {
     /// The slot that this function sits in.
     pub fn slot(self) -> Slot {
-        Slot {
-            domain: self.domain,
-            bus: self.bus,
-            device: self.device,
-        }
+        Slot { domain: self.domain, bus: self.bus, device: self.device }
     }
 
     /// Parses the exact form of sysfs only: lower case, full domain.
@@ -111,20 +103,15 @@ fn hex(text: &str, most: usize) -> Option<u32> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!(
-            "{:04x}:{:02x}:{:02x}.{:x}",
-            self.domain, self.bus, self.device, self.function
-        );
+        let text =
+            format!("{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function);
         f.pad(&text)
     }
 }
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!(
-            "{:04x}:{:02x}:{:02x}",
-            self.domain, self.bus, self.device
-        ))
+        f.pad(&format!("{:04x}:{:02x}:{:02x}", self.domain, self.bus, self.device))
     }
 }
 
@@ -160,27 +147,11 @@ mod tests {
 
     #[test]
     fn every_usual_spelling_of_an_address_is_read() {
-        for text in [
-            "0000:41:00.0",
-            "41:00.0",
-            "41:0.0",
-            "00000000:41:00.0",
-            "0000:41:00.0",
-        ] {
-            assert_eq!(
-                text.parse::<Address>().unwrap().to_string(),
-                "0000:41:00.0",
-                "{text}"
-            );
+        for text in ["0000:41:00.0", "41:00.0", "41:0.0", "00000000:41:00.0", "0000:41:00.0"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), "0000:41:00.0", "{text}");
         }
-        assert_eq!(
-            "00000001:C8:00.0".parse::<Address>().unwrap().to_string(),
-            "0001:c8:00.0"
-        );
-        assert_eq!(
-            "10000:E1:1f.7".parse::<Address>().unwrap().to_string(),
-            "10000:e1:1f.7"
-        );
+        assert_eq!("00000001:C8:00.0".parse::<Address>().unwrap().to_string(), "0001:c8:00.0");
+        assert_eq!("10000:E1:1f.7".parse::<Address>().unwrap().to_string(), "10000:e1:1f.7");
     }
 
     #[test]

@@ -21,10 +21,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 1 MiB a line (a PF with 256 VFs needs 16 KiB), 256 MiB in all.
     fn default() -> Limits {
-        Limits {
-            line: 1 << 20,
-            total: 256 << 20,
-        }
+        Limits { line: 1 << 20, total: 256 << 20 }
     }
 }
 
@@ -62,17 +59,10 @@ impl fmt::Display for ReadError {
             ReadError::Io(error) => write!(f, "cannot read standard input: {error}"),
             ReadError::Line { number, why } => write!(f, "standard input line {number}: {why}"),
             ReadError::TooLarge(most) => {
-                write!(
-                    f,
-                    "standard input is larger than {most} bytes: not a stream of records"
-                )
+                write!(f, "standard input is larger than {most} bytes: not a stream of records")
             }
             ReadError::Upstream(error) => {
-                write!(
-                    f,
-                    "the input ends in an error of {}: {}",
-                    error.tool, error.message
-                )
+                write!(f, "the input ends in an error of {}: {}", error.tool, error.message)
             }
         }
     }
@@ -86,14 +76,7 @@ struct Peek {
     r#type: String,
 }
 
-const KNOWN: [&str; 6] = [
-    "pci-device",
-    "iommu-group",
-    "change",
-    "check",
-    "lxc-gpu",
-    "error",
-];
+const KNOWN: [&str; 6] = ["pci-device", "iommu-group", "change", "check", "lxc-gpu", "error"];
 
 /// Reads a whole stream. `wanted` names the types that the caller has a use
 /// for; others are checked to be records, counted and passed over. Blank lines
@@ -109,10 +92,9 @@ pub fn read(input: &mut dyn BufRead, limits: Limits, wanted: &[&str]) -> Result<
         line.clear();
         let ended = read_line(input, &mut line, limits.line).map_err(|error| match error {
             LineError::Io(error) => ReadError::Io(error),
-            LineError::TooLong => ReadError::Line {
-                number,
-                why: format!("longer than {} bytes", limits.line),
-            },
+            LineError::TooLong => {
+                ReadError::Line { number, why: format!("longer than {} bytes", limits.line) }
+            }
         })?;
         total += line.len() as u64 + 1;
         if total > limits.total {
@@ -216,9 +198,7 @@ mod tests {
     #[test]
     fn an_address_is_enough_of_a_pci_device() {
         let stream = all("{\"type\":\"pci-device\",\"address\":\"41:00.0\"}").unwrap();
-        let Record::PciDevice(device) = &stream.records[0].1 else {
-            panic!()
-        };
+        let Record::PciDevice(device) = &stream.records[0].1 else { panic!() };
         assert_eq!(device.address.to_string(), "0000:41:00.0");
     }
 
@@ -235,19 +215,13 @@ mod tests {
              \"actual\":null,\"status\":\"ok\",\"severity\":\"info\",\"hint\":null}\n")
         .unwrap();
         assert!(stream.records.is_empty());
-        assert_eq!(
-            stream.passed_over,
-            [("weather".to_string(), 2), ("check".to_string(), 1)]
-        );
+        assert_eq!(stream.passed_over, [("weather".to_string(), 2), ("check".to_string(), 1)]);
     }
 
     #[test]
     fn a_bad_line_is_named_by_its_number() {
         for (text, why) in [
-            (
-                "{\"type\":\"pci-device\",\"address\":\"0000:41:0",
-                "line 1: cut off",
-            ),
+            ("{\"type\":\"pci-device\",\"address\":\"0000:41:0", "line 1: cut off"),
             ("\n\n{]\n", "line 3: not JSON"),
             ("{}\n", "line 1: missing field `type`"),
             ("[]\n", "line 1: "),
@@ -255,10 +229,7 @@ mod tests {
                 "{\"type\":\"pci-device\"}\n",
                 "line 1: not a pci-device record: missing field `address`",
             ),
-            (
-                "{\"type\":\"pci-device\",\"address\":\"1\"}\n",
-                "is not a PCI address",
-            ),
+            ("{\"type\":\"pci-device\",\"address\":\"1\"}\n", "is not a PCI address"),
             (
                 "{\"type\":\"pci-device\",\"type\":\"error\",\"address\":\"41:00.0\"}\n",
                 "duplicate field",
@@ -277,20 +248,14 @@ mod tests {
 
     #[test]
     fn limits_hold_for_a_line_and_for_the_whole() {
-        let limits = Limits {
-            line: 64,
-            total: 200,
-        };
+        let limits = Limits { line: 64, total: 200 };
         let long = format!("{{\"type\":\"{}\"}}\n", "x".repeat(80));
         assert!(matches!(
             read(&mut long.as_bytes(), limits, &[]),
             Err(ReadError::Line { number: 1, .. })
         ));
         let many = "{\"type\":\"x\"}\n".repeat(100);
-        assert!(matches!(
-            read(&mut many.as_bytes(), limits, &[]),
-            Err(ReadError::TooLarge(200))
-        ));
+        assert!(matches!(read(&mut many.as_bytes(), limits, &[]), Err(ReadError::TooLarge(200))));
         // an endless line is refused without being held
         let endless = io::BufReader::new(io::repeat(b'a'));
         assert!(read(&mut { endless }, limits, &[]).is_err());

@@ -21,11 +21,4 @@ macro_rules! schemas {
     };
 }
 
-schemas!(
-    "pci-device",
-    "iommu-group",
-    "change",
-    "check",
-    "lxc-gpu",
-    "error"
-);
+schemas!("pci-device", "iommu-group", "change", "check", "lxc-gpu", "error");

@@ -26,20 +26,12 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub fn new(headings: &'static [&'static str]) -> Table {
-        Table {
-            headings,
-            rows: Vec::new(),
-        }
+        Table { headings, rows: Vec::new() }
     }
 
     /// Adds a row; missing cells are empty.
     pub fn row(&mut self, cells: Vec<Cell>) {
-        self.rows.push(
-            cells
-                .into_iter()
-                .map(|c| escape_controls(&c).into_owned())
-                .collect(),
-        );
+        self.rows.push(cells.into_iter().map(|c| escape_controls(&c).into_owned()).collect());
     }
 
     /// The finished text, each line ended by a newline. `width` in columns, or
@@ -131,14 +123,10 @@ pub(crate) fn render(records: &[Record]) -> String {
 
 fn headings(record: &Record) -> &'static [&'static str] {
     match record {
-        Record::PciDevice(_) => &[
-            "ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "NAME",
-        ],
+        Record::PciDevice(_) => &["ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "NAME"],
         Record::IommuGroup(_) => &["GROUP", "TYPE", "VIABLE", "ISOLATED", "MEMBERS", "BLOCKERS"],
         Record::Change(_) => &["STATUS", "TARGET", "PROPERTY", "FROM", "TO", "REASON"],
-        Record::Check(_) => &[
-            "STATUS", "SUBJECT", "PROPERTY", "EXPECTED", "ACTUAL", "HINT",
-        ],
+        Record::Check(_) => &["STATUS", "SUBJECT", "PROPERTY", "EXPECTED", "ACTUAL", "HINT"],
         Record::LxcGpu(_) => &["CT", "GPU", "MINOR", "STYLE", "NODES", "PROBLEMS", "MODEL"],
         Record::Error(_) => &["ERROR", "TOOL", "MESSAGE"],
     }
@@ -151,11 +139,7 @@ fn cells(record: &Record) -> Vec<Cell> {
         Record::Change(change) => change_cells(change),
         Record::Check(check) => check_cells(check),
         Record::LxcGpu(gpu) => lxc_gpu(gpu),
-        Record::Error(ErrorRecord {
-            tool,
-            message,
-            exit,
-        }) => {
+        Record::Error(ErrorRecord { tool, message, exit }) => {
             vec![exit.to_string(), tool.clone(), message.clone()]
         }
     }
@@ -176,9 +160,7 @@ fn yes_no(value: Option<bool>) -> Cell {
 /// `10de:2204`, question marks where an id is unknown.
 fn ids(vendor: &Option<String>, device: &Option<String>) -> String {
     let short = |id: &Option<String>| {
-        id.as_deref()
-            .map_or("????", |id| id.strip_prefix("0x").unwrap_or(id))
-            .to_string()
+        id.as_deref().map_or("????", |id| id.strip_prefix("0x").unwrap_or(id)).to_string()
     };
     format!("{}:{}", short(vendor), short(device))
 }
@@ -258,7 +240,7 @@ fn change_cells(c: &Change) -> Vec<Cell> {
         c.status.as_str().into(),
         c.target.clone(),
         c.property.clone(),
-        or_dash(&c.from),
+        if c.from == c.to { "(same)".into() } else { or_dash(&c.from) },
         or_dash(&c.to),
         reason,
     ]
@@ -311,10 +293,7 @@ mod tests {
 
     #[test]
     fn columns_align_by_width_on_screen() {
-        assert_eq!(
-            table().render(None),
-            "A      LONG  C\ngröße  x     end\n日本   yy\n"
-        );
+        assert_eq!(table().render(None), "A      LONG  C\ngröße  x     end\n日本   yy\n");
     }
 
     #[test]
@@ -324,10 +303,7 @@ mod tests {
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(
-            escape_controls("a\x1b[31mb\u{85}\n"),
-            "a\\x1b[31mb\\x85\\x0a"
-        );
+        assert_eq!(escape_controls("a\x1b[31mb\u{85}\n"), "a\\x1b[31mb\\x85\\x0a");
         let mut table = Table::new(&["A"]);
         table.row(vec!["\x1b]0;owned\x07".into()]);
         assert!(!table.render(None).contains('\x1b'));
