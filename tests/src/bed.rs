@@ -35,7 +35,7 @@ impl Bed {
     pub fn empty() -> Bed {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("pve-gpu-bed-{}-{count}", std::process::id()));
+        let dir = scratch().join(format!("pve-gpu-bed-{}-{count}", std::process::id()));
         fs::create_dir_all(&dir).expect("temporary directory");
         Bed { dir }
     }
@@ -88,6 +88,14 @@ impl Drop for Bed {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Where beds are made: in memory where there is such a place, since a machine
+/// has thousands of small files.
+pub fn scratch() -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    let writable = fs::metadata(shm).is_ok_and(|m| m.is_dir() && !m.permissions().readonly());
+    if writable && std::env::var_os("TMPDIR").is_none() { shm.into() } else { std::env::temp_dir() }
 }
 
 /// Path of a built program of this workspace, beside the running test.

@@ -13,6 +13,8 @@ pub struct Selection {
     addresses: BTreeSet<Address>,
     /// They were named one by one, not found by what they are.
     pub named: bool,
+    /// Nothing narrows the selection: groups without PCI functions count too.
+    everything: bool,
 }
 
 impl Selection {
@@ -32,7 +34,13 @@ impl Selection {
         addresses.retain(|address| {
             system.functions.get(address).is_some_and(|function| passes(function, options))
         });
-        Ok(Selection { addresses, named: !options.operands.is_empty() })
+        let narrowed =
+            options.vendor.is_some() || options.class.is_some() || options.driver.is_some();
+        Ok(Selection {
+            addresses,
+            named: !options.operands.is_empty(),
+            everything: options.all && !narrowed,
+        })
     }
 
     /// The functions, by address.
@@ -42,6 +50,9 @@ impl Selection {
 
     /// The groups that they are in, by number.
     pub fn groups<'a>(&self, system: &'a System) -> Vec<&'a Group> {
+        if self.everything {
+            return system.groups.values().collect();
+        }
         let ids: BTreeSet<u32> = self.functions(system).filter_map(|f| f.group).collect();
         ids.iter().filter_map(|id| system.groups.get(id)).collect()
     }

@@ -199,6 +199,8 @@ impl Access {
         for section in [Section::Main, Section::Pending] {
             access.taken.extend(conf.keys(&section).keys().filter_map(|key| dev_index(key)));
         }
+        // what is deleted at the next start would take a new entry with it
+        access.taken.extend(conf.pending_deletions().iter().filter_map(|key| dev_index(key)));
         access
     }
 
@@ -315,6 +317,6 @@ mod tests {
         assert!(access.dev("/dev/a").is_none() && access.dev("/dev/b").is_none());
         assert_eq!(access.dev("/dev/c").unwrap().0, "dev1");
         assert_eq!(access.dev("/dev/d").unwrap().0, "dev9");
-        assert_eq!(access.taken, [0, 1, 1, 9]);
+        assert_eq!(access.taken, [0, 1, 1, 9, 0]);
     }
 }

@@ -120,17 +120,26 @@ impl Conf {
         names
     }
 
+    /// Keys that go away at the next start: `delete: dev3,!dev4` in the pending
+    /// section, where `!` means by force and the list splits at commas,
+    /// semicolons and white space.
+    pub fn pending_deletions(&self) -> Vec<&str> {
+        let pending = self.keys(&Section::Pending);
+        let list = pending.get("delete").copied().unwrap_or("");
+        list.split(|c: char| c == ',' || c == ';' || c.is_ascii_whitespace())
+            .map(|name| name.trim_start_matches('!'))
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
     /// The plain keys that will be in force after the next start: main section
     /// with the pending one applied.
     pub fn effective(&self) -> BTreeMap<&str, &str> {
         let mut keys = self.keys(&Section::Main);
-        let pending = self.keys(&Section::Pending);
-        if let Some(list) = pending.get("delete") {
-            // `!dev3` deletes by force; the list splits at commas, semicolons, spaces
-            for name in list.split([',', ';', ' ', '\t']) {
-                keys.remove(name.trim_start_matches('!'));
-            }
+        for name in self.pending_deletions() {
+            keys.remove(name);
         }
+        let pending = self.keys(&Section::Pending);
         keys.extend(pending.into_iter().filter(|(key, _)| *key != "delete"));
         keys
     }

@@ -12,6 +12,8 @@ mod diff;
 mod guest;
 mod host_gpus;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod show;
 
 use std::process::ExitCode;

@@ -272,6 +272,13 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_is_about_to_be_deleted_is_not_free() {
+        let text = "arch: amd64\n[pve:pending]\ndelete: dev0, !dev1;dev2\n";
+        let after = planned(text, true, Style::Dev).unwrap();
+        assert!(after.contains("dev3: /dev/nvidia0") && !after.contains("dev0: "), "{after}");
+    }
+
+    #[test]
     fn an_unprivileged_container_needs_no_rules_and_a_privileged_one_exact_ones() {
         let unprivileged = planned("arch: amd64\nunprivileged: 1\n", true, Style::Mount).unwrap();
         assert_eq!(unprivileged.matches("lxc.mount.entry").count(), 5);

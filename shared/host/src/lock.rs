@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::machine::Machine;
@@ -20,7 +20,25 @@ pub const GUEST_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// the process ends. The lock file is never removed: PVE does not either, and a
 /// removed one would let two writers in.
 pub struct GuestLock {
-    _flock: Flock<File>,
+    file: File,
+}
+
+impl Drop for GuestLock {
+    /// Unlocks for all who share the open file: a reader forked meanwhile that
+    /// hangs in the kernel must not keep the lock. Where this fails, closing
+    /// the file unlocks it as soon as nobody shares it.
+    fn drop(&mut self) {
+        let _ = flock(&self.file, libc::LOCK_UN);
+    }
+}
+
+/// flock(2). Not nix's guard, which panics where unlocking fails.
+fn flock(file: &File, operation: i32) -> io::Result<()> {
+    // SAFETY: flock(2) on a descriptor that `file` keeps open.
+    match unsafe { libc::flock(file.as_raw_fd(), operation) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Why there is no lock.
@@ -69,10 +87,13 @@ impl Machine {
         }
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
         let fd = self.open(&path, flags, Mode::from_bits_truncate(0o644)).map_err(error)?;
-        match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
-            Ok(flock) => Ok(GuestLock { _flock: flock }),
-            Err((file, nix::errno::Errno::EAGAIN)) => self.wait_for_lock(file, &path, wait),
-            Err((_, errno)) => Err(error(io::Error::from_raw_os_error(errno as i32))),
+        let file = File::from(fd);
+        match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => Ok(GuestLock { file }),
+            Err(busy) if busy.raw_os_error() == Some(libc::EWOULDBLOCK) => {
+                self.wait_for_lock(file, &path, wait)
+            }
+            Err(other) => Err(error(other)),
         }
     }
 
@@ -86,20 +107,15 @@ impl Machine {
         path: &str,
         wait: Duration,
     ) -> Result<GuestLock, LockError> {
-        let fd = file.as_raw_fd();
-        let granted = wait_for(wait, || {
-            // SAFETY: flock(2) on a descriptor that `file` keeps open.
-            unsafe { libc::flock(fd, libc::LOCK_EX) == 0 }
-        });
+        let granted = wait_for(wait, || flock(&file, libc::LOCK_EX).is_ok());
         let error = |source| LockError::File(self.error("lock", path, source));
         if !granted.map_err(error)? {
             let holder = self.lock_holder(&file);
             return Err(LockError::Busy { path: self.shown(path), holder, waited: wait });
         }
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(flock) => Ok(GuestLock { _flock: flock }),
-            Err((_, errno)) => Err(error(io::Error::from_raw_os_error(errno as i32))),
-        }
+        // granted to the child means granted to the open file that we share
+        flock(&file, libc::LOCK_EX | libc::LOCK_NB).map_err(error)?;
+        Ok(GuestLock { file })
     }
 
     /// Who holds a flock(2) on this file, from /proc/locks of the running host.

@@ -221,6 +221,6 @@ mod tests {
         let null = machine.node("/dev/null").unwrap().unwrap();
         assert_eq!((null.kind, null.major, null.minor), (NodeKind::Char, 1, 3));
         assert_eq!(machine.node("/dev/none-such").unwrap(), None);
-        assert_eq!(machine.node("/etc").unwrap().unwrap().kind, NodeKind::NoDevice);
+        assert_eq!(machine.node("/etc").unwrap().unwrap().kind, NodeKind::Dir);
     }
 }
