@@ -9,6 +9,7 @@
 pub mod bed;
 pub mod generate;
 pub mod machine;
+pub mod pages;
 pub mod schema;
 pub mod tree;
 

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Parser, ValueEnum};
-use cli::{Chosen, Common, CommonOptions, Example, OutputChoice};
+use cli::{Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 
 /// Show GPUs and other PCI functions with their IOMMU groups
 ///
@@ -98,6 +98,46 @@ fn class(text: &str) -> Result<String, String> {
     }
     Ok(digits)
 }
+
+/// The manual page beyond the options.
+pub const MAN: ManText = ManText {
+    input: "None: standard input is not read.",
+    output: "One pci-device record for each function, in the order of their addresses; with \
+        --groups one iommu-group record for each group; with --check one check record for each \
+        slot. On a terminal a table. The records are described in pve-gpu-records(5).
+
+The verdict in tables and trees is one of: ready (the slot can go to a VM as it is), bindable (it \
+        can once all its functions are bound to vfio-pci), shared group (something else would have \
+        to go to the same VM), blocked (the kernel would not hand the group out), no IOMMU, and \
+        unproven (an ACS override makes groups meaningless, or a bridge's driver is unknown to \
+        this tool).
+
+The words of the kernel and of QEMU for a group that is not viable (\"Please ensure all devices \
+        within the iommu_group are bound to their vfio bus driver\") do not name the offender; the \
+        blockers of the record do.",
+    exit: &[(1, "With --check: a selected GPU cannot be passed through, or there is none.")],
+    files: &[
+        ("/sys/bus/pci/devices", "the functions and what the kernel says of them"),
+        ("/sys/kernel/iommu_groups", "the groups, their other members and reserved regions"),
+        (
+            "/sys/class/iommu",
+            "the IOMMU: it is off where this is empty, whatever the command line says",
+        ),
+        ("/proc/driver/nvidia/gpus", "minor, UUID and model of the GPUs that NVIDIA's driver owns"),
+        ("/lib/modules/RELEASE/modules.alias", "which modules claim a function"),
+        ("/usr/share/misc/pci.ids", "names (package pci.ids)"),
+    ],
+    notes: "Reading changes nothing and needs no privileges, but some attributes are readable by \
+        root only and are then null.
+
+A read that blocks in the kernel, as some do beside a stuck unbind, is given up after three \
+        seconds: the function's remaining fields are null and a warning says which read it was.
+
+A group number may change at each boot. Where pcie_acs_override= is on the kernel command line, \
+        groups look smaller than they are: devices may reach each other's memory all the same.",
+    examples: EXAMPLES,
+    see_also: &["lxc-gpu-conf(1)", "pve-gpu-records(5)", "lspci(8)"],
+};
 
 /// Commands that the manual page shows; tests run them.
 pub const EXAMPLES: &[Example] = &[

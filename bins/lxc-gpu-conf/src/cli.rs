@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, OutputChoice};
+use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 
 /// Give a Proxmox VE container a GPU
 ///
@@ -104,6 +104,55 @@ fn ctid(text: &str) -> Result<u32, String> {
         _ => Err("a container id is a number from 100 to 999999999".into()),
     }
 }
+
+/// The manual page beyond the options.
+pub const MAN: ManText = ManText {
+    input: "add without --gpu reads pci-device records, all of them before it does anything. Only \
+        the address counts: driver, minor and everything else are looked up on this host. Functions \
+        that only accompany a GPU are not asked for, GPUs of other vendors and virtual functions \
+        are skipped. An empty stream, a line that is no record, and an error record from the tool \
+        before are failures, and nothing is changed.",
+    output: "show: one lxc-gpu record for each GPU. add: one change record for each line of the \
+        configuration that the container needs, with status unchanged, planned, changed, skipped, \
+        refused, failed or rolled-back; with --check one check record each. On a terminal a table, \
+        and for --dry-run a diff. The records are described in pve-gpu-records(5).",
+    exit: &[
+        (1, "With --check: add would change something."),
+        (2, "Among others: no such container or GPU on this host."),
+        (3, "Among others: /etc/pve is not mounted or has no quorum; the configuration's lock was \
+             not free within 10 seconds; someone else changed the file meanwhile."),
+        (4, "The container has a lock: property; the GPU is bound to vfio-pci or nouveau; a device \
+             node is missing on the host; the change would keep the container from starting."),
+    ],
+    files: &[
+        ("/etc/pve/lxc/CTID.conf", "the configuration; only its main section is changed"),
+        ("/run/lock/lxc/pve-config-CTID.lock", "Proxmox VE's lock on it, taken with flock(2)"),
+        ("/proc/devices", "the drivers' major numbers; only 195 is fixed"),
+        ("/proc/driver/nvidia/gpus", "minor, UUID and model of the host's GPUs"),
+        ("/dev/nvidia*", "the host's device nodes"),
+        ("/var/lib/dpkg/status", "the version of pve-container, for --style auto"),
+    ],
+    notes: "Nodes: /dev/nvidia<minor>, nvidiactl and nvidia-uvm, and where the host has them \
+        nvidia-uvm-tools and nvidia-modeset.
+
+Style dev writes dev[n] with mode=0666, as the nodes are on the host: Proxmox VE makes a fresh node \
+        at each start, so that a major number that moved does no harm, but a node that is missing \
+        on the host keeps the container from starting. Style mount writes optional mount entries; a \
+        privileged container also gets exact device rules (an unprivileged one has no list of \
+        allowed devices in Proxmox VE, so rules would do nothing there). The same node is never \
+        given both ways: the container would not start.
+
+The minor is neither nvidia-smi's index nor the number of the DRM card; where in doubt use the \
+        address.
+
+A running container gets the nodes at its next start. Inside, the userspace driver must have exactly \
+        the version of the host's kernel module.
+
+The file is replaced atomically: a crash at any moment leaves the old one or the new one. Comments \
+        are not used to mark lines, since Proxmox VE moves them.",
+    examples: EXAMPLES,
+    see_also: &["gpu-iommu-groups(1)", "pve-gpu-records(5)", "pct(1)", "pct.conf(5)"],
+};
 
 /// Commands that the manual page shows; tests run them.
 pub const EXAMPLES: &[Example] = &[

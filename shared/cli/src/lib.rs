@@ -10,7 +10,7 @@ mod signals;
 
 pub use exit::{Exit, Failure, fail, run};
 pub use input::records_from_stdin;
-pub use man::Example;
+pub use man::{EXIT_STATUS, Example, ManText};
 pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
 pub use say::Say;
 pub use signals::{catch_signals, interrupted};

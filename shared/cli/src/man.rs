@@ -1,4 +1,5 @@
-//! What a manual page says beyond the command line's own definition.
+//! What a manual page says beyond the command line's own definition. The pages
+//! are made from both by a test and committed.
 
 /// A command that a manual page shows; the tests run each on a recorded machine.
 #[derive(Clone, Copy, Debug)]
@@ -8,3 +9,33 @@ pub struct Example {
     /// The command line.
     pub command: &'static str,
 }
+
+/// The hand-written sections of a tool's page. Paragraphs are separated by
+/// empty lines.
+#[derive(Clone, Copy, Debug)]
+pub struct ManText {
+    /// What comes in on standard input.
+    pub input: &'static str,
+    /// What goes out on standard output.
+    pub output: &'static str,
+    /// What an exit code means for this tool, where there is more to say than
+    /// for all: code and meaning.
+    pub exit: &'static [(u8, &'static str)],
+    /// Files read or written: path and what for.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What a user should know beside that.
+    pub notes: &'static str,
+    /// Examples.
+    pub examples: &'static [Example],
+    /// Other pages, `name(section)`.
+    pub see_also: &'static [&'static str],
+}
+
+/// The exit codes, the same in every tool and every page.
+pub const EXIT_STATUS: [(u8, &str); 5] = [
+    (0, "Done, or already so."),
+    (1, "The answer is no: a check found a difference."),
+    (2, "Usage or bad input; nothing was done."),
+    (3, "The system refused; what failed and what was undone is in the records."),
+    (4, "Refused for safety; nothing was done."),
+];

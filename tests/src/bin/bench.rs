@@ -1,0 +1,156 @@
+//! `make bench`: ratios against what a user would run instead, both timed in
+//! the same run, interleaved. Times mean little on a shared machine; ratios of
+//! medians mean more. Never a test.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testbed::Bed;
+use testbed::tree::Tree;
+
+/// Runs of each command; the first of each is not counted.
+const RUNS: usize = 11;
+
+fn main() -> Result<()> {
+    let tools = std::env::args().nth(1).context("usage: bench DIR-OF-RELEASE-BINARIES")?;
+    let tools = PathBuf::from(tools);
+    let mut large = Tree::default();
+    testbed::generate::large(500).build(&mut large);
+    // what a real host has beside its functions
+    for name in ["pci.ids", "modules.alias"] {
+        let real = Path::new("/usr/share/misc").join(name);
+        let common = testbed::machine::machines_dir().join("common").join(name);
+        let from = if real.exists() { real } else { common };
+        let to = match name {
+            "pci.ids" => "/usr/share/misc/pci.ids",
+            _ => "/lib/modules/6.14.11-4-pve/modules.alias",
+        };
+        large.file(to, std::fs::read(from)?);
+    }
+    let large = Bed::of(&large);
+    println!("machine: {}", machine());
+    println!("median of {} runs each, interleaved; ratio = theirs / ours", RUNS - 1);
+    println!(
+        "{:<34} {:<38} {:>10} {:>10} {:>8}  spread",
+        "where", "against", "ours", "theirs", "ratio"
+    );
+    for (name, root, sysfs) in [
+        ("this machine", None, "/sys".to_string()),
+        ("500 functions, generated", Some(large.path()), large.at("/sys").display().to_string()),
+    ] {
+        let functions = std::fs::read_dir(format!("{sysfs}/bus/pci/devices"))?.count();
+        let name = format!("{name} ({functions})");
+        let ours = || {
+            let mut command = Command::new(tools.join("gpu-iommu-groups"));
+            command.args(["--all", "-q"]);
+            if let Some(root) = root {
+                command.arg("--root").arg(root);
+            }
+            command
+        };
+        let lspci = || {
+            let mut command = Command::new("lspci");
+            command.args([
+                "-A",
+                "linux-sysfs",
+                "-O",
+                &format!("sysfs.path={sysfs}/bus/pci"),
+                "-Dnnk",
+            ]);
+            command
+        };
+        report(&name, "lspci -Dnnk", RUNS, &ours, &lspci)?;
+        let groups = std::fs::read_dir(format!("{sysfs}/kernel/iommu_groups"))
+            .map(|dir| dir.count())
+            .unwrap_or(0);
+        let (pattern, what) = if groups > 0 {
+            ("kernel/iommu_groups/*/devices/*", "loop: lspci -nns per group member")
+        } else {
+            ("bus/pci/devices/*", "loop: lspci -nns per function")
+        };
+        let script = format!(
+            "for g in {sysfs}/{pattern}; do echo \"IOMMU Group $(basename $(dirname $(dirname $g))): \
+             $(lspci -A linux-sysfs -O sysfs.path={sysfs}/bus/pci -nns ${{g##*/}})\"; done"
+        );
+        let shell = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]);
+            command
+        };
+        report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
+    }
+    for tool in ["gpu-iommu-groups", "lxc-gpu-conf"] {
+        let size = std::fs::metadata(tools.join(tool))?.len();
+        let start = times(RUNS, &|| {
+            let mut command = Command::new(tools.join(tool));
+            command.arg("--version");
+            command
+        })?;
+        println!("{tool}: {} KiB, --version in {:.2} ms", size / 1024, ms(median(start)));
+    }
+    Ok(())
+}
+
+fn report(
+    place: &str,
+    against: &str,
+    runs: usize,
+    ours: &dyn Fn() -> Command,
+    theirs: &dyn Fn() -> Command,
+) -> Result<()> {
+    let mut a = Vec::new();
+    let mut b = Vec::new();
+    for run in 0..runs {
+        let (x, y) = (time(ours())?, time(theirs())?);
+        if run > 0 {
+            a.push(x);
+            b.push(y);
+        }
+    }
+    let mut ratios: Vec<f64> =
+        a.iter().zip(&b).map(|(x, y)| y.as_secs_f64() / x.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    let (x, y) = (median(a), median(b));
+    println!(
+        "{place:<34} {against:<38} {:>7.2} ms {:>7.2} ms {:>7.1}x  {:.1}x to {:.1}x",
+        ms(x),
+        ms(y),
+        y.as_secs_f64() / x.as_secs_f64(),
+        ratios[0],
+        ratios[ratios.len() - 1],
+    );
+    Ok(())
+}
+
+fn times(runs: usize, command: &dyn Fn() -> Command) -> Result<Vec<Duration>> {
+    (0..runs).map(|_| time(command())).collect()
+}
+
+fn time(mut command: Command) -> Result<Duration> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let start = Instant::now();
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let took = start.elapsed();
+    ensure!(output.status.success() && !output.stdout.is_empty(), "{command:?} failed");
+    Ok(took)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{processors} x {}", model.map_or("unknown processor", |(_, model)| model))
+}

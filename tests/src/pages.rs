@@ -1,0 +1,229 @@
+//! Manual pages and completions, made from the tools' own definitions.
+
+use std::fmt::Write as _;
+
+use clap::Command;
+use clap_complete::{Generator, Shell, generate};
+use clap_mangen::Man;
+use cli::{EXIT_STATUS, ManText};
+use serde_json::Value;
+
+/// One tool.
+pub struct ToolPages {
+    pub command: Command,
+    pub text: ManText,
+}
+
+const MANUAL: &str = "pve-gpu-tools";
+
+impl ToolPages {
+    fn name(&self) -> String {
+        self.command.get_name().to_string()
+    }
+
+    /// All files of this tool: path below the project, content.
+    pub fn files(&self) -> Vec<(String, String)> {
+        let name = self.name();
+        vec![
+            (format!("man/{name}.1"), self.man()),
+            (format!("completions/{name}.bash"), self.completion(Shell::Bash)),
+            (format!("completions/_{name}"), self.completion(Shell::Zsh)),
+            (format!("completions/{name}.fish"), self.completion(Shell::Fish)),
+        ]
+    }
+
+    fn completion(&self, shell: impl Generator) -> String {
+        let mut out = Vec::new();
+        generate(shell, &mut self.command.clone(), self.name(), &mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    /// The manual page: what clap knows, then what only we know.
+    pub fn man(&self) -> String {
+        let mut command = self.command.clone().disable_help_subcommand(true);
+        command.build();
+        let version = env!("CARGO_PKG_VERSION");
+        let mut page = format!(
+            ".TH {} 1 \"\" \"{MANUAL} {version}\" \"User Commands\"\n",
+            self.name().to_uppercase()
+        );
+        let man = Man::new(command.clone());
+        page += &part(|out| man.render_name_section(out));
+        page += &part(|out| man.render_synopsis_section(out));
+        page += &part(|out| man.render_description_section(out));
+        for verb in command.get_subcommands() {
+            let name = verb.get_name();
+            section(&mut page, &format!("{} {name}", self.name()).to_uppercase());
+            let man = Man::new(verb.clone());
+            let synopsis = part(|out| man.render_synopsis_section(out));
+            page += &body(&synopsis);
+            page += ".PP\n";
+            page += &body(&part(|out| man.render_description_section(out)));
+            page += &body(&own_options(verb, &command));
+        }
+        page += &part(|out| man.render_options_section(out));
+        section(&mut page, "INPUT");
+        paragraphs(&mut page, self.text.input);
+        section(&mut page, "OUTPUT");
+        paragraphs(&mut page, self.text.output);
+        self.exit(&mut page);
+        section(&mut page, "FILES");
+        for (path, what) in self.text.files {
+            item(&mut page, &format!("\\fI{}\\fR", escape(path)), what);
+        }
+        section(&mut page, "NOTES");
+        paragraphs(&mut page, self.text.notes);
+        section(&mut page, "EXAMPLES");
+        for example in self.text.examples {
+            paragraphs(&mut page, example.says);
+            let _ = write!(page, ".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escape(example.command));
+        }
+        see_also(&mut page, self.text.see_also);
+        page
+    }
+
+    fn exit(&self, page: &mut String) {
+        section(page, "EXIT STATUS");
+        for (code, meaning) in EXIT_STATUS {
+            let own = self.text.exit.iter().find(|(c, _)| *c == code).map_or("", |(_, text)| *text);
+            item(page, &format!("\\fB{code}\\fR"), format!("{meaning} {own}").trim_end());
+        }
+        page.push_str(".PP\nWhere several apply the highest wins.\n");
+    }
+}
+
+/// A verb's options without those that every verb has.
+fn own_options(verb: &Command, of: &Command) -> String {
+    let global: Vec<&str> = of.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+    let hidden = verb
+        .get_arguments()
+        .map(|arg| arg.get_id().to_string())
+        .filter(|id| global.contains(&id.as_str()) || id == "help")
+        .fold(verb.clone(), |verb, id| verb.mut_arg(id, |arg| arg.hide(true)));
+    part(|out| Man::new(hidden.clone()).render_options_section(out))
+}
+
+/// clap_mangen's text of one part, without the preamble it puts before each.
+fn part(render: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
+    let mut out = Vec::new();
+    render(&mut out).expect("a page in memory");
+    let text = String::from_utf8(out).expect("UTF-8");
+    let preamble = |line: &&str| {
+        !line.starts_with(".ie ") && !line.starts_with(".el ") && !line.starts_with(".br")
+    };
+    let text: String = text.lines().filter(preamble).map(|line| format!("{line}\n")).collect();
+    text.replace("\\*(Aq", "\\(aq")
+}
+
+/// A part without its heading.
+fn body(part: &str) -> String {
+    part.lines().filter(|line| !line.starts_with(".SH")).map(|line| format!("{line}\n")).collect()
+}
+
+fn section(page: &mut String, name: &str) {
+    let _ = writeln!(page, ".SH \"{}\"", escape(name));
+}
+
+fn paragraphs(page: &mut String, text: &str) {
+    for paragraph in text.split("\n\n") {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        // right behind a heading a paragraph begins by itself
+        let heading = page.lines().last().is_some_and(|line| line.starts_with(".SH"));
+        let begin = if heading { "" } else { ".PP\n" };
+        let _ = writeln!(page, "{begin}{}", escape(&words.join(" ")));
+    }
+}
+
+fn item(page: &mut String, tag: &str, text: &str) {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let _ = write!(page, ".TP\n{tag}\n{}\n", escape(&words.join(" ")));
+}
+
+fn see_also(page: &mut String, pages: &[&str]) {
+    section(page, "SEE ALSO");
+    let links: Vec<String> = pages
+        .iter()
+        .map(|page| {
+            let (name, rest) = page.split_once('(').unwrap_or((page, ""));
+            format!("\\fB{}\\fR({rest}", escape(name))
+        })
+        .collect();
+    let _ = writeln!(page, "{}", links.join(", "));
+}
+
+/// Text as roff takes it: hyphens that can be copied, nothing that begins a request.
+fn escape(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+}
+
+/// pve-gpu-records(5), from the schemas.
+pub fn records_page() -> (String, String) {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = format!(
+        ".TH PVE\\-GPU\\-RECORDS 5 \"\" \"{MANUAL} {version}\" \"File Formats\"\n\
+         .SH NAME\npve\\-gpu\\-records \\- the JSON lines that the tools of {} speak\n",
+        escape(MANUAL)
+    );
+    section(&mut page, "DESCRIPTION");
+    paragraphs(
+        &mut page,
+        "The tools print and read records: one JSON object a line, UTF-8, its first key type. \
+         Unknown values are null and their key stays. Fields are only ever added: a reader ignores \
+         keys that it does not know. Sizes are in bytes; PCI addresses are full and lower case \
+         (0000:41:00.0); ids are lower case hexadecimal strings with 0x.\n\n\
+         A tool that reads records reads all of them before it changes anything. A line that is no \
+         record is an error with its number; a line has at most 1 MiB, a stream 256 MiB. Records of \
+         a type that the tool has no use for are passed over and counted on standard error; if no \
+         record is left it is an error, since an empty pipe means that something before it failed. \
+         An error record stops the tool before any change. So a pipeline fails closed without \
+         pipefail.\n\n\
+         A JSON Schema of each type is installed with the package.",
+    );
+    for schema in record::SCHEMAS {
+        let value: Value = serde_json::from_str(schema.text).expect(schema.name);
+        section(&mut page, schema.name);
+        paragraphs(&mut page, value["description"].as_str().unwrap_or_default());
+        fields(&mut page, &value, "");
+    }
+    see_also(&mut page, &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "jq(1)"]);
+    ("man/pve-gpu-records.5".into(), page)
+}
+
+fn fields(page: &mut String, object: &Value, prefix: &str) {
+    let Some(properties) = object["properties"].as_object() else { return };
+    for (name, field) in properties {
+        if prefix.is_empty() && name == "type" {
+            continue;
+        }
+        let full = format!("{prefix}{name}");
+        let description = field["description"].as_str().unwrap_or_default();
+        let tag = format!("\\fB{}\\fR ({})", escape(&full), escape(&kind(field)));
+        item(page, &tag, if description.is_empty() { "See above." } else { description });
+        fields(page, field, &format!("{full}."));
+        fields(page, &field["items"], &format!("{full}[]."));
+        for variant in field["oneOf"].as_array().into_iter().flatten() {
+            fields(page, variant, &format!("{full}."));
+        }
+    }
+}
+
+/// The type of a field in words.
+fn kind(field: &Value) -> String {
+    let one = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    if let Some(values) = field["enum"].as_array() {
+        let words: Vec<String> =
+            values.iter().map(|v| v.as_str().map_or("null".into(), str::to_string)).collect();
+        return words.join(" | ");
+    }
+    if !field["const"].is_null() {
+        return one(&field["const"]);
+    }
+    if field["oneOf"].is_array() {
+        return "object or null".into();
+    }
+    match &field["type"] {
+        Value::Array(types) => types.iter().map(one).collect::<Vec<_>>().join(" or "),
+        other => one(other),
+    }
+}

@@ -1,0 +1,105 @@
+//! Manual pages and completions are committed; they say what the tools say now.
+//! `BLESS=1` writes them anew.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory;
+use testbed::pages::{ToolPages, records_page};
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn tools() -> Vec<ToolPages> {
+    vec![
+        ToolPages {
+            command: gpu_iommu_groups::cli::Options::command(),
+            text: gpu_iommu_groups::cli::MAN,
+        },
+        ToolPages { command: lxc_gpu_conf::cli::Options::command(), text: lxc_gpu_conf::cli::MAN },
+    ]
+}
+
+fn files() -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = tools().iter().flat_map(ToolPages::files).collect();
+    files.push(records_page());
+    files
+}
+
+#[test]
+fn what_is_committed_is_what_the_tools_say() {
+    let bless = std::env::var_os("BLESS").is_some();
+    for (path, text) in files() {
+        let at = project().join(&path);
+        if bless {
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            fs::write(&at, &text).unwrap();
+        }
+        let committed = fs::read_to_string(&at).unwrap_or_default();
+        assert!(committed == text, "{path} is stale: run 'make regen'");
+    }
+}
+
+#[test]
+fn nothing_else_lies_beside_them() {
+    let expected: BTreeSet<String> = files().into_iter().map(|(path, _)| path).collect();
+    for dir in ["man", "completions"] {
+        for entry in fs::read_dir(project().join(dir)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(expected.contains(&format!("{dir}/{name}")), "{dir}/{name} belongs to no tool");
+        }
+    }
+}
+
+#[test]
+fn mandoc_has_nothing_to_say() {
+    for (path, _) in files().iter().filter(|(path, _)| path.starts_with("man/")) {
+        let output = Command::new("mandoc")
+            // a page made from definitions has no date of its own
+            .args(["-T", "lint", "-W", "warning"])
+            .arg(project().join(path))
+            .output()
+            .expect("mandoc is needed: install mandoc");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let said: Vec<&str> = said.lines().filter(|l| !l.contains("missing date")).collect();
+        assert!(said.is_empty(), "{path}:\n{}", said.join("\n"));
+    }
+}
+
+#[test]
+fn shells_load_the_completions_and_complete_options() {
+    let dir = project().join("completions");
+    for tool in ["gpu-iommu-groups", "lxc-gpu-conf"] {
+        let bash = format!(
+            "source {}/{tool}.bash && COMP_WORDS=({tool} --ro) COMP_CWORD=1 && \
+             f=$(complete -p {tool} | sed 's/.*-F //; s/ .*//') && \
+             $f {tool} --ro {tool} && echo \"${{COMPREPLY[@]}}\"",
+            dir.display()
+        );
+        assert_eq!(shell("bash", &bash).trim(), "--root", "{tool}");
+        let fish = format!("source {}/{tool}.fish; complete -C '{tool} --ro'", dir.display());
+        assert!(shell("fish", &fish).contains("--root"), "{tool}");
+        let zsh = format!(
+            "fpath=({} $fpath); autoload -U compinit && compinit -u -D && whence -w _{tool} && \
+             autoload +X _{tool} && echo loaded",
+            dir.display()
+        );
+        assert!(shell("zsh", &zsh).contains("loaded"), "{tool}");
+    }
+}
+
+fn shell(name: &str, script: &str) -> String {
+    let output = Command::new(name)
+        .args(["-c", script])
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap_or_else(|_| panic!("{name} is needed: install {name}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}

@@ -1,0 +1,142 @@
+//! The tools together, as a person types them.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use testbed::bed::program;
+use testbed::{Bed, machine, schema};
+
+const TOOLS: [&str; 2] = ["gpu-iommu-groups", "lxc-gpu-conf"];
+
+/// A directory with the tools under their own names, each working on `bed`.
+fn wrappers(bed: &Bed) -> PathBuf {
+    let dir = bed.at("/wrappers");
+    fs::create_dir_all(&dir).unwrap();
+    for tool in TOOLS {
+        let text = format!(
+            "#!/bin/sh\nexec '{}' --root '{}' \"$@\"\n",
+            program(tool).display(),
+            bed.path().display()
+        );
+        let path = dir.join(tool);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+fn bash(bed: &Bed, script: &str) -> Output {
+    let path = format!("{}:{}", wrappers(bed).display(), std::env::var("PATH").unwrap());
+    let output =
+        Command::new("bash").args(["-c", script]).env("PATH", path).output().expect("bash");
+    for line in String::from_utf8_lossy(&output.stdout).lines().filter(|l| l.starts_with('{')) {
+        schema::check_line(line);
+    }
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_main_job_is_one_pipeline_and_idempotent() {
+    let bed = Bed::new("pve9-two-gpus");
+    let pipeline = "gpu-iommu-groups --vendor 10de | lxc-gpu-conf add 901";
+    let before = bed.read("/etc/pve/lxc/901.conf");
+    let first = bash(&bed, pipeline);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let after = bed.read("/etc/pve/lxc/901.conf");
+    assert_eq!(after.lines().count(), before.lines().count() + 6);
+    let second = bash(&bed, &format!("{pipeline} | jq -r .status | sort -u"));
+    assert_eq!(text(&second.stdout), "unchanged\n");
+    assert_eq!(text(&second.stderr), "");
+    assert_eq!(bed.read("/etc/pve/lxc/901.conf"), after);
+}
+
+#[test]
+fn the_examples_of_the_manual_pages_run() {
+    let examples = gpu_iommu_groups::cli::EXAMPLES.iter().chain(lxc_gpu_conf::cli::EXAMPLES);
+    let bed = Bed::new("pve9-two-gpus");
+    for example in examples {
+        let output = bash(&bed, &format!("set -o pipefail; {}", example.command));
+        assert!(output.status.success(), "{}: {}", example.command, text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_pipeline_fails_closed_without_pipefail() {
+    let bed = Bed::new("pve9-two-gpus");
+    let before = bed.read("/etc/pve/lxc/901.conf");
+    for (pipeline, code) in [
+        ("gpu-iommu-groups 99:00.0 | lxc-gpu-conf add 901", 3),
+        ("gpu-iommu-groups --bogus | lxc-gpu-conf add 901", 3),
+        ("gpu-iommu-groups --vendor 1234 | lxc-gpu-conf add 901", 2),
+        ("false | lxc-gpu-conf add 901", 2),
+        ("gpu-iommu-groups --vendor 10de | head -c 700 | lxc-gpu-conf add 901", 2),
+        ("gpu-iommu-groups --groups | lxc-gpu-conf add 901", 2),
+        ("lxc-gpu-conf add 999 --gpu 0 | lxc-gpu-conf add 901", 3),
+    ] {
+        let output = bash(&bed, pipeline);
+        assert_eq!(output.status.code(), Some(code), "{pipeline}: {}", text(&output.stderr));
+        assert_eq!(bed.read("/etc/pve/lxc/901.conf"), before, "{pipeline}");
+    }
+}
+
+#[test]
+fn records_of_another_host_are_checked_against_this_one() {
+    let other = Bed::new("a100-mig");
+    let here = Bed::new("pve9-two-gpus");
+    let before = here.read("/etc/pve/lxc/901.conf");
+    let records = other.tool("gpu-iommu-groups").args("--vendor 10de").run().expect(0).stdout;
+    let ran = here.tool("lxc-gpu-conf").args("add 901").input(records).run();
+    ran.expect(2).one_line("no function 0000:41:00.0");
+    assert_eq!(here.read("/etc/pve/lxc/901.conf"), before);
+}
+
+#[test]
+fn what_this_machine_records_is_what_the_tool_sees_on_it() {
+    let script = machine::machines_dir().parent().unwrap().join("record-machine");
+    let recorded = Command::new("sh").arg(script).output().unwrap();
+    assert!(recorded.status.success(), "{}", text(&recorded.stderr));
+    let tree = testbed::tree::Tree::parse(&text(&recorded.stdout)).unwrap();
+    let bed = Bed::of(&tree);
+    // names come from a file that the recording does not carry
+    let strip = |mut record: serde_json::Value| {
+        for key in ["class_name", "vendor_name", "device_name", "subsystem_name"] {
+            record[key] = serde_json::Value::Null;
+        }
+        record
+    };
+    let here = testbed::Tool::new("gpu-iommu-groups").args("--all -q").run().expect(0);
+    let there = bed.tool("gpu-iommu-groups").args("--all -q").run().expect(0);
+    assert!(!here.records.is_empty());
+    assert_eq!(
+        there.records.into_iter().map(strip).collect::<Vec<_>>(),
+        here.records.into_iter().map(strip).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn recorded_machines_name_their_sources() {
+    for name in machine::names() {
+        let machine = machine::load(&name).unwrap();
+        assert!(!machine.title.is_empty() && !machine.source.is_empty(), "{name}");
+        assert!(machine.notes.contains("uoted") && machine.notes.contains("omplete"), "{name}");
+    }
+    assert!(machine::names().len() >= 6);
+}
+
+#[test]
+fn a_machine_of_five_hundred_functions_is_read_whole() {
+    let mut tree = testbed::tree::Tree::default();
+    testbed::generate::large(500).build(&mut tree);
+    let bed = Bed::of(&tree);
+    let ran = bed.tool("gpu-iommu-groups").args("--all").run().expect(0);
+    assert_eq!(ran.records.len(), 500);
+    assert_eq!(ran.stderr, "");
+}
