@@ -181,9 +181,8 @@ impl Access {
     pub fn of(conf: &Conf) -> Access {
         let mut access = Access::default();
         for (key, value) in conf.effective() {
-            if dev_index(key).is_some()
-                && let Some(entry) = DevEntry::parse(value)
-            {
+            let entry = DevEntry::parse(value).filter(|_| dev_index(key).is_some());
+            if let Some(entry) = entry {
                 access.devs.insert(key.to_string(), entry);
             }
         }

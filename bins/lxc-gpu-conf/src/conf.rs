@@ -186,9 +186,8 @@ impl Conf {
         // lines end as the neighbour's do: a file from elsewhere may have CR LF
         let crlf = self.lines.get(at.saturating_sub(1)).is_some_and(|l| l.bytes.ends_with(b"\r\n"));
         let newline: &[u8] = if crlf { b"\r\n" } else { b"\n" };
-        if let Some(before) = at.checked_sub(1).and_then(|i| self.lines.get_mut(i))
-            && !before.bytes.ends_with(b"\n")
-        {
+        let before = at.checked_sub(1).and_then(|i| self.lines.get_mut(i));
+        if let Some(before) = before.filter(|before| !before.bytes.ends_with(b"\n")) {
             before.bytes.push(b'\n');
         }
         let mut bytes = text.as_bytes().to_vec();

@@ -122,11 +122,12 @@ fn finish(name: &str, say: &Say, sink: &mut Sink, outcome: anyhow::Result<Exit>)
                 exit: failure.exit as u8,
             });
             // on a terminal the line above has said it all
-            if sink.is_jsonl()
-                && let Err(error) = sink.put(Record::Error(record))
-                && error.kind() != io::ErrorKind::BrokenPipe
-            {
-                say.error(&format!("cannot write to standard output: {error}"));
+            let written = if sink.is_jsonl() { sink.put(Record::Error(record)) } else { Ok(()) };
+            match written {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    say.error(&format!("cannot write to standard output: {error}"));
+                }
+                _ => {}
             }
             failure.exit
         }

@@ -110,11 +110,12 @@ pub fn probe(
     read: &dyn Fn(usize, &mut Sink),
 ) -> io::Result<Vec<Probed>> {
     let mut answers = vec![Probed::default(); items];
-    let share = items.div_ceil(workers.max(1)).max(1);
+    let workers = workers.clamp(1, items.max(1));
     let mut running = Vec::new();
-    for first in (0..items).step_by(share) {
-        let last = (first + share).min(items);
-        running.push(Worker::start(first, last, false, read)?);
+    for first in 0..workers.min(items) {
+        // every so-many-th: items beside each other cost about the same
+        let share = (first..items).step_by(workers).collect();
+        running.push(Worker::start(share, false, read)?);
     }
     while !running.is_empty() {
         wait_any(&running, deadline)?;
@@ -144,11 +145,11 @@ enum Step {
 struct Worker {
     pid: Pid,
     pipe: OwnedFd,
-    /// The first item that is not done yet.
+    /// Its items, and which of them is the first that is not done yet.
+    share: Vec<usize>,
     at: usize,
-    last: usize,
     cautious: bool,
-    /// Values of the item at `at`, not known to be complete.
+    /// Values of that item, not known to be complete.
     partial: Vec<(u8, Result<Vec<u8>, i32>)>,
     begun: Option<u8>,
     buffer: Vec<u8>,
@@ -157,17 +158,16 @@ struct Worker {
 
 impl Worker {
     fn start(
-        first: usize,
-        last: usize,
+        share: Vec<usize>,
         cautious: bool,
         read: &dyn Fn(usize, &mut Sink),
     ) -> io::Result<Worker> {
         let (from, to) = pipe().map_err(errno_error)?;
         let pid = in_child(|| {
             let mut sink = Sink { pipe: File::from(to), buffer: Vec::new(), item: 0, cautious };
-            for item in first..last {
-                sink.item = item as u32;
-                read(item, &mut sink);
+            for item in &share {
+                sink.item = *item as u32;
+                read(*item, &mut sink);
                 sink.done();
             }
             sink.flush();
@@ -177,8 +177,8 @@ impl Worker {
         Ok(Worker {
             pid,
             pipe: from,
-            at: first,
-            last,
+            share,
+            at: 0,
             cautious,
             partial: Vec::new(),
             begun: None,
@@ -193,7 +193,7 @@ impl Worker {
         loop {
             match nix::unistd::read(self.pipe.as_fd(), &mut chunk) {
                 // it ended; early where it was killed or could not go on
-                Ok(0) if self.at == self.last => return Ok(Step::Finished),
+                Ok(0) if self.at == self.share.len() => return Ok(Step::Finished),
                 Ok(0) => return Ok(Step::Stuck),
                 Ok(n) => {
                     self.heard = Instant::now();
@@ -225,7 +225,7 @@ impl Worker {
                     self.partial.push((tag, Err(errno)));
                 }
                 _ => {
-                    answers[self.at].values = std::mem::take(&mut self.partial);
+                    answers[self.share[self.at]].values = std::mem::take(&mut self.partial);
                     self.at += 1;
                     self.begun = None;
                 }
@@ -247,16 +247,17 @@ impl Worker {
         // not waited for: in state D it ends when the kernel lets it
         let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
         if self.cautious {
-            answers[self.at] = Probed {
+            answers[self.share[self.at]] = Probed {
                 values: std::mem::take(&mut self.partial),
                 stuck_at: Some(self.begun.unwrap_or(u8::MAX)),
             };
             self.at += 1;
         }
-        if self.at == self.last {
+        let rest = self.share.split_off(self.at);
+        if rest.is_empty() {
             return Ok(None);
         }
-        Worker::start(self.at, self.last, true, read).map(Some)
+        Worker::start(rest, true, read).map(Some)
     }
 
     fn reap(self) {

@@ -24,9 +24,8 @@ impl CharDevices {
                 "Character devices:" => inside = true,
                 "Block devices:" => inside = false,
                 entry if inside => {
-                    if let Some((major, name)) = entry.split_once(' ')
-                        && let Ok(major) = major.parse()
-                    {
+                    let (major, name) = entry.split_once(' ').unwrap_or_default();
+                    if let Ok(major) = major.parse() {
                         entries.push((major, name.trim().to_string()));
                     }
                 }

@@ -104,10 +104,9 @@ fn is_uuid(text: &str) -> bool {
 /// sentence with two wordings ("Kernel Module  V", "Open Kernel Module for
 /// x86_64  V") and is the fallback.
 pub fn module_version(machine: &Machine) -> Option<String> {
-    if let Ok(version) = machine.attr("/sys/module/nvidia/version")
-        && is_version(version.trim())
-    {
-        return Some(version.trim().to_string());
+    let loaded = machine.attr("/sys/module/nvidia/version").unwrap_or_default();
+    if is_version(loaded.trim()) {
+        return Some(loaded.trim().to_string());
     }
     version_of_line(&machine.attr("/proc/driver/nvidia/version").ok()?)
 }

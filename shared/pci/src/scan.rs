@@ -75,8 +75,22 @@ pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
         devices.list()?.iter().filter_map(|name| Address::from_sysfs(name)).collect();
     addresses.sort_unstable();
     let mut warnings = Vec::new();
-    let read = |at: usize, sink: &mut Sink| read_function(machine, &devices, addresses[at], sink);
-    let probed = run(addresses.len(), &read, &mut warnings);
+    let mut ids: Vec<u32> = match machine.list(GROUPS) {
+        Ok(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
+        Err(error) => {
+            warnings.push(error.to_string());
+            Vec::new()
+        }
+    };
+    ids.sort_unstable();
+    // functions first, then groups, in one go: starting children costs as much
+    // as reading a hundred attributes
+    let count = addresses.len();
+    let read = |at: usize, sink: &mut Sink| match addresses.get(at) {
+        Some(address) => read_function(machine, &devices, *address, sink),
+        None => read_group(machine, ids[at - count], depth, sink),
+    };
+    let probed = run(count + ids.len(), &read, &mut warnings);
     let functions: BTreeMap<Address, Function> = addresses
         .iter()
         .zip(&probed)
@@ -86,8 +100,8 @@ pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
         let named = |what: &String| format!("{}: {what}", function.address);
         warnings.extend(function.warnings.iter().map(named));
     }
+    let groups = groups(&ids, &probed[count..], &functions, &mut warnings);
     let iommu = Iommu::read(machine);
-    let groups = read_groups(machine, &functions, depth, &mut warnings);
     Ok(System { functions, groups, iommu, warnings })
 }
 
@@ -363,24 +377,14 @@ mod group_tag {
     pub const TYPE: u8 = 4;
 }
 
-fn read_groups(
-    machine: &Machine,
+fn groups(
+    ids: &[u32],
+    probed: &[Probed],
     functions: &BTreeMap<Address, Function>,
-    depth: Depth,
     warnings: &mut Vec<String>,
 ) -> BTreeMap<u32, Group> {
-    let mut ids: Vec<u32> = match machine.list(GROUPS) {
-        Ok(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
-        Err(error) => {
-            warnings.push(error.to_string());
-            Vec::new()
-        }
-    };
-    ids.sort_unstable();
-    let read = |at: usize, sink: &mut Sink| read_group(machine, ids[at], depth, sink);
-    let probed = run(ids.len(), &read, warnings);
     let mut groups = BTreeMap::new();
-    for (id, probed) in ids.iter().zip(&probed) {
+    for (id, probed) in ids.iter().zip(probed) {
         if probed.stuck_at.is_some() {
             warnings.push(format!("group {id}: reading it blocks in the kernel"));
         }
@@ -397,11 +401,9 @@ fn read_groups(
 }
 
 fn read_group(machine: &Machine, id: u32, depth: Depth, sink: &mut Sink) {
-    let mut dir = None;
     sink.put(group_tag::MEMBERS, || {
-        let opened = machine.dir(&format!("{GROUPS}/{id}")).map_err(|error| error.source)?;
-        let names = opened.list_below("devices").map_err(|error| error.source)?;
-        dir = Some(opened);
+        let dir = machine.dir(&format!("{GROUPS}/{id}/devices")).map_err(|error| error.source)?;
+        let names = dir.list().map_err(|error| error.source)?;
         let others = names.iter().filter(|name| Address::from_sysfs(name).is_none());
         let lines: Vec<String> = others
             .map(|name| {
@@ -412,11 +414,16 @@ fn read_group(machine: &Machine, id: u32, depth: Depth, sink: &mut Sink) {
             .collect();
         Ok(lines.join("\n").into_bytes())
     });
-    let Some(dir) = dir else { return };
-    sink.put(group_tag::RESERVED, || dir.attr("reserved_regions"));
+    let mut attr = |tag: u8, name: &str| {
+        sink.put(tag, || {
+            let text = machine.attr(&format!("{GROUPS}/{id}/{name}"));
+            text.map(String::into_bytes).map_err(|error| error.source)
+        });
+    };
+    attr(group_tag::RESERVED, "reserved_regions");
     if depth == Depth::Full {
-        sink.put(group_tag::NAME, || dir.attr("name"));
-        sink.put(group_tag::TYPE, || dir.attr("type"));
+        attr(group_tag::NAME, "name");
+        attr(group_tag::TYPE, "type");
     }
 }
 

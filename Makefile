@@ -1,0 +1,73 @@
+# pve-gpu-tools: build, install, try, test.
+#
+#   make            the tools, optimised, in target/release
+#   make demo       the main job on a recorded Proxmox VE host
+#   make test       all tests (installs what they need, where it may)
+#   make install    below DESTDIR and PREFIX
+
+CARGO   ?= cargo
+PREFIX  ?= /usr/local
+DESTDIR ?=
+TOOLS    = gpu-iommu-groups lxc-gpu-conf
+
+bindir      = $(DESTDIR)$(PREFIX)/bin
+mandir      = $(DESTDIR)$(PREFIX)/share/man
+datadir     = $(DESTDIR)$(PREFIX)/share/pve-gpu-tools
+docdir      = $(DESTDIR)$(PREFIX)/share/doc/pve-gpu-tools
+bashdir     = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+.PHONY: all build install uninstall demo test test-slow bench lint regen clean
+
+all: build
+
+build:
+	$(CARGO) build --locked --release $(TOOLS:%=-p %)
+
+install: build
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(datadir)/schema $(docdir) $(bashdir) $(zshdir) $(fishdir)
+	install -m 755 $(TOOLS:%=target/release/%) $(bindir)
+	install -m 644 $(TOOLS:%=man/%.1) $(mandir)/man1
+	install -m 644 man/pve-gpu-records.5 $(mandir)/man5
+	install -m 644 shared/record/schema/*.json $(datadir)/schema
+	install -m 755 tests/record-machine $(datadir)/record-machine
+	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
+	for t in $(TOOLS); do \
+		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
+		install -m 644 completions/_$$t $(zshdir)/_$$t && \
+		install -m 644 completions/$$t.fish $(fishdir)/$$t.fish || exit 1; \
+	done
+
+uninstall:
+	rm -f $(TOOLS:%=$(bindir)/%) $(TOOLS:%=$(mandir)/man1/%.1) $(mandir)/man5/pve-gpu-records.5
+	rm -f $(TOOLS:%=$(bashdir)/%) $(TOOLS:%=$(zshdir)/_%) $(TOOLS:%=$(fishdir)/%.fish)
+	rm -rf $(datadir) $(docdir)
+
+# The README's first command: no GPU and no Proxmox VE needed.
+demo:
+	$(CARGO) build --locked --release $(TOOLS:%=-p %)
+	$(CARGO) build --locked --quiet -p testbed --bin machine
+	tests/demo
+
+test:
+	tests/run
+
+# Minutes instead of seconds: other distributions' toolchains.
+test-slow:
+	tests/run-slow
+
+bench: build
+	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine .ci/run
+
+# Manual pages and completions, from the tools' own definitions.
+regen:
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test generated what_is_committed
+
+clean:
+	$(CARGO) clean
