@@ -128,7 +128,7 @@ impl Run<'_> {
         sink: &mut Sink,
     ) -> Result<Exit, Stopped> {
         self.guest.require_quorum(self.machine)?;
-        let lock = self.machine.lock_guest_config(self.guest.ctid, GUEST_LOCK_WAIT);
+        let lock = self.machine.lock_guest_config(self.guest.ctid, GUEST_LOCK_WAIT, &interrupted);
         let _lock = lock.map_err(|error| self.no_lock(&error))?;
         let bytes = self.guest.read(self.machine)?;
         let plan = self.plan(&bytes, wanted)?;
@@ -226,6 +226,9 @@ impl Run<'_> {
     fn no_lock(&self, error: &LockError) -> Failure {
         let failure = fail(Exit::System, format!("{}: {error}", self.guest.target()));
         match error {
+            LockError::Busy { .. } if interrupted() => {
+                failure.hint("interrupted; nothing was changed")
+            }
             LockError::Busy { .. } => failure.hint("wait for the running task and run it again"),
             LockError::File(_) => failure,
         }

@@ -289,6 +289,17 @@ fn a_lock_that_is_held_is_waited_for_and_then_told() {
     assert!(start.elapsed() >= Duration::from_secs(10));
     assert!(ran.stderr.contains(&format!("process {}", holder.id())), "{}", ran.stderr);
     assert_eq!(bed.read(CONF), before);
+    // who waits may be interrupted
+    let waiting = Command::new("timeout")
+        .args(["--preserve-status", "--signal=INT", "0.7"])
+        .arg(program(TOOL))
+        .args(["--root".as_ref(), bed.path().as_os_str()])
+        .args(["add", "901", "--gpu", "0"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout (coreutils)");
+    assert_eq!(waiting.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&waiting.stderr).contains("interrupted; nothing was changed"));
     holder.kill().unwrap();
     holder.wait().unwrap();
     let mut holder = hold("1");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -77,8 +77,14 @@ impl std::error::Error for LockError {}
 impl Machine {
     /// Takes the lock that PVE takes before it reads and writes
     /// `/etc/pve/lxc/<ctid>.conf`: flock(2), not fcntl(2), on
-    /// `/run/lock/lxc/pve-config-<ctid>.lock`.
-    pub fn lock_guest_config(&self, ctid: u32, wait: Duration) -> Result<GuestLock, LockError> {
+    /// `/run/lock/lxc/pve-config-<ctid>.lock`. Waits at most `wait`, less where
+    /// `stop` says so.
+    pub fn lock_guest_config(
+        &self,
+        ctid: u32,
+        wait: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<GuestLock, LockError> {
         let path = format!("/run/lock/lxc/pve-config-{ctid}.lock");
         let error = |source| LockError::File(self.error("lock", &path, source));
         for dir in ["/run", "/run/lock", "/run/lock/lxc"] {
@@ -91,7 +97,7 @@ impl Machine {
         match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
             Ok(()) => Ok(GuestLock { file }),
             Err(busy) if busy.raw_os_error() == Some(libc::EWOULDBLOCK) => {
-                self.wait_for_lock(file, &path, wait)
+                self.wait_for_lock(file, &path, wait, stop)
             }
             Err(other) => Err(error(other)),
         }
@@ -106,12 +112,15 @@ impl Machine {
         file: File,
         path: &str,
         wait: Duration,
+        stop: &dyn Fn() -> bool,
     ) -> Result<GuestLock, LockError> {
-        let granted = wait_for(wait, || flock(&file, libc::LOCK_EX).is_ok());
+        let start = Instant::now();
+        let granted = wait_for(wait, stop, || flock(&file, libc::LOCK_EX).is_ok());
         let error = |source| LockError::File(self.error("lock", path, source));
         if !granted.map_err(error)? {
             let holder = self.lock_holder(&file);
-            return Err(LockError::Busy { path: self.shown(path), holder, waited: wait });
+            let waited = start.elapsed();
+            return Err(LockError::Busy { path: self.shown(path), holder, waited });
         }
         // granted to the child means granted to the open file that we share
         flock(&file, libc::LOCK_EX | libc::LOCK_NB).map_err(error)?;
@@ -141,26 +150,28 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     #[test]
     fn the_lock_excludes_others_and_is_given_back() {
         let dir = std::env::temp_dir().join(format!("host-lock-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let machine = Machine::new(Some(&dir)).unwrap();
-        let held = machine.lock_guest_config(901, GUEST_LOCK_WAIT).unwrap();
+        let never = || false;
+        let held = machine.lock_guest_config(901, GUEST_LOCK_WAIT, &never).unwrap();
         let start = Instant::now();
         let wait = Duration::from_millis(200);
-        let Err(error) = machine.lock_guest_config(901, wait) else { panic!("locked twice") };
+        let Err(error) = machine.lock_guest_config(901, wait, &never) else {
+            panic!("locked twice")
+        };
         assert!(start.elapsed() >= wait);
         let text = error.to_string();
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
-        machine.lock_guest_config(902, wait).unwrap();
+        machine.lock_guest_config(902, wait, &never).unwrap();
         let waiter = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             drop(held);
         });
-        machine.lock_guest_config(901, Duration::from_secs(5)).unwrap();
+        machine.lock_guest_config(901, Duration::from_secs(5), &never).unwrap();
         waiter.join().unwrap();
         assert!(dir.join("run/lock/lxc/pve-config-901.lock").exists());
         std::fs::remove_dir_all(dir).unwrap();

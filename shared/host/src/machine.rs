@@ -291,6 +291,11 @@ impl Dir<'_> {
         Ok(bytes)
     }
 
+    /// Whether there is anything of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.stat(name).is_ok()
+    }
+
     /// Where a link points, unresolved.
     pub fn read_link(&self, name: &str) -> io::Result<String> {
         let target = readlinkat(self.fd.as_fd(), name).map_err(errno_error)?;

@@ -60,13 +60,19 @@ const HEAD: usize = 1 + 1 + 4 + 4;
 impl Sink {
     /// Reads one value and passes it on under `tag`.
     pub fn put(&mut self, tag: u8, read: impl FnOnce() -> io::Result<Vec<u8>>) {
+        self.put_some(tag, || Some(read()));
+    }
+
+    /// The same, where there may be nothing to pass on.
+    pub fn put_some(&mut self, tag: u8, read: impl FnOnce() -> Option<io::Result<Vec<u8>>>) {
         if self.cautious {
             self.frame(BEGIN, tag, &[]);
             self.flush();
         }
         match read() {
-            Ok(bytes) => self.frame(VALUE, tag, &bytes),
-            Err(error) => {
+            None => {}
+            Some(Ok(bytes)) => self.frame(VALUE, tag, &bytes),
+            Some(Err(error)) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 self.frame(ERRNO, tag, &errno.to_le_bytes());
             }
@@ -292,10 +298,18 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// How often a wait asks whether it shall end.
+const ASK: Duration = Duration::from_millis(100);
+
 /// Runs `work` in a child and waits at most `wait` for it. True: it came back
-/// true in time. A child that does not is killed, as far as the kernel lets us.
+/// true in time. A child that does not is killed, as far as the kernel lets us,
+/// and so is one that `stop` (asked several times a second) ends the wait for.
 /// Errors: no child can be started.
-pub fn wait_for(wait: Duration, work: impl FnOnce() -> bool) -> io::Result<bool> {
+pub fn wait_for(
+    wait: Duration,
+    stop: &dyn Fn() -> bool,
+    work: impl FnOnce() -> bool,
+) -> io::Result<bool> {
     let (from, to) = pipe().map_err(errno_error)?;
     let pid = in_child(|| {
         let answer = [u8::from(work())];
@@ -303,10 +317,10 @@ pub fn wait_for(wait: Duration, work: impl FnOnce() -> bool) -> io::Result<bool>
     })?;
     let start = Instant::now();
     loop {
-        let left = wait.saturating_sub(start.elapsed());
+        let left = wait.saturating_sub(start.elapsed()).min(ASK);
         let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout(left)) {
-            Ok(0) if start.elapsed() < wait => {}
+            Ok(0) if start.elapsed() < wait && !stop() => {}
             Ok(0) => {
                 let _ = kill(pid, Signal::SIGKILL);
                 let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
@@ -415,14 +429,16 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_the_work_or_with_the_time() {
-        assert!(wait_for(Duration::from_secs(10), || true).unwrap());
-        assert!(!wait_for(Duration::from_secs(10), || false).unwrap());
+        let never = || false;
+        assert!(wait_for(Duration::from_secs(10), &never, || true).unwrap());
+        assert!(!wait_for(Duration::from_secs(10), &never, || false).unwrap());
         let start = Instant::now();
         let sleep = || {
             std::thread::sleep(Duration::from_secs(3600));
             true
         };
-        assert!(!wait_for(SHORT, sleep).unwrap());
+        assert!(!wait_for(SHORT, &never, sleep).unwrap());
+        assert!(!wait_for(Duration::from_secs(3600), &|| true, sleep).unwrap());
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 }

@@ -118,8 +118,8 @@ fn run(items: usize, read: &dyn Fn(usize, &mut Sink), warnings: &mut Vec<String>
     }
 }
 
-/// What one read is of. The order is that of reading: what may block on some
-/// kernel comes last.
+/// What one read is of. The order is about that of reading: what may block on
+/// some kernel comes last.
 mod tag {
     pub const LINK: u8 = 1;
     pub const DIR: u8 = 2;
@@ -132,21 +132,23 @@ mod tag {
     pub const REVISION: u8 = 9;
     pub const DRIVER: u8 = 10;
     pub const GROUP: u8 = 11;
-    pub const MARKS: u8 = 12;
-    pub const PHYSFN: u8 = 13;
-    pub const VFS: u8 = 14;
-    pub const VFIO: u8 = 15;
-    pub const DRM: u8 = 16;
-    pub const BOOT_VGA: u8 = 17;
-    pub const NUMA: u8 = 18;
-    pub const RESET: u8 = 19;
-    pub const SPEED: u8 = 20;
-    pub const WIDTH: u8 = 21;
-    pub const MAX_SPEED: u8 = 22;
-    pub const MAX_WIDTH: u8 = 23;
-    pub const TOTALVFS: u8 = 24;
-    pub const NUMVFS: u8 = 25;
-    pub const OVERRIDE: u8 = 26;
+    pub const PHYSFN: u8 = 12;
+    pub const BUS: u8 = 13;
+    pub const VGPU: u8 = 14;
+    pub const MDEV: u8 = 15;
+    pub const VFIO: u8 = 16;
+    pub const DRM: u8 = 17;
+    pub const BOOT_VGA: u8 = 18;
+    pub const NUMA: u8 = 19;
+    pub const RESET: u8 = 20;
+    pub const SPEED: u8 = 21;
+    pub const WIDTH: u8 = 22;
+    pub const MAX_SPEED: u8 = 23;
+    pub const MAX_WIDTH: u8 = 24;
+    pub const TOTALVFS: u8 = 25;
+    pub const VFS: u8 = 26;
+    pub const NUMVFS: u8 = 27;
+    pub const OVERRIDE: u8 = 28;
 
     /// The attribute's name, for messages.
     pub fn name(tag: u8) -> &'static str {
@@ -162,6 +164,9 @@ mod tag {
             DRIVER => "driver",
             GROUP => "iommu_group",
             PHYSFN => "physfn",
+            BUS => "pci_bus",
+            VGPU => "nvidia",
+            MDEV => "mdev_supported_types",
             VFS => "virtfn*",
             VFIO => "vfio-dev",
             DRM => "drm",
@@ -180,74 +185,126 @@ mod tag {
     }
 }
 
-/// Runs in a child: passes the bytes on and understands nothing.
+/// Runs in a child: passes the bytes on. It asks for each attribute by name
+/// rather than listing the directory, and not for those that a function of this
+/// class cannot have: on a machine with hundreds of functions that is what
+/// costs. One that is not there is passed over silently.
 fn read_function(machine: &Machine, devices: &Dir<'_>, address: Address, sink: &mut Sink) {
     let name = address.to_string();
     sink.put(tag::LINK, || devices.read_link(&name).map(String::into_bytes));
     let mut dir = None;
     sink.put(tag::DIR, || {
-        let opened = machine.dir(&format!("{DEVICES}/{name}")).map_err(|error| error.source)?;
-        dir = Some((opened.list().map_err(|error| error.source)?, opened));
+        dir = Some(machine.dir(&format!("{DEVICES}/{name}")).map_err(|error| error.source)?);
         Ok(Vec::new())
     });
-    let Some((names, dir)) = dir else { return };
-    let has = |name: &str| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok();
+    let Some(dir) = dir else { return };
+    let class = read_ids(&dir, sink);
+    // a class that is not known may be any
+    let base = class.map(|class| (class >> 16) as u8);
+    let may_be = |bases: &[u8]| base.is_none_or(|base| bases.contains(&base));
+    let driver = read_link(&dir, tag::DRIVER, sink);
+    read_link(&dir, tag::GROUP, sink);
+    let vf = read_link(&dir, tag::PHYSFN, sink);
+    let mut mark = |tag: u8| {
+        if dir.has(tag::name(tag)) {
+            sink.put(tag, || Ok(Vec::new()));
+        }
+    };
+    if may_be(&[BRIDGE]) {
+        mark(tag::BUS);
+    }
+    if vf {
+        mark(tag::VGPU);
+    }
+    if driver {
+        mark(tag::MDEV);
+        read_names(&dir, tag::VFIO, sink);
+        if may_be(&[DISPLAY, PROCESSOR, ACCELERATOR]) {
+            read_names(&dir, tag::DRM, sink);
+        }
+    }
+    if class.is_none_or(|class| class >> 8 == 0x0300) {
+        attr(&dir, tag::BOOT_VGA, sink);
+    }
+    attr(&dir, tag::NUMA, sink);
+    attr(&dir, tag::RESET, sink);
+    if attr(&dir, tag::SPEED, sink) {
+        for tag in [tag::WIDTH, tag::MAX_SPEED, tag::MAX_WIDTH] {
+            attr(&dir, tag, sink);
+        }
+    }
+    if !vf && attr(&dir, tag::TOTALVFS, sink) {
+        sink.put(tag::VFS, || read_vfs(&dir));
+        attr(&dir, tag::NUMVFS, sink);
+    }
+    attr(&dir, tag::OVERRIDE, sink);
+}
+
+/// Base classes.
+const DISPLAY: u8 = 0x03;
+const BRIDGE: u8 = 0x06;
+const PROCESSOR: u8 = 0x0b;
+const ACCELERATOR: u8 = 0x12;
+
+/// Ids and class: all in one attribute, or each in its own. Gives the class.
+fn read_ids(dir: &Dir<'_>, sink: &mut Sink) -> Option<u32> {
+    let mut class = None;
     let mut modalias = false;
     sink.put(tag::MODALIAS, || {
         let bytes = dir.attr("modalias")?;
         modalias = true;
+        class = Modalias::parse(String::from_utf8_lossy(&bytes).trim_end()).map(|m| m.class);
         Ok(bytes)
     });
-    let mut attr = |tag: u8| {
-        if has(tag::name(tag)) {
-            sink.put(tag, || dir.attr(tag::name(tag)));
-        }
-    };
     if !modalias {
         for tag in [tag::VENDOR, tag::DEVICE, tag::SUBVENDOR, tag::SUBDEVICE, tag::CLASS] {
-            attr(tag);
+            attr(dir, tag, sink);
         }
     }
-    attr(tag::REVISION);
-    for tag in [tag::DRIVER, tag::GROUP, tag::PHYSFN] {
-        if has(tag::name(tag)) {
-            sink.put(tag, || dir.link_name(tag::name(tag)).map(String::into_bytes));
-        }
-    }
-    let marks = ["pci_bus", "nvidia", "mdev_supported_types"];
-    let marks = marks.map(|mark| u8::from(has(mark)));
-    sink.put(tag::MARKS, || Ok(marks.to_vec()));
-    if has("virtfn0") {
-        sink.put(tag::VFS, || read_vfs(&dir, &names));
-    }
-    for tag in [tag::VFIO, tag::DRM] {
-        if has(tag::name(tag)) {
-            sink.put(tag, || {
-                let names = dir.list_below(tag::name(tag)).map_err(|error| error.source)?;
-                Ok(names.join("\n").into_bytes())
-            });
-        }
-    }
-    let mut attr = |tag: u8| {
-        if has(tag::name(tag)) {
-            sink.put(tag, || dir.attr(tag::name(tag)));
-        }
-    };
-    for tag in tag::BOOT_VGA..=tag::OVERRIDE {
-        attr(tag);
-    }
+    attr(dir, tag::REVISION, sink);
+    class
 }
 
-/// The VFs in VF order: virtfn10 comes after virtfn2, and their addresses need
-/// not count up by one.
-fn read_vfs(dir: &Dir<'_>, names: &[String]) -> io::Result<Vec<u8>> {
-    let mut vfs: Vec<(u32, &str)> = names
-        .iter()
-        .filter_map(|name| Some((name.strip_prefix("virtfn")?.parse().ok()?, name.as_str())))
-        .collect();
-    vfs.sort_unstable();
-    let links: io::Result<Vec<String>> = vfs.iter().map(|(_, name)| dir.link_name(name)).collect();
-    Ok(links?.join("\n").into_bytes())
+/// Passes on what `read` gives, or its failure, unless there is no such thing.
+/// True: it was there and could be read.
+fn unless_absent(tag: u8, sink: &mut Sink, read: impl FnOnce() -> io::Result<Vec<u8>>) -> bool {
+    let mut there = false;
+    sink.put_some(tag, || match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => {
+            there = other.is_ok();
+            Some(other)
+        }
+    });
+    there
+}
+
+fn attr(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> bool {
+    unless_absent(tag, sink, || dir.attr(tag::name(tag)))
+}
+
+fn read_link(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> bool {
+    unless_absent(tag, sink, || dir.link_name(tag::name(tag)).map(String::into_bytes))
+}
+
+fn read_names(dir: &Dir<'_>, tag: u8, sink: &mut Sink) {
+    unless_absent(tag, sink, || {
+        let names = dir.list_below(tag::name(tag)).map_err(|error| error.source)?;
+        Ok(names.join("\n").into_bytes())
+    });
+}
+
+/// The VFs in VF order; their addresses need not count up by one.
+fn read_vfs(dir: &Dir<'_>) -> io::Result<Vec<u8>> {
+    let mut vfs = Vec::new();
+    loop {
+        match dir.link_name(&format!("virtfn{}", vfs.len())) {
+            Ok(name) => vfs.push(name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(vfs.join("\n").into_bytes())
 }
 
 /// Understands what was read.
@@ -281,9 +338,8 @@ fn function(address: Address, probed: &Probed) -> Function {
     f.driver = text(tag::DRIVER);
     f.group = text(tag::GROUP).and_then(|t| t.parse().ok());
     f.pf = text(tag::PHYSFN).as_deref().and_then(Address::from_sysfs);
-    let marks = probed.bytes(tag::MARKS).unwrap_or_default();
-    let mark = |at: usize| marks.get(at) == Some(&1);
-    (f.bridge, f.vgpu_vendor, f.mdev) = (mark(0), mark(1), mark(2));
+    let marked = |tag: u8| probed.bytes(tag).is_some();
+    (f.bridge, f.vgpu_vendor, f.mdev) = (marked(tag::BUS), marked(tag::VGPU), marked(tag::MDEV));
     f.vfs = list(text(tag::VFS)).iter().filter_map(|n| Address::from_sysfs(n)).collect();
     f.vfio_device = list(text(tag::VFIO)).into_iter().find(|n| n.starts_with("vfio"));
     f.drm = list(text(tag::DRM))
