@@ -394,10 +394,10 @@ fn the_table_is_aligned() {
     let ran = Bed::new("pve9-two-gpus").tool(TOOL).args("2b:00 -o table").text().run().expect(0);
     let expected = "\
 ADDRESS       GROUP  ROLE       ID         DRIVER         VERDICT   NAME
-0000:2b:00.0  28     gpu        10de:1e07  nvidia         bindable  NVIDIA Corporation TU102 [GeForce RTX 2080 Ti Rev. A]
-0000:2b:00.1  28     gpu-audio  10de:10f7  snd_hda_intel  bindable  NVIDIA Corporation TU102 High Definition Audio Controller
-0000:2b:00.2  28     gpu-usb    10de:1ad6  xhci_hcd       bindable  NVIDIA Corporation TU102 USB 3.1 Host Controller
-0000:2b:00.3  28     gpu-ucsi   10de:1ad7  nvidia-gpu     bindable  NVIDIA Corporation TU102 USB Type-C UCSI Controller
+0000:2b:00.0  28     gpu        10de:1e07  nvidia         bindable  TU102 [GeForce RTX 2080 Ti Rev. A]
+0000:2b:00.1  28     gpu-audio  10de:10f7  snd_hda_intel  bindable  TU102 High Definition Audio Controller
+0000:2b:00.2  28     gpu-usb    10de:1ad6  xhci_hcd       bindable  TU102 USB 3.1 Host Controller
+0000:2b:00.3  28     gpu-ucsi   10de:1ad7  nvidia-gpu     bindable  TU102 USB Type-C UCSI Controller
 ";
     assert_eq!(ran.stdout, expected);
 }

@@ -36,7 +36,10 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
         Err(Stopped::Refused(refusal)) => {
             let failure = fail(Exit::Refused, format!("{}: {}", guest.target(), refusal.reason))
                 .hint(refusal.hint.clone());
-            sink.put(Record::Change(run.refused(refusal)))?;
+            // on a terminal the failure's own line says the same
+            if sink.is_jsonl() {
+                sink.put(Record::Change(run.refused(refusal)))?;
+            }
             Err(failure.into())
         }
         Err(Stopped::Failed(failure)) => Err(failure.into()),

@@ -16,6 +16,6 @@ mod write;
 pub use address::{Address, AddressError, Slot};
 pub use read::{Limits, ReadError, Stream, read};
 pub use schema::{SCHEMAS, Schema};
-pub use table::{Cell, Table, escape_controls};
+pub use table::{Cell, Overflow, Table, escape_controls};
 pub use types::*;
 pub use write::{Output, Sink, print_text};

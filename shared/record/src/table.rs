@@ -12,53 +12,96 @@ use crate::{
 };
 
 /// One cell. Control characters are shown escaped: names come from devices,
-/// files and pipes, and must not steer a terminal.
+/// files and pipes, and must not steer a terminal. In the last column a newline
+/// begins another line of the same cell.
 pub type Cell = String;
 
-/// Rows below headings, padded to the widest cell of each column. The last
-/// column is cut at the terminal's edge; where output is no terminal, nothing
-/// is.
+/// What happens to a last column that is wider than the terminal. Where output
+/// is no terminal, nothing does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is cut: the rest of a long name helps nobody.
+    Cut,
+    /// It goes on below itself: every word of a reason counts.
+    Wrap,
+}
+
+/// Rows below headings, padded to the widest cell of each column.
 pub struct Table {
     headings: &'static [&'static str],
+    overflow: Overflow,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// An empty table.
-    pub fn new(headings: &'static [&'static str]) -> Table {
-        Table { headings, rows: Vec::new() }
+    pub fn new(headings: &'static [&'static str], overflow: Overflow) -> Table {
+        Table { headings, overflow, rows: Vec::new() }
     }
 
     /// Adds a row; missing cells are empty.
     pub fn row(&mut self, cells: Vec<Cell>) {
-        self.rows.push(cells.into_iter().map(|c| escape_controls(&c).into_owned()).collect());
+        self.rows.push(cells);
     }
 
     /// The finished text, each line ended by a newline. `width` in columns, or
     /// `None` for no limit.
     pub fn render(&self, width: Option<usize>) -> String {
-        let columns = self.headings.len();
-        let mut widths: Vec<usize> = self.headings.iter().map(|h| h.width()).collect();
-        for row in &self.rows {
-            for (at, cell) in row.iter().enumerate().take(columns) {
-                widths[at] = widths[at].max(cell.width());
-            }
-        }
+        let last = self.headings.len().saturating_sub(1);
+        let headings = self.headings.iter().map(|h| (*h).to_string()).collect();
+        let rows: Vec<Vec<Cow<'_, str>>> = std::iter::once(&headings)
+            .chain(&self.rows)
+            .map(|row: &Vec<Cell>| {
+                row.iter().take(last).map(|cell| escape_controls(cell)).collect()
+            })
+            .collect();
+        let widths: Vec<usize> = (0..last)
+            .map(|at| rows.iter().filter_map(|r| r.get(at)).map(|c| c.width()).max().unwrap_or(0))
+            .collect();
+        let indent: usize = widths.iter().map(|wide| wide + 2).sum();
         let mut text = String::new();
-        let headings: Vec<Cell> = self.headings.iter().map(|h| (*h).to_string()).collect();
-        for row in std::iter::once(&headings).chain(&self.rows) {
+        for (cells, row) in rows.iter().zip(std::iter::once(&headings).chain(&self.rows)) {
             let mut line = String::new();
             for (at, wide) in widths.iter().enumerate() {
-                let cell = row.get(at).map_or("", String::as_str);
+                let cell = cells.get(at).map_or("", AsRef::as_ref);
                 line.push_str(cell);
-                if at + 1 < columns {
-                    line.extend(std::iter::repeat_n(' ', wide + 2 - cell.width().min(*wide)));
-                }
+                line.extend(std::iter::repeat_n(' ', wide + 2 - cell.width()));
             }
-            text.push_str(cut(line.trim_end(), width).as_ref());
-            text.push('\n');
+            let tail = row.get(last).map_or("", String::as_str);
+            for (number, part) in self.parts(tail, width, indent).iter().enumerate() {
+                if number > 0 {
+                    line = " ".repeat(indent);
+                }
+                line.push_str(part);
+                text.push_str(cut(line.trim_end(), width).as_ref());
+                text.push('\n');
+            }
         }
         text
+    }
+
+    /// The lines of a last cell.
+    fn parts(&self, cell: &str, width: Option<usize>, indent: usize) -> Vec<String> {
+        let room = match (self.overflow, width) {
+            // too narrow to wrap in: the terminal may do it
+            (Overflow::Wrap, Some(width)) if width > indent + 20 => width - indent,
+            _ => usize::MAX,
+        };
+        let mut parts = Vec::new();
+        for line in cell.split('\n') {
+            let line = escape_controls(line);
+            let mut part = String::new();
+            for word in line.split(' ') {
+                if !part.is_empty() && part.width() + 1 + word.width() > room {
+                    parts.push(std::mem::take(&mut part));
+                } else if !part.is_empty() {
+                    part.push(' ');
+                }
+                part.push_str(word);
+            }
+            parts.push(part);
+        }
+        parts
     }
 }
 
@@ -112,35 +155,45 @@ pub(crate) fn render(records: &[Record]) -> String {
     let width = terminal_width();
     let mut parts = Vec::new();
     for run in records.chunk_by(|a, b| a.type_name() == b.type_name()) {
-        let mut table = Table::new(headings(&run[0]));
+        let (headings, overflow) = shape(&run[0]);
+        let mut table = Table::new(headings, overflow);
         for record in run {
-            table.row(cells(record));
+            rows(record).into_iter().for_each(|row| table.row(row));
         }
         parts.push(table.render(width));
     }
     parts.join("\n")
 }
 
-fn headings(record: &Record) -> &'static [&'static str] {
+fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
     match record {
-        Record::PciDevice(_) => &["ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "NAME"],
-        Record::IommuGroup(_) => &["GROUP", "TYPE", "VIABLE", "ISOLATED", "MEMBERS", "BLOCKERS"],
-        Record::Change(_) => &["STATUS", "TARGET", "PROPERTY", "FROM", "TO", "REASON"],
-        Record::Check(_) => &["STATUS", "SUBJECT", "PROPERTY", "EXPECTED", "ACTUAL", "HINT"],
-        Record::LxcGpu(_) => &["CT", "GPU", "MINOR", "STYLE", "NODES", "PROBLEMS", "MODEL"],
-        Record::Error(_) => &["ERROR", "TOOL", "MESSAGE"],
+        Record::PciDevice(_) => {
+            (&["ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "NAME"], Overflow::Cut)
+        }
+        Record::IommuGroup(_) => (
+            &["GROUP", "VIABLE", "ISOLATED", "MEMBER", "ROLE", "DRIVER", "IN THE WAY"],
+            Overflow::Cut,
+        ),
+        Record::Change(_) => {
+            (&["STATUS", "TARGET", "PROPERTY", "FROM", "TO", "REASON"], Overflow::Wrap)
+        }
+        Record::Check(_) => {
+            (&["STATUS", "SUBJECT", "PROPERTY", "EXPECTED", "ACTUAL"], Overflow::Wrap)
+        }
+        Record::LxcGpu(_) => (&["CT", "GPU", "MINOR", "STYLE", "PROBLEMS"], Overflow::Wrap),
+        Record::Error(_) => (&["ERROR", "TOOL", "MESSAGE"], Overflow::Wrap),
     }
 }
 
-fn cells(record: &Record) -> Vec<Cell> {
+fn rows(record: &Record) -> Vec<Vec<Cell>> {
     match record {
-        Record::PciDevice(device) => pci_device(device),
+        Record::PciDevice(device) => vec![pci_device(device)],
         Record::IommuGroup(group) => iommu_group(group),
-        Record::Change(change) => change_cells(change),
-        Record::Check(check) => check_cells(check),
-        Record::LxcGpu(gpu) => lxc_gpu(gpu),
+        Record::Change(change) => vec![change_cells(change)],
+        Record::Check(check) => vec![check_cells(check)],
+        Record::LxcGpu(gpu) => vec![lxc_gpu(gpu)],
         Record::Error(ErrorRecord { tool, message, exit }) => {
-            vec![exit.to_string(), tool.clone(), message.clone()]
+            vec![vec![exit.to_string(), tool.clone(), message.clone()]]
         }
     }
 }
@@ -166,11 +219,8 @@ fn ids(vendor: &Option<String>, device: &Option<String>) -> String {
 }
 
 fn pci_device(d: &PciDevice) -> Vec<Cell> {
-    let name = match (&d.device_name, &d.vendor_name) {
-        (Some(device), Some(vendor)) => format!("{vendor} {device}"),
-        (Some(one), None) | (None, Some(one)) => one.clone(),
-        (None, None) => "-".into(),
-    };
+    // the ids name the vendor: in 80 columns the card's own name is worth more
+    let name = d.device_name.as_ref().or(d.vendor_name.as_ref());
     vec![
         d.address.to_string(),
         or_dash(&d.group),
@@ -178,7 +228,7 @@ fn pci_device(d: &PciDevice) -> Vec<Cell> {
         ids(&d.vendor, &d.device),
         or_dash(&d.driver),
         verdict(d.passthrough.as_ref(), d.role).into(),
-        name,
+        or_dash(&name),
     ]
 }
 
@@ -205,44 +255,58 @@ impl Passthrough {
     }
 }
 
-fn iommu_group(g: &IommuGroup) -> Vec<Cell> {
-    let members = g
-        .members
+/// A row for each member; what is said of the whole group stands in the first.
+fn iommu_group(g: &IommuGroup) -> Vec<Vec<Cell>> {
+    let why = |name: &str| {
+        let blocker = g.blockers.iter().find(|b| b.function.as_deref() == Some(name));
+        match blocker {
+            None => String::new(),
+            // the driver stands beside it and says why
+            Some(b) if b.driver.is_some() => "yes".into(),
+            Some(b) => b.why.clone(),
+        }
+    };
+    let functions = g.members.iter().map(|m| {
+        let name = m.address.to_string();
+        let reason = why(&name);
+        vec![name, m.role.as_str().into(), or_dash(&m.driver), reason]
+    });
+    let others =
+        g.other_members.iter().map(|name| vec![name.clone(), "-".into(), "-".into(), why(name)]);
+    let whole = g
+        .blockers
         .iter()
-        .map(|m| match &m.driver {
-            Some(driver) => format!("{}({driver})", m.address),
-            None => m.address.to_string(),
-        })
-        .chain(g.other_members.iter().cloned())
-        .collect::<Vec<_>>()
-        .join(" ");
-    vec![
-        g.group.to_string(),
-        or_dash(&g.domain_type),
-        yes_no(g.viable),
-        yes_no(g.isolated),
-        members,
-        g.blockers
-            .iter()
-            .map(|b| b.function.as_deref().unwrap_or(&b.why))
-            .collect::<Vec<_>>()
-            .join(" "),
-    ]
+        .filter(|b| b.function.is_none())
+        .map(|b| vec!["-".into(), "-".into(), "-".into(), b.why.clone()]);
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for member in functions.chain(others).chain(whole) {
+        let mut row = match rows.is_empty() {
+            true => vec![g.group.to_string(), yes_no(g.viable), yes_no(g.isolated)],
+            false => vec![String::new(); 3],
+        };
+        row.extend(member);
+        rows.push(row);
+    }
+    rows
+}
+
+/// A reason with what to do about it on a line of its own.
+fn with_hint(reason: &str, hint: &Option<String>) -> Cell {
+    match hint {
+        Some(hint) if reason.is_empty() => format!("-> {hint}"),
+        Some(hint) => format!("{reason}\n-> {hint}"),
+        None => reason.to_string(),
+    }
 }
 
 fn change_cells(c: &Change) -> Vec<Cell> {
-    let reason = match (&c.reason, &c.hint) {
-        (Some(reason), Some(hint)) => format!("{reason}; {hint}"),
-        (Some(one), None) | (None, Some(one)) => one.clone(),
-        (None, None) => String::new(),
-    };
     vec![
         c.status.as_str().into(),
         c.target.clone(),
         c.property.clone(),
         if c.from == c.to { "(same)".into() } else { or_dash(&c.from) },
         or_dash(&c.to),
-        reason,
+        with_hint(c.reason.as_deref().unwrap_or(""), &c.hint),
     ]
 }
 
@@ -258,53 +322,55 @@ fn check_cells(c: &Check) -> Vec<Cell> {
         c.subject.clone(),
         c.property.clone(),
         or_dash(&c.expected),
-        or_dash(&c.actual),
-        c.hint.clone().unwrap_or_default(),
+        with_hint(&or_dash(&c.actual), &c.hint),
     ]
 }
 
 fn lxc_gpu(g: &LxcGpu) -> Vec<Cell> {
-    let problems = match g.problems.len() {
-        0 => "-".to_string(),
-        1 => g.problems[0].clone(),
-        n => format!("{} (+{} more)", g.problems[0], n - 1),
-    };
-    vec![
-        g.ctid.to_string(),
-        or_dash(&g.gpu),
-        or_dash(&g.minor),
-        g.style.as_str().into(),
-        g.nodes.len().to_string(),
-        problems,
-        or_dash(&g.model),
-    ]
+    let problems = if g.problems.is_empty() { "-".into() } else { g.problems.join("\n") };
+    vec![g.ctid.to_string(), or_dash(&g.gpu), or_dash(&g.minor), g.style.as_str().into(), problems]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let mut table = Table::new(&["A", "LONG", "C"]);
-        table.row(vec!["größe".into(), "x".into(), "end".into()]);
+    fn table(overflow: Overflow) -> Table {
+        let mut table = Table::new(&["A", "LONG", "C"], overflow);
+        table.row(vec!["größe".into(), "x".into(), "the end of all\n-> go on".into()]);
         table.row(vec!["日本".into(), "yy".into(), String::new()]);
         table
     }
 
     #[test]
     fn columns_align_by_width_on_screen() {
-        assert_eq!(table().render(None), "A      LONG  C\ngröße  x     end\n日本   yy\n");
+        assert_eq!(
+            table(Overflow::Cut).render(None),
+            "A      LONG  C\ngröße  x     the end of all\n             -> go on\n日本   yy\n"
+        );
     }
 
     #[test]
-    fn lines_are_cut_at_the_edge_of_the_terminal() {
-        assert_eq!(table().render(Some(9)), "A      L…\ngröße  x…\n日本   yy\n");
+    fn lines_are_cut_or_wrapped_at_the_edge_of_the_terminal() {
+        assert_eq!(
+            table(Overflow::Cut).render(Some(20)),
+            "A      LONG  C\ngröße  x     the en…\n             -> go …\n日本   yy\n"
+        );
+        let mut wide = Table::new(&["A", "B"], Overflow::Wrap);
+        wide.row(vec!["x".into(), "one two three four five six seven".into()]);
+        assert_eq!(wide.render(Some(25)), "A  B\nx  one two three four\n   five six seven\n");
+        for width in 0..60 {
+            for overflow in [Overflow::Cut, Overflow::Wrap] {
+                let text = table(overflow).render(Some(width));
+                assert!(width < 2 || text.lines().all(|l| l.width() <= width), "{width}\n{text}");
+            }
+        }
     }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(escape_controls("a\x1b[31mb\u{85}\n"), "a\\x1b[31mb\\x85\\x0a");
-        let mut table = Table::new(&["A"]);
+        let mut table = Table::new(&["A"], Overflow::Cut);
         table.row(vec!["\x1b]0;owned\x07".into()]);
         assert!(!table.render(None).contains('\x1b'));
     }
