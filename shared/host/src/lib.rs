@@ -12,6 +12,7 @@ mod attr;
 pub mod command;
 mod error;
 mod journal;
+mod kernel_files;
 mod lock;
 mod machine;
 mod node;
@@ -20,6 +21,7 @@ mod replace;
 
 pub use error::FileError;
 pub use journal::{Journal, Undone};
+pub use kernel_files::{KernelFiles, Written};
 pub use lock::{GUEST_LOCK_WAIT, GuestLock, LockError};
 pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
