@@ -27,7 +27,8 @@ impl Selection {
         } else {
             let mut addresses = BTreeSet::new();
             for operand in &options.operands {
-                addresses.extend(named(system, operand)?);
+                let named = system.named(operand);
+                addresses.extend(named.map_err(|error| fail(Exit::Usage, error.to_string()))?);
             }
             addresses
         };
@@ -76,41 +77,6 @@ fn around_gpus(system: &System) -> BTreeSet<Address> {
         })
         .map(|f| f.address)
         .collect()
-}
-
-/// What one operand names: a function, a slot, or a group by its number.
-fn named(system: &System, operand: &str) -> Result<Vec<Address>, Failure> {
-    let of = |test: &dyn Fn(&Function) -> bool| -> Vec<Address> {
-        system.functions.values().filter(|f| test(f)).map(|f| f.address).collect()
-    };
-    let none = |what: &str| fail(Exit::Usage, format!("no {what} on this machine"));
-    if let Ok(address) = operand.parse::<Address>() {
-        let found = of(&|f| f.address == address);
-        return if found.is_empty() {
-            Err(none(&format!("function {address}")))
-        } else {
-            Ok(found)
-        };
-    }
-    if let Ok(slot) = operand.parse::<Slot>() {
-        let found = of(&|f| f.address.slot() == slot);
-        return if found.is_empty() { Err(none(&format!("slot {slot}"))) } else { Ok(found) };
-    }
-    let plain = !operand.is_empty() && operand.bytes().all(|b| b.is_ascii_digit());
-    if let (true, Ok(group)) = (plain, operand.parse::<u32>()) {
-        let found = of(&|f| f.group == Some(group));
-        return if found.is_empty() {
-            Err(none(&format!("IOMMU group {group}")))
-        } else {
-            Ok(found)
-        };
-    }
-    Err(fail(
-        Exit::Usage,
-        format!(
-            "'{operand}' is neither a function (41:00.0), nor a slot (41:00), nor a group (26)"
-        ),
-    ))
 }
 
 fn passes(function: &Function, options: &Options) -> bool {

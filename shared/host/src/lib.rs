@@ -22,7 +22,7 @@ mod replace;
 pub use error::FileError;
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
-pub use lock::{GUEST_LOCK_WAIT, GuestLock, LockError};
+pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use replace::ReplaceError;

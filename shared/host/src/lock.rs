@@ -1,4 +1,4 @@
-//! Proxmox VE's lock on a container's configuration.
+//! Lock files: Proxmox VE's on a container's configuration, and our own.
 
 use std::fmt;
 use std::fs::File;
@@ -16,14 +16,14 @@ use crate::{FileError, Stat};
 /// How long PVE itself waits for this lock (pve-container, PVE::Tools::lock_file).
 pub const GUEST_LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// PVE's flock(2) on a container's configuration, held until dropped or until
-/// the process ends. The lock file is never removed: PVE does not either, and a
-/// removed one would let two writers in.
-pub struct GuestLock {
+/// A flock(2) on a lock file, held until dropped or until the process ends. The
+/// file is never removed: a removed one would let two writers in, and Proxmox VE
+/// never removes its own.
+pub struct FileLock {
     file: File,
 }
 
-impl Drop for GuestLock {
+impl Drop for FileLock {
     /// Unlocks for all who share the open file: a reader forked meanwhile that
     /// hangs in the kernel must not keep the lock. Where this fails, closing
     /// the file unlocks it as soon as nobody shares it.
@@ -84,20 +84,27 @@ impl Machine {
         ctid: u32,
         wait: Duration,
         stop: &dyn Fn() -> bool,
-    ) -> Result<GuestLock, LockError> {
-        let path = format!("/run/lock/lxc/pve-config-{ctid}.lock");
-        let error = |source| LockError::File(self.error("lock", &path, source));
-        for dir in ["/run", "/run/lock", "/run/lock/lxc"] {
-            self.make_dir(dir)
-                .map_err(|source| LockError::File(self.error("make", dir, source)))?;
-        }
+    ) -> Result<FileLock, LockError> {
+        self.lock_file(&format!("/run/lock/lxc/pve-config-{ctid}.lock"), wait, stop)
+    }
+
+    /// Takes flock(2) on a lock file, made with its directories where it is not
+    /// there. Waits at most `wait`, less where `stop` says so.
+    pub fn lock_file(
+        &self,
+        path: &str,
+        wait: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FileLock, LockError> {
+        let error = |source| LockError::File(self.error("lock", path, source));
+        self.make_parents(path).map_err(LockError::File)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
-        let fd = self.open(&path, flags, Mode::from_bits_truncate(0o644)).map_err(error)?;
+        let fd = self.open(path, flags, Mode::from_bits_truncate(0o644)).map_err(error)?;
         let file = File::from(fd);
         match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
-            Ok(()) => Ok(GuestLock { file }),
+            Ok(()) => Ok(FileLock { file }),
             Err(busy) if busy.raw_os_error() == Some(libc::EWOULDBLOCK) => {
-                self.wait_for_lock(file, &path, wait, stop)
+                self.wait_for_lock(file, path, wait, stop)
             }
             Err(other) => Err(error(other)),
         }
@@ -113,7 +120,7 @@ impl Machine {
         path: &str,
         wait: Duration,
         stop: &dyn Fn() -> bool,
-    ) -> Result<GuestLock, LockError> {
+    ) -> Result<FileLock, LockError> {
         let start = Instant::now();
         let granted = wait_for(wait, stop, || flock(&file, libc::LOCK_EX).is_ok());
         let error = |source| LockError::File(self.error("lock", path, source));
@@ -124,7 +131,7 @@ impl Machine {
         }
         // granted to the child means granted to the open file that we share
         flock(&file, libc::LOCK_EX | libc::LOCK_NB).map_err(error)?;
-        Ok(GuestLock { file })
+        Ok(FileLock { file })
     }
 
     /// Who holds a flock(2) on this file, from /proc/locks of the running host.

@@ -202,6 +202,18 @@ impl Machine {
         }
     }
 
+    /// Makes the directories above a path that are not there yet.
+    pub(crate) fn make_parents(&self, path: &str) -> Result<(), FileError> {
+        let ends = path.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
+        for end in ends {
+            let dir = &path[..end];
+            if !self.exists(dir) {
+                self.make_dir(dir).map_err(|source| self.error("make", dir, source))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes one directory where none is, its parent existing already.
     pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
         let made = self.at(path, |dir, name| {

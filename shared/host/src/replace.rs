@@ -99,6 +99,37 @@ impl Machine {
         dir.sync().map_err(|error| ReplaceError::Unsure(self.error("sync", parent, error)))
     }
 
+    /// Makes or replaces a small file of our own as a whole, its directories
+    /// made where needed; mode 0644, root's own.
+    pub fn put(&self, path: &str, bytes: &[u8]) -> Result<(), FileError> {
+        self.make_parents(path)?;
+        let (parent, name) = split(path);
+        let dir = self.dir(parent)?;
+        let temporary = format!("{name}.tmp.{}", std::process::id());
+        let like = Stat { mode: 0o644, ..OWN };
+        let put = || -> io::Result<()> {
+            write_temporary(&dir, &temporary, bytes, &like)?;
+            dir.rename(&temporary, name)?;
+            dir.sync()
+        };
+        put().map_err(|error| {
+            let _ = dir.unlink(&temporary);
+            self.error("write", path, error)
+        })
+    }
+
+    /// Removes a file; one that is not there is as good.
+    pub fn remove(&self, path: &str) -> Result<(), FileError> {
+        let (parent, name) = split(path);
+        let removed = self
+            .dir(parent)
+            .and_then(|dir| dir.unlink(name).map_err(|error| self.error("remove", path, error)));
+        match removed {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+
     /// Removes what a killed writer left behind for `path`: files named
     /// `<name>.tmp.<pid>` whose process is gone. Only for a caller that holds
     /// the lock of `path`. Gives the names removed.
@@ -123,6 +154,17 @@ fn alive(pid: i32) -> bool {
     let answer = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
     answer != Err(nix::errno::Errno::ESRCH)
 }
+
+/// A file whose owner is whoever makes it.
+const OWN: Stat = Stat {
+    kind: FileKind::File,
+    mode: 0,
+    uid: u32::MAX,
+    gid: u32::MAX,
+    size: 0,
+    rdev: 0,
+    inode: 0,
+};
 
 /// The file's stat where its content is `expected`, `None` where it is not.
 fn same_as(dir: &Dir<'_>, name: &str, expected: &[u8]) -> io::Result<Option<Stat>> {
@@ -157,7 +199,8 @@ fn write_temporary(dir: &Dir<'_>, name: &str, bytes: &[u8], like: &Stat) -> io::
     };
     file.write_all(bytes)?;
     let made: Stat = nix::sys::stat::fstat(&file).map_err(errno_error)?.into();
-    if (made.uid, made.gid) != (like.uid, like.gid) {
+    let own = like.uid == u32::MAX;
+    if !own && (made.uid, made.gid) != (like.uid, like.gid) {
         let owner = nix::unistd::Uid::from_raw(like.uid);
         let group = nix::unistd::Gid::from_raw(like.gid);
         nix::unistd::fchown(file.as_fd(), Some(owner), Some(group)).map_err(errno_error)?;
@@ -244,6 +287,21 @@ mod tests {
         assert_eq!(error.errno(), libc::EINTR);
         assert_eq!(names(&dir), ["901.conf"]);
         assert_eq!(std::fs::read_to_string(dir.join("901.conf")).unwrap(), "old\n");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn files_of_our_own_are_made_replaced_and_removed() {
+        let (dir, machine) = tree("put");
+        for text in ["one\n", "two\n"] {
+            machine.put("/run/a/b/c", text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(dir.join("run/a/b/c")).unwrap(), text);
+            assert_eq!(std::fs::metadata(dir.join("run/a/b/c")).unwrap().mode() & 0o777, 0o644);
+        }
+        machine.remove("/run/a/b/c").unwrap();
+        machine.remove("/run/a/b/c").unwrap();
+        machine.remove("/none/such").unwrap();
+        assert!(names(&dir.join("run/a/b")).is_empty());
         std::fs::remove_dir_all(dir).unwrap();
     }
 

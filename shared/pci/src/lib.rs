@@ -8,6 +8,7 @@ mod function;
 mod group;
 mod ids;
 mod iommu;
+mod operand;
 mod scan;
 mod verdict;
 
@@ -16,5 +17,6 @@ pub use function::Function;
 pub use group::{Group, OtherMember};
 pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
+pub use operand::OperandError;
 pub use scan::{Depth, System, scan};
 pub use verdict::{group_verdict, passthrough};
