@@ -8,7 +8,7 @@
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
-TOOLS    = gpu-iommu-groups lxc-gpu-conf
+TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf
 
 bindir      = $(DESTDIR)$(PREFIX)/bin
 mandir      = $(DESTDIR)$(PREFIX)/share/man

@@ -65,6 +65,31 @@ impl Bed {
         fs::remove_file(self.at(path)).expect(path);
     }
 
+    /// Every path with what is there: equal before and after means that nothing
+    /// was written.
+    pub fn contents(&self) -> std::collections::BTreeMap<PathBuf, String> {
+        let walk = walkdir::WalkDir::new(&self.dir).into_iter().map(|entry| entry.expect("walk"));
+        walk.map(|entry| {
+            let path = entry.path();
+            let what = if entry.file_type().is_symlink() {
+                fs::read_link(path).expect("link").to_string_lossy().into_owned()
+            } else if entry.file_type().is_file() {
+                String::from_utf8_lossy(&fs::read(path).expect("file")).into_owned()
+            } else {
+                format!("{:?}", entry.file_type())
+            };
+            (path.to_path_buf(), what)
+        })
+        .collect()
+    }
+
+    pub fn link(&self, path: &str, target: &str) {
+        if let Some(parent) = self.at(path).parent() {
+            fs::create_dir_all(parent).expect(path);
+        }
+        std::os::unix::fs::symlink(target, self.at(path)).expect(path);
+    }
+
     /// Adds lines to the list of device nodes.
     pub fn add_nodes(&self, lines: &str) {
         let list = self.read("/dev.list");

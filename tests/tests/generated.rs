@@ -21,6 +21,10 @@ fn tools() -> Vec<ToolPages> {
             command: gpu_iommu_groups::cli::Options::command(),
             text: gpu_iommu_groups::cli::MAN,
         },
+        ToolPages {
+            command: gpu_vfio_bind::cli::Options::command(),
+            text: gpu_vfio_bind::cli::MAN,
+        },
         ToolPages { command: lxc_gpu_conf::cli::Options::command(), text: lxc_gpu_conf::cli::MAN },
     ]
 }
@@ -74,7 +78,7 @@ fn mandoc_has_nothing_to_say() {
 #[test]
 fn shells_load_the_completions_and_complete_options() {
     let dir = project().join("completions");
-    for tool in ["gpu-iommu-groups", "lxc-gpu-conf"] {
+    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"] {
         let bash = format!(
             "source {}/{tool}.bash && COMP_WORDS=({tool} --ro) COMP_CWORD=1 && \
              f=$(complete -p {tool} | sed 's/.*-F //; s/ .*//') && \

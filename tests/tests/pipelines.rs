@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use testbed::bed::program;
 use testbed::{Bed, machine, schema};
 
-const TOOLS: [&str; 2] = ["gpu-iommu-groups", "lxc-gpu-conf"];
+const TOOLS: [&str; 3] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"];
 
 /// A directory with the tools under their own names, each working on `bed`.
 fn wrappers(bed: &Bed) -> PathBuf {
@@ -60,7 +60,10 @@ fn the_main_job_is_one_pipeline_and_idempotent() {
 
 #[test]
 fn the_examples_of_the_manual_pages_run() {
-    let examples = gpu_iommu_groups::cli::EXAMPLES.iter().chain(lxc_gpu_conf::cli::EXAMPLES);
+    let examples = gpu_iommu_groups::cli::EXAMPLES
+        .iter()
+        .chain(gpu_vfio_bind::cli::EXAMPLES)
+        .chain(lxc_gpu_conf::cli::EXAMPLES);
     let bed = Bed::new("pve9-two-gpus");
     for example in examples {
         let output = bash(&bed, &format!("set -o pipefail; {}", example.command));

@@ -151,7 +151,7 @@ A running container gets the nodes at its next start. Inside, the userspace driv
 The file is replaced atomically: a crash at any moment leaves the old one or the new one. Comments \
         are not used to mark lines, since Proxmox VE moves them.",
     examples: EXAMPLES,
-    see_also: &["gpu-iommu-groups(1)", "pve-gpu-records(5)", "pct(1)", "pct.conf(5)"],
+    see_also: &["gpu-iommu-groups(1)", "gpu-vfio-bind(1)", "pve-gpu-records(5)", "pct(1)", "pct.conf(5)"],
 };
 
 /// Commands that the manual page shows; tests run them.

@@ -6,14 +6,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::FileError;
 use crate::error::errno_error;
-use crate::node::DeviceList;
 
 /// The running host, or a tree that stands for one.
 ///
@@ -23,7 +21,6 @@ use crate::node::DeviceList;
 pub struct Machine {
     root: OwnedFd,
     below: Option<PathBuf>,
-    pub(crate) devices: OnceLock<DeviceList>,
 }
 
 /// What stat(2) says, reduced to what the tools ask.
@@ -96,7 +93,7 @@ impl Machine {
             path: path.display().to_string(),
             source: errno_error(errno),
         })?;
-        Ok(Machine { root: fd, below: root.map(Path::to_path_buf), devices: OnceLock::new() })
+        Ok(Machine { root: fd, below: root.map(Path::to_path_buf) })
     }
 
     /// Whether this is the running host itself: only then commands may be run.

@@ -158,14 +158,12 @@ fn device<'a>(kind: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<N
 }
 
 impl Machine {
-    fn device_list(&self) -> &DeviceList {
-        self.devices.get_or_init(|| {
-            if self.is_host() {
-                return DeviceList::default();
-            }
-            let text = self.read_text(DEVICE_LIST, 4 << 20).unwrap_or_default();
-            DeviceList::parse(&text)
-        })
+    /// Read anew each time: nodes come and go while a tool works.
+    fn device_list(&self) -> DeviceList {
+        if self.is_host() {
+            return DeviceList::default();
+        }
+        DeviceList::parse(&self.read_text(DEVICE_LIST, 4 << 20).unwrap_or_default())
     }
 
     /// What a path leads to, `None` where there is nothing. Errors: the path

@@ -74,6 +74,19 @@ impl Pattern {
         matches!(rest, b"" | b"*").then_some(pattern)
     }
 
+    fn open_fields(&self) -> usize {
+        let fields = [
+            self.vendor,
+            self.device,
+            self.subsystem_vendor,
+            self.subsystem_device,
+            self.base,
+            self.sub,
+            self.interface,
+        ];
+        fields.iter().filter(|field| field.is_none()).count()
+    }
+
     fn matches(&self, of: &Modalias) -> bool {
         let is = |pattern: Option<u32>, value: u32| pattern.is_none_or(|p| p == value);
         is(self.vendor, u32::from(of.vendor))
@@ -96,6 +109,16 @@ pub struct ModuleAliases {
 impl ModuleAliases {
     /// Reads the lines that can match one of `vendors`; all others cost a glance.
     pub fn parse(text: &[u8], vendors: &[u16]) -> ModuleAliases {
+        ModuleAliases::with_prefix(text, b"alias pci:", vendors)
+    }
+
+    /// The same for VFIO drivers, whose lines begin with `vfio_pci:` so that
+    /// nothing loads them by itself.
+    pub fn parse_vfio(text: &[u8], vendors: &[u16]) -> ModuleAliases {
+        ModuleAliases::with_prefix(text, b"alias vfio_pci:", vendors)
+    }
+
+    fn with_prefix(text: &[u8], prefix: &[u8], vendors: &[u16]) -> ModuleAliases {
         let mut aliases = ModuleAliases::default();
         for vendor in vendors {
             aliases.by_vendor.entry(u32::from(*vendor)).or_default();
@@ -105,7 +128,7 @@ impl ModuleAliases {
             let end = memchr(b'\n', rest).unwrap_or(rest.len());
             let line = &rest[..end];
             rest = rest.get(end + 1..).unwrap_or_default();
-            let Some(line) = line.strip_prefix(b"alias pci:") else {
+            let Some(line) = line.strip_prefix(prefix) else {
                 continue;
             };
             let Some(space) = memchr(b' ', line) else {
@@ -135,6 +158,17 @@ impl ModuleAliases {
         vendor
             .and_then(|v| u32::from_str_radix(v, 16).ok())
             .is_some_and(|v| self.by_vendor.contains_key(&v))
+    }
+
+    /// The module that claims a function most exactly: the fewest fields left
+    /// open, as libvirt chooses VFIO variants too.
+    pub fn best(&self, of: &Modalias) -> Option<String> {
+        let own = self.by_vendor.get(&u32::from(of.vendor)).map_or(&[][..], Vec::as_slice);
+        own.iter()
+            .chain(&self.any_vendor)
+            .filter(|(pattern, _)| pattern.matches(of))
+            .min_by_key(|(pattern, _)| pattern.open_fields())
+            .map(|(_, module)| module.clone())
     }
 
     /// Names of the modules that claim a function, sorted, each once.
@@ -177,6 +211,19 @@ mod tests {
         assert_eq!(of(usb), ["xhci_pci"]);
         // a vendor that was not asked for has no lines of its own
         assert!(of("pci:v00008086d00001533sv00000000sd00000000bc02sc00i00").is_empty());
+    }
+
+    #[test]
+    fn the_most_exact_vfio_driver_is_the_best() {
+        let file = b"alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n\
+            alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n";
+        let aliases = ModuleAliases::parse_vfio(file, &[0x10de]);
+        let best = |device: &str| {
+            let text = format!("pci:v000010DEd0000{device}sv00000000sd00000000bc03sc02i00");
+            aliases.best(&Modalias::parse(&text).unwrap()).unwrap()
+        };
+        assert_eq!(best("2342"), "nvgrace_gpu_vfio_pci");
+        assert_eq!(best("2204"), "vfio_pci");
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+
+/// Move whole GPU slots to vfio-pci and back
+///
+/// A GPU goes to a VM with all functions of its slot: display, audio, USB and
+/// USB-C. bind moves them to vfio-pci, release gives them back to the drivers
+/// that they had. Both check before they touch, never wait forever for the
+/// kernel, read back, and put everything back where one function fails.
+#[derive(Parser, Debug)]
+#[command(name = "gpu-vfio-bind", version, max_term_width = 100)]
+pub struct Options {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+
+    /// How to print
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        help_heading = "Common options"
+    )]
+    pub output: OutputChoice,
+
+    /// Common options.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Move slots to vfio-pci, for a VM
+    ///
+    /// All functions of each named slot are moved. What would hang the kernel or
+    /// take something away that is in use is refused, with who uses it.
+    Bind(Bind),
+    /// Give slots back to the host's drivers
+    ///
+    /// Each function gets the driver that it had before bind, or the one that
+    /// the kernel finds for it.
+    Release(Release),
+    /// Show which driver functions have and which is to be theirs
+    Status(Status),
+}
+
+/// What all verbs take.
+#[derive(Args, Debug)]
+pub struct Named {
+    /// Functions (41:00.0) or slots (41:00), always taken as whole slots; none:
+    /// pci-device records on standard input (gpu-iommu-groups ... |)
+    #[arg(value_name = "FUNCTION|SLOT")]
+    pub operands: Vec<String>,
+}
+
+/// Operands and options of `bind`.
+#[derive(Args, Debug)]
+pub struct Bind {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Named,
+
+    /// Also move all other endpoints of the slots' IOMMU groups
+    #[arg(long)]
+    pub group: bool,
+
+    /// VFIO driver: its name, or 'auto' for the variant that claims the function
+    /// most exactly by modules.alias
+    #[arg(long, value_name = "auto|NAME", default_value = "vfio-pci")]
+    pub driver: String,
+
+    /// How the kernel is waited for.
+    #[command(flatten)]
+    pub wait: Wait,
+
+    /// Go on where a refusal says that --force overrides it
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Operands and options of `release`.
+#[derive(Args, Debug)]
+pub struct Release {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Named,
+
+    /// Give all functions to this driver instead
+    #[arg(long, value_name = "DRIVER")]
+    pub to: Option<String>,
+
+    /// How the kernel is waited for.
+    #[command(flatten)]
+    pub wait: Wait,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Operands of `status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26); default: the
+    /// slots of all GPUs
+    #[arg(value_name = "FUNCTION|SLOT|GROUP")]
+    pub operands: Vec<String>,
+}
+
+/// How long the kernel is waited for.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Wait {
+    /// Seconds to wait for one unbind or bind before giving up
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+}
+
+impl Common for Options {
+    fn common(&self) -> Chosen {
+        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
+    }
+}
+
+/// The manual page beyond the options.
+pub const MAN: ManText = ManText {
+    input: "bind and release without operands read pci-device records, all of them before they do \
+        anything. Only the address counts; everything else is looked up on this host. Each record \
+        stands for its whole slot, except a virtual function, which stands for itself.",
+    output: "bind and release: one change record for each function (property driver) with status \
+        unchanged, planned, changed, refused, failed, rolled-back or skipped, and one for each \
+        IOMMU group's node (property vfio_group). status: one check record for each function: \
+        what it is bound to, against what bind has been asked for. The records are described in \
+        pve-gpu-records(5).",
+    exit: &[
+        (
+            1,
+            "With --check: something would change. status: a function is not on the driver that \
+             it was moved to.",
+        ),
+        (3, "The kernel refused, or did not answer in time; what could be put back was."),
+        (4, "In use, or it could hang the kernel; the message names who uses it."),
+    ],
+    files: &[
+        ("/sys/bus/pci/devices", "functions, drivers, overrides"),
+        (
+            "/proc/driver/nvidia/gpus/ADDRESS/unbindLock",
+            "whether NVIDIA's driver would let go at once",
+        ),
+        ("/run/gpu-vfio-bind/ADDRESS", "the driver that a function had before bind"),
+        ("/run/qemu-server/pci-id-reservations", "which running VM of Proxmox VE uses a function"),
+        ("/run/lock/gpu-vfio-bind.lock", "held while something is changed"),
+    ],
+    notes:
+        "Order for each function: driver_override is set, the old driver is unbound, the new one \
+        bound by name so that the kernel's real answer is seen, and all is read back. When one \
+        function fails, those before it get their old driver and override again, last first.
+
+The kernel has no way to refuse an unbind: a driver in use makes it wait, and that wait cannot be \
+        ended, not even by kill -9. So unbind is written by a child process; after --timeout \
+        seconds the tool says so and returns. The unbind then still happens as soon as whoever \
+        holds the device lets go. NVIDIA's driver is asked before, through unbindLock.
+
+--force overrides what cannot hang the kernel: the boot display, a container that shares the GPU, \
+        strangers in the group. It never overrides a busy driver, a running VM, a PF with VFs, an \
+        NVIDIA vGPU's virtual function, or an IOMMU that is off.
+
+The change lasts until reboot.",
+    examples: EXAMPLES,
+    see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "driverctl(8)"],
+};
+
+/// Commands that the manual page shows; tests run them.
+pub const EXAMPLES: &[Example] = &[
+    Example {
+        says: "What would happen to the GPU at 2c:00 and its companions?",
+        command: "gpu-vfio-bind bind 2c:00 --dry-run",
+    },
+    Example {
+        says: "Which of this machine's GPUs are on which driver?",
+        command: "gpu-vfio-bind status",
+    },
+    Example {
+        says: "Every slot that could be passed through and is not yet, as a plan.",
+        command: "gpu-iommu-groups --vendor 10de | jq -c 'select(.role == \"gpu\" and .passthrough.viable_once_bound)' | gpu-vfio-bind bind --force -n",
+    },
+];

@@ -1,0 +1,36 @@
+//! Moves whole GPU slots to vfio-pci and back.
+//!
+//! [`observe`] looks who uses what, [`preflight`] judges it, [`plan`] decides
+//! without touching anything, [`apply`] carries out and undoes, [`memory`]
+//! remembers the old driver, [`run`] puts them together.
+
+pub mod apply;
+pub mod cli;
+mod memory;
+mod observe;
+pub mod plan;
+mod preflight;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use ::cli::{Exit, Say};
+use record::Sink;
+
+use crate::cli::{Options, Verb};
+use crate::run::Run;
+
+/// The tool.
+pub fn main() -> ExitCode {
+    ::cli::run::<Options>(run)
+}
+
+fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+    let machine = &options.common.machine()?;
+    match &options.verb {
+        Verb::Bind(bind) => Run { machine, say, sink }.bind(bind),
+        Verb::Release(release) => Run { machine, say, sink }.release(release),
+        Verb::Status(status) => status::run(status, machine, say, sink),
+    }
+}

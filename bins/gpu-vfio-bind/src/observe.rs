@@ -1,0 +1,318 @@
+//! Who uses a function: processes, VMs, containers, mounts, routes. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use host::Machine;
+use nvidia::GpuInfo;
+use pci::Function;
+use record::Address;
+
+/// A process that has one of a function's nodes open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// Its command name.
+    pub command: String,
+    /// The node.
+    pub node: String,
+}
+
+/// A guest of Proxmox VE whose configuration names a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Its id.
+    pub id: u32,
+    /// It is a VM rather than a container.
+    pub vm: bool,
+    /// It runs now.
+    pub running: bool,
+}
+
+/// What is known of the use of one function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Processes with a node open.
+    pub holders: Vec<Holder>,
+    /// Guests that name it.
+    pub guests: Vec<Guest>,
+    /// Reserved by a VM that Proxmox VE started.
+    pub reserved_by: Option<u32>,
+    /// A block device behind it that is in use: what for.
+    pub block: Option<String>,
+    /// A network interface behind it that carries the default route or a bridge.
+    pub network: Option<String>,
+    /// A text console is drawn by it.
+    pub console: bool,
+}
+
+/// Looks at the machine once, answers for each function.
+pub struct Observer<'a> {
+    machine: &'a Machine,
+    gpus: BTreeMap<Address, GpuInfo>,
+    open: BTreeMap<String, Vec<Holder>>,
+    reservations: BTreeMap<Address, u32>,
+    mounts: String,
+    routes: String,
+}
+
+impl<'a> Observer<'a> {
+    /// Looks.
+    pub fn new(machine: &'a Machine) -> Observer<'a> {
+        let text = |path: &str| machine.read_text(path, 16 << 20).unwrap_or_default();
+        Observer {
+            machine,
+            gpus: nvidia::read_gpus(machine).0,
+            open: open_nodes(machine),
+            reservations: reservations(&text("/run/qemu-server/pci-id-reservations")),
+            mounts: text("/proc/mounts"),
+            routes: text("/proc/net/route"),
+        }
+    }
+
+    /// What uses a function.
+    pub fn of(&self, function: &Function) -> Use {
+        let dir = format!("/sys/bus/pci/devices/{}", function.address);
+        let nodes = self.nodes(function, &dir);
+        let holders =
+            nodes.iter().filter_map(|node| self.open.get(node)).flatten().cloned().collect();
+        Use {
+            holders,
+            guests: self.guests(function),
+            reserved_by: self.reservations.get(&function.address).copied(),
+            block: self.block(&dir),
+            network: self.network(&dir),
+            console: self.console(&dir),
+        }
+    }
+
+    /// The nodes by which processes use a function.
+    fn nodes(&self, function: &Function, dir: &str) -> BTreeSet<String> {
+        let mut nodes: BTreeSet<String> =
+            function.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
+        if let Some(minor) = self.gpus.get(&function.address).and_then(|gpu| gpu.minor) {
+            nodes.insert(format!("/dev/nvidia{minor}"));
+        }
+        for card in self.machine.list(&format!("{dir}/sound")).unwrap_or_default() {
+            let Some(number) = card.strip_prefix("card") else { continue };
+            for name in self.machine.nodes_in("/dev/snd").unwrap_or_default() {
+                // controlC1, pcmC1D3p, hwC1D0
+                let of_card = name.split_once('C').is_some_and(|(_, rest)| {
+                    rest.split(|c: char| !c.is_ascii_digit()).next() == Some(number)
+                });
+                if of_card {
+                    nodes.insert(format!("/dev/snd/{name}"));
+                }
+            }
+        }
+        if function.on_vfio() {
+            nodes.extend(function.group.map(|group| format!("/dev/vfio/{group}")));
+            nodes.extend(function.vfio_device.iter().map(|n| format!("/dev/vfio/devices/{n}")));
+        }
+        nodes
+    }
+
+    /// Guests of this node whose configuration names the function.
+    fn guests(&self, function: &Function) -> Vec<Guest> {
+        let minor = self.gpus.get(&function.address).and_then(|gpu| gpu.minor);
+        let mut guests = Vec::new();
+        for (id, text) in self.configurations("/etc/pve/qemu-server") {
+            if names_function(&text, function.address) {
+                let running = self.vm_runs(id);
+                guests.push(Guest { id, vm: true, running });
+            }
+        }
+        for (id, text) in self.configurations("/etc/pve/lxc") {
+            if minor.is_some_and(|minor| names_node(&text, &format!("/dev/nvidia{minor}"))) {
+                let cgroups = ["/sys/fs/cgroup/lxc", "/sys/fs/cgroup/lxc.monitor"];
+                let running = cgroups.iter().any(|dir| self.machine.exists(&format!("{dir}/{id}")));
+                guests.push(Guest { id, vm: false, running });
+            }
+        }
+        guests
+    }
+
+    /// Main sections of all guests' configurations in a directory.
+    fn configurations(&self, dir: &str) -> Vec<(u32, String)> {
+        let names = self.machine.list(dir).unwrap_or_default();
+        let ids = names.iter().filter_map(|n| n.strip_suffix(".conf")?.parse::<u32>().ok());
+        ids.filter_map(|id| {
+            let text = self.machine.read_text(&format!("{dir}/{id}.conf"), 1 << 20).ok()?;
+            // what a snapshot or a pending change says is not in force
+            let main = text.split("\n[").next().unwrap_or_default().to_string();
+            Some((id, main))
+        })
+        .collect()
+    }
+
+    fn vm_runs(&self, id: u32) -> bool {
+        let pid = self.machine.read_text(&format!("/run/qemu-server/{id}.pid"), 64);
+        pid.is_ok_and(|pid| self.machine.exists(&format!("/proc/{}/comm", pid.trim())))
+    }
+
+    /// A disk behind the function that something is mounted from or built on.
+    fn block(&self, dir: &str) -> Option<String> {
+        let mut disks = self.machine.list(&format!("{dir}/block")).unwrap_or_default();
+        for controller in self.machine.list(&format!("{dir}/nvme")).unwrap_or_default() {
+            let below = self.machine.list(&format!("{dir}/nvme/{controller}")).unwrap_or_default();
+            disks.extend(below.into_iter().filter(|name| name.starts_with("nvme")));
+        }
+        disks.into_iter().find_map(|disk| {
+            let mounted = self.mounts.lines().find(|line| {
+                line.strip_prefix("/dev/").is_some_and(|rest| {
+                    let device = rest.split(' ').next().unwrap_or("");
+                    device.strip_prefix(disk.as_str()).is_some_and(|tail| {
+                        tail.is_empty()
+                            || tail.trim_start_matches('p').bytes().all(|b| b.is_ascii_digit())
+                    })
+                })
+            });
+            if let Some(line) = mounted {
+                return Some(format!("/dev/{disk} is mounted on {}", line.split(' ').nth(1)?));
+            }
+            let holders = self.machine.list(&format!("/sys/class/block/{disk}/holders"));
+            let holder = holders.unwrap_or_default().into_iter().next()?;
+            Some(format!("/dev/{disk} is part of {holder}"))
+        })
+    }
+
+    fn network(&self, dir: &str) -> Option<String> {
+        let names = self.machine.list(&format!("{dir}/net")).unwrap_or_default();
+        names.into_iter().find_map(|name| {
+            let default = self.routes.lines().skip(1).any(|line| {
+                let mut words = line.split_ascii_whitespace();
+                words.next() == Some(name.as_str()) && words.next() == Some("00000000")
+            });
+            if default {
+                return Some(format!("{name} carries the default route"));
+            }
+            let master = self.machine.read_link(&format!("{dir}/net/{name}/master")).ok()?;
+            let master = master.rsplit('/').next().unwrap_or_default().to_string();
+            Some(format!("{name} is a port of {master}"))
+        })
+    }
+
+    /// A frame buffer of the function that a bound virtual console draws on.
+    fn console(&self, dir: &str) -> bool {
+        let buffers = self.machine.list(&format!("{dir}/graphics")).unwrap_or_default();
+        let consoles = self.machine.list("/sys/class/vtconsole").unwrap_or_default();
+        !buffers.is_empty()
+            && consoles.iter().any(|console| {
+                let attr = |name: &str| {
+                    self.machine.attr(&format!("/sys/class/vtconsole/{console}/{name}"))
+                };
+                attr("name").is_ok_and(|name| name.contains("frame buffer"))
+                    && attr("bind").is_ok_and(|bind| bind == "1")
+            })
+    }
+}
+
+/// `BDF VMID time:EPOCH` or `BDF VMID pid:PID` (qemu-server, PCI.pm).
+fn reservations(text: &str) -> BTreeMap<Address, u32> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// `hostpci0: 0000:41:00.0,pcie=1`, `hostpci1: host=41:00` (a whole slot),
+/// several separated by semicolons.
+fn names_function(text: &str, address: Address) -> bool {
+    text.lines().filter(|line| line.starts_with("hostpci")).any(|line| {
+        let value = line.split_once(':').map_or("", |(_, value)| value).trim();
+        let host = value.split(',').find_map(|part| match part.split_once('=') {
+            None => Some(part),
+            Some(("host", host)) => Some(host),
+            Some(_) => None,
+        });
+        host.unwrap_or_default().split(';').any(|name| match name.trim().parse::<Address>() {
+            Ok(one) => one == address,
+            Err(_) => name.trim().parse().is_ok_and(|slot: record::Slot| slot == address.slot()),
+        })
+    })
+}
+
+/// Whether a container's configuration names a node, and not one that only
+/// begins so (/dev/nvidia1 in /dev/nvidia10).
+fn names_node(text: &str, node: &str) -> bool {
+    text.lines().filter(|line| !line.starts_with('#')).any(|line| {
+        line.match_indices(node).any(|(at, _)| {
+            !line[at + node.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
+        })
+    })
+}
+
+/// The GPU's node that an open file is, by its device number: a node may stand
+/// anywhere under any name.
+fn gpu_by_number(machine: &Machine, path: &str) -> Option<String> {
+    let node: host::Node = machine.stat(path).ok()?.into();
+    let gpu = node.is_char() && node.major == nvidia::GPU_MAJOR && node.minor < 254;
+    gpu.then(|| format!("/dev/nvidia{}", node.minor))
+}
+
+/// Every node of interest that any process has open.
+fn open_nodes(machine: &Machine) -> BTreeMap<String, Vec<Holder>> {
+    let mut open: BTreeMap<String, Vec<Holder>> = BTreeMap::new();
+    for name in machine.list("/proc").unwrap_or_default() {
+        let Ok(pid) = name.parse::<u32>() else { continue };
+        let mut seen = BTreeSet::new();
+        // a process may end while we look: then it holds nothing
+        for fd in machine.list(&format!("/proc/{pid}/fd")).unwrap_or_default() {
+            let path = format!("/proc/{pid}/fd/{fd}");
+            let Ok(target) = machine.read_link(&path) else { continue };
+            let wanted = ["/dev/nvidia", "/dev/dri/", "/dev/snd/", "/dev/vfio/"];
+            let node = if wanted.iter().any(|prefix| target.starts_with(prefix)) {
+                Some(target)
+            } else if target.starts_with('/') {
+                gpu_by_number(machine, &path)
+            } else {
+                None
+            };
+            if let Some(node) = node.filter(|node| seen.insert(node.clone())) {
+                let command = machine.attr(&format!("/proc/{pid}/comm")).unwrap_or_default();
+                open.entry(node.clone()).or_default().push(Holder { pid, command, node });
+            }
+        }
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_name_functions_and_slots() {
+        let address: Address = "2c:00.1".parse().unwrap();
+        for (line, names) in [
+            ("hostpci0: 0000:2c:00,pcie=1", true),
+            ("hostpci0: host=2c:00,pcie=1", true),
+            ("hostpci3: 0000:2c:00.1", true),
+            ("hostpci3: 2c:00.0;2c:00.1,x-vga=1", true),
+            ("hostpci3: 2c:00.0", false),
+            ("hostpci0: mapping=gpu", false),
+            ("#hostpci0: 2c:00", false),
+        ] {
+            assert_eq!(names_function(line, address), names, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_whole() {
+        assert!(names_node("dev0: /dev/nvidia1,mode=0666\n", "/dev/nvidia1"));
+        assert!(names_node(
+            "lxc.mount.entry: /dev/nvidia1 dev/nvidia1 none bind\n",
+            "/dev/nvidia1"
+        ));
+        assert!(!names_node("dev0: /dev/nvidia10\n#/dev/nvidia1\n", "/dev/nvidia1"));
+    }
+
+    #[test]
+    fn reservations_are_read() {
+        let map = reservations("0000:41:00.0 100 pid:123\n0000:42:00.0 101 time:5\nx\n");
+        assert_eq!(map.len(), 2);
+        assert_eq!(map[&"41:00.0".parse().unwrap()], 100);
+    }
+}

@@ -1,0 +1,59 @@
+//! `status`: which driver functions have, against the one they were moved to.
+
+use std::collections::BTreeSet;
+
+use ::cli::{Exit, Say, fail};
+use host::Machine;
+use record::{Address, Check, CheckStatus, Record, Severity, Sink};
+
+use crate::cli::Status;
+use crate::memory;
+use crate::run::scan;
+
+/// The verb.
+pub fn run(
+    options: &Status,
+    machine: &Machine,
+    say: &Say,
+    sink: &mut Sink,
+) -> anyhow::Result<Exit> {
+    let system = scan(machine, say)?;
+    let mut addresses: BTreeSet<Address> = BTreeSet::new();
+    for operand in &options.operands {
+        let found = system.named(operand);
+        addresses.extend(found.map_err(|error| fail(Exit::Usage, error.to_string()))?);
+    }
+    if options.operands.is_empty() {
+        for gpu in system.functions.values().filter(|f| f.is_gpu()) {
+            addresses.extend(system.slot(gpu).map(|f| f.address));
+        }
+    }
+    let mut exit = Exit::Done;
+    for function in addresses.iter().filter_map(|address| system.functions.get(address)) {
+        let memory = memory::recall(machine, function.address);
+        // moved: it should still be there; not moved: whatever it has is right
+        let expected = match &memory {
+            Some(memory) => Some(memory.moved_to.clone()),
+            None => function.driver_override.clone().or_else(|| function.driver.clone()),
+        };
+        let same = expected == function.driver;
+        if !same {
+            exit = Exit::Difference;
+        }
+        let hint = match (&memory, same) {
+            (_, true) => None,
+            (Some(_), false) => Some(format!("gpu-vfio-bind bind {}", function.address.slot())),
+            (None, false) => Some(format!("gpu-vfio-bind release {}", function.address.slot())),
+        };
+        sink.put(Record::Check(Check {
+            subject: function.address.to_string(),
+            property: "driver".into(),
+            expected,
+            actual: function.driver.clone(),
+            status: if same { CheckStatus::Ok } else { CheckStatus::Drift },
+            severity: if same { Severity::Info } else { Severity::Warning },
+            hint,
+        }))?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,239 @@
+//! What is refused, with who is in the way, and that nothing is written then.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::fs;
+
+use serde_json::json;
+use testbed::{Bed, Ran};
+
+const TOOL: &str = "gpu-vfio-bind";
+const HOST: &str = "pve9-two-gpus";
+
+/// Runs and checks that nothing whatever was written.
+fn untouched(bed: &Bed, args: &str, code: i32) -> Ran {
+    let before = bed.contents();
+    let ran = bed.tool(TOOL).args(args).run().expect(code);
+    assert_eq!(bed.contents(), before, "{args} wrote something");
+    ran
+}
+
+/// A host whose second GPU is free to go.
+fn free() -> Bed {
+    Bed::new(HOST)
+}
+
+fn refused(bed: &Bed, args: &str, what: &str) -> Ran {
+    let ran = untouched(bed, args, 4);
+    assert!(ran.stderr.contains(what), "'{what}' is not in: {}", ran.stderr);
+    assert!(ran.of_type("change").all(|c| c["status"] == "refused"));
+    assert_eq!(ran.records.last().unwrap()["exit"], 4);
+    // a dry run says the same
+    untouched(bed, &format!("{args} -n"), 4);
+    ran
+}
+
+#[test]
+fn a_free_slot_is_planned_as_a_whole() {
+    let bed = free();
+    for operand in ["2c:00", "2c:00.0", "0000:2C:00.3"] {
+        let ran = untouched(&bed, &format!("bind {operand} -n"), 0);
+        assert_eq!(
+            ran.values("change", "target"),
+            ["0000:2c:00.0", "0000:2c:00.1", "0000:2c:00.2", "0000:2c:00.3"]
+        );
+        assert_eq!(
+            ran.values("change", "from"),
+            ["nvidia", "snd_hda_intel", "xhci_hcd", "nvidia-gpu"]
+        );
+        assert!(ran.values("change", "status").iter().all(|s| s == "planned"));
+    }
+    let ran = untouched(&bed, "bind 2c:00 --check", 1);
+    assert_eq!(ran.values("check", "status"), vec![json!("drift"); 4]);
+    let record = "{\"type\":\"pci-device\",\"address\":\"0000:2c:00.1\"}\n";
+    let ran = bed.tool(TOOL).args("bind -n").input(record).run().expect(0);
+    assert_eq!(ran.records.len(), 4);
+}
+
+#[test]
+fn what_names_nothing_is_bad_input() {
+    let bed = free();
+    for (args, what) in [
+        ("bind 99:00", "no slot 0000:99:00"),
+        ("bind 28", "is a group"),
+        ("bind 00:03.1", "bridges stay"),
+        ("bind gpu", "is neither a function"),
+        ("bind 2c:00 --driver nvidia", "is no VFIO driver"),
+        ("bind 2c:00 --timeout 0", "0"),
+        ("release 99:00", "no slot"),
+        ("bind", "standard input is empty"),
+    ] {
+        let ran = untouched(&bed, args, 2);
+        assert!(ran.stderr.contains(what), "{args}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn without_an_iommu_nothing_goes_and_force_does_not_help() {
+    let bed = Bed::new("iommu-off");
+    refused(&bed, "bind 07:00", "the IOMMU is off");
+    refused(&bed, "bind 07:00 --force", "the IOMMU is off");
+    let bed = free();
+    fs::remove_file(bed.at("/sys/bus/pci/devices/0000:2c:00.0/iommu_group")).unwrap();
+    refused(&bed, "bind 2c:00 --force", "has no IOMMU group");
+}
+
+#[test]
+fn virtual_functions_and_their_parents_stay() {
+    let bed = Bed::new("pve9-l40s-vgpu");
+    refused(&bed, "bind 41:00.5 --force", "virtual function of NVIDIA's vGPU");
+    refused(&bed, "bind 41:00.0 --force", "32 virtual functions enabled");
+    // the slot number that PF and VFs share names the PF only
+    let ran = refused(&bed, "bind 41:00 --force", "32 virtual functions enabled");
+    assert!(ran.of_type("change").all(|c| c["target"] == "0000:41:00.0"));
+}
+
+#[test]
+fn a_process_that_holds_it_is_named() {
+    for (node, fd_of) in [
+        ("/dev/nvidia1", "2c:00.0"),
+        ("/dev/dri/renderD129", "2c:00.0"),
+        ("/dev/dri/card2", "2c:00.0"),
+    ] {
+        let bed = free();
+        bed.link("/proc/4242/fd/7", node);
+        bed.write("/proc/4242/comm", "python3\n");
+        for force in ["", " --force"] {
+            let what = format!("0000:{fd_of} process 4242 (python3) has {node} open");
+            refused(&bed, &format!("bind 2c:00{force}"), &what);
+        }
+        // the other card is nobody's business
+        bed.link("/proc/4242/fd/8", "/dev/nvidiactl");
+        untouched(&bed, "bind 2b:00 --force -n", 0);
+    }
+    let bed = free();
+    bed.link("/proc/77/fd/3", "/dev/nvidia1");
+    bed.write("/proc/77/comm", "nvidia-persiste\n");
+    let ran = refused(&bed, "bind 2c:00", "process 77");
+    assert!(ran.stderr.contains("systemctl stop nvidia-persistenced"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_sound_server_holds_the_companion() {
+    let bed = free();
+    fs::create_dir_all(bed.at("/sys/bus/pci/devices/0000:2c:00.1/sound/card1")).unwrap();
+    bed.add_nodes("c /dev/snd/controlC1 116:2 0660 0:29\nc /dev/snd/controlC10 116:9 0660 0:29\n");
+    bed.write("/proc/900/comm", "pipewire\n");
+    bed.link("/proc/900/fd/20", "/dev/snd/controlC10");
+    untouched(&bed, "bind 2c:00 -n", 0);
+    bed.link("/proc/900/fd/21", "/dev/snd/controlC1");
+    refused(&bed, "bind 2c:00", "0000:2c:00.1 process 900 (pipewire) has /dev/snd/controlC1 open");
+}
+
+#[test]
+fn guests_that_use_it_are_named() {
+    let bed = free();
+    bed.write("/run/qemu-server/pci-id-reservations", "0000:2c:00.0 100 pid:4000\n");
+    refused(&bed, "bind 2c:00 --force", "belongs to the running VM 100");
+
+    // a VM whose configuration names it: fine while it is stopped
+    let bed = free();
+    untouched(&bed, "bind 2c:00 -n", 0);
+    bed.write("/run/qemu-server/100.pid", "4001\n");
+    untouched(&bed, "bind 2c:00 -n", 0);
+    bed.write("/proc/4001/comm", "kvm\n");
+    refused(&bed, "bind 2c:00 --force", "VM 100 names it and runs");
+
+    let bed = free();
+    refused(&bed, "bind 2b:00", "container 902 shares it");
+    fs::create_dir_all(bed.at("/sys/fs/cgroup/lxc/902")).unwrap();
+    let ran = refused(&bed, "bind 2b:00", "container 902 shares it and runs");
+    assert!(ran.stderr.contains("--force goes on"));
+    let ran = untouched(&bed, "bind 2b:00 --force -n", 0);
+    assert!(ran.stderr.contains("warning: 0000:2b:00.0 container 902 shares it"));
+}
+
+#[test]
+fn displays_and_consoles_need_force() {
+    let bed = free();
+    refused(&bed, "bind 29:00", "is the boot display");
+    untouched(&bed, "bind 29:00 --force -n", 0);
+    fs::create_dir_all(bed.at("/sys/bus/pci/devices/0000:2c:00.0/graphics/fb0")).unwrap();
+    bed.write("/sys/class/vtconsole/vtcon1/name", "(M) frame buffer device\n");
+    bed.write("/sys/class/vtconsole/vtcon1/bind", "0\n");
+    untouched(&bed, "bind 2c:00 -n", 0);
+    bed.write("/sys/class/vtconsole/vtcon1/bind", "1\n");
+    refused(&bed, "bind 2c:00", "draws the text console");
+}
+
+#[test]
+fn strangers_in_the_group_are_named_and_go_along_on_request() {
+    let bed = Bed::new("desktop-one-group");
+    refused(&bed, "bind 06:00", "shares IOMMU group 15 with 0000:02:00.0 (xhci_hcd)");
+    untouched(&bed, "bind 06:00 --force -n", 0);
+    let ran = untouched(&bed, "bind 06:00 --group -n --force", 0);
+    let targets = ran.values("change", "target");
+    assert!(targets.contains(&json!("0000:02:00.1")) && !targets.contains(&json!("0000:03:04.0")));
+}
+
+#[test]
+fn a_disk_or_the_network_behind_a_member_is_named() {
+    let bed = Bed::new("desktop-one-group");
+    let nic = "/sys/bus/pci/devices/0000:05:00.0/net/enp5s0";
+    fs::create_dir_all(bed.at(nic)).unwrap();
+    untouched(&bed, "bind 06:00 --group -n", 0);
+    bed.write("/proc/net/route", "Iface\tDestination\tGateway\nenp5s0\t00000000\t0101A8C0\n");
+    refused(&bed, "bind 06:00 --group", "0000:05:00.0 enp5s0 carries the default route");
+    bed.write("/proc/net/route", "Iface\n");
+    bed.link(&format!("{nic}/master"), "../../vmbr0");
+    refused(&bed, "bind 06:00 --group", "enp5s0 is a port of vmbr0");
+
+    let bed = Bed::new("desktop-one-group");
+    let controller = "/sys/bus/pci/devices/0000:02:00.1";
+    fs::create_dir_all(bed.at(&format!("{controller}/block/sda"))).unwrap();
+    bed.write("/proc/mounts", "/dev/sdab1 /other ext4 rw 0 0\n");
+    untouched(&bed, "bind 06:00 --group -n", 0);
+    bed.write("/proc/mounts", "/dev/sda2 /srv ext4 rw 0 0\n");
+    refused(&bed, "bind 06:00 --group --force", "/dev/sda is mounted on /srv");
+    bed.write("/proc/mounts", "");
+    fs::create_dir_all(bed.at("/sys/class/block/sda/holders/dm-0")).unwrap();
+    refused(&bed, "bind 06:00 --group --force", "/dev/sda is part of dm-0");
+}
+
+#[test]
+fn what_a_vm_holds_is_not_given_back() {
+    let bed = Bed::new("nouveau-bound");
+    untouched(&bed, "release 0b:00 -n", 0);
+    bed.link("/proc/5000/fd/30", "/dev/vfio/30");
+    bed.write("/proc/5000/comm", "kvm\n");
+    refused(&bed, "release 0b:00", "process 5000 (kvm) has /dev/vfio/30 open");
+    let bed = Bed::new("nouveau-bound");
+    bed.write("/run/qemu-server/pci-id-reservations", "0000:0b:00.1 101 time:99\n");
+    refused(&bed, "release 0b:00", "0000:0b:00.1 belongs to the running VM 101");
+}
+
+#[test]
+fn what_is_so_already_is_unchanged_and_asks_nothing() {
+    let bed = Bed::new("nouveau-bound");
+    bed.link("/proc/5000/fd/30", "/dev/vfio/30");
+    let ran = untouched(&bed, "bind 0b:00", 0);
+    assert_eq!(ran.values("change", "status"), ["unchanged", "unchanged"]);
+    let ran = untouched(&bed, "release 0c:00", 0);
+    assert_eq!(ran.values("change", "status"), ["unchanged", "unchanged"]);
+    let ran = untouched(&bed, "status", 0);
+    assert_eq!(ran.values("check", "status"), vec![json!("ok"); 4]);
+}
+
+#[test]
+fn the_variant_is_the_most_exact_by_modules_alias() {
+    let bed = free();
+    let ran = untouched(&bed, "bind 2c:00 -n --driver auto", 0);
+    assert_eq!(ran.values("change", "to"), vec![json!("vfio-pci"); 4]);
+    let alias = "/lib/modules/6.14.11-4-pve/modules.alias";
+    let text =
+        bed.read(alias) + "alias vfio_pci:v000010DEd00001E07sv*sd*bc*sc*i* special_vfio_pci\n";
+    bed.write(alias, text);
+    let ran = untouched(&bed, "bind 2c:00 -n --driver auto", 0);
+    assert_eq!(ran.records[0]["to"], "special-vfio-pci");
+    assert_eq!(ran.records[1]["to"], "vfio-pci");
+}
