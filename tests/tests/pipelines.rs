@@ -64,8 +64,8 @@ fn the_examples_of_the_manual_pages_run() {
         .iter()
         .chain(gpu_vfio_bind::cli::EXAMPLES)
         .chain(lxc_gpu_conf::cli::EXAMPLES);
-    let bed = Bed::new("pve9-two-gpus");
     for example in examples {
+        let bed = Bed::new("pve9-two-gpus");
         let output = bash(&bed, &format!("set -o pipefail; {}", example.command));
         assert!(output.status.success(), "{}: {}", example.command, text(&output.stderr));
     }
