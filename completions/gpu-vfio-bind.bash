@@ -22,11 +22,17 @@ _gpu__vfio__bind() {
             gpu__vfio__bind,help)
                 cmd="gpu__vfio__bind__subcmd__help"
                 ;;
+            gpu__vfio__bind,persist)
+                cmd="gpu__vfio__bind__subcmd__persist"
+                ;;
             gpu__vfio__bind,release)
                 cmd="gpu__vfio__bind__subcmd__release"
                 ;;
             gpu__vfio__bind,status)
                 cmd="gpu__vfio__bind__subcmd__status"
+                ;;
+            gpu__vfio__bind,unpersist)
+                cmd="gpu__vfio__bind__subcmd__unpersist"
                 ;;
             gpu__vfio__bind__subcmd__help,bind)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__bind"
@@ -34,11 +40,17 @@ _gpu__vfio__bind() {
             gpu__vfio__bind__subcmd__help,help)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__help"
                 ;;
+            gpu__vfio__bind__subcmd__help,persist)
+                cmd="gpu__vfio__bind__subcmd__help__subcmd__persist"
+                ;;
             gpu__vfio__bind__subcmd__help,release)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__release"
                 ;;
             gpu__vfio__bind__subcmd__help,status)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__status"
+                ;;
+            gpu__vfio__bind__subcmd__help,unpersist)
+                cmd="gpu__vfio__bind__subcmd__help__subcmd__unpersist"
                 ;;
             *)
                 ;;
@@ -47,7 +59,7 @@ _gpu__vfio__bind() {
 
     case "${cmd}" in
         gpu__vfio__bind)
-            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version bind release status help"
+            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version bind release persist unpersist status help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -107,7 +119,7 @@ _gpu__vfio__bind() {
             return 0
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__help)
-            opts="bind release status help"
+            opts="bind release persist unpersist status help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -148,6 +160,20 @@ _gpu__vfio__bind() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__persist)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__release)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -169,6 +195,54 @@ _gpu__vfio__bind() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__unpersist)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__persist)
+            opts="-n -o -v -q -h --by --driver --blacklist --force --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --by)
+                    COMPREPLY=($(compgen -W "address id" -- "${cur}"))
+                    return 0
+                    ;;
+                --driver)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -212,6 +286,32 @@ _gpu__vfio__bind() {
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__status)
             opts="-o -v -q -h --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__unpersist)
+            opts="-n -o -v -q -h --all --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -34,7 +34,9 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s h -l help -
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s V -l version -d 'Print version'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "release" -d 'Give slots back to the host\'s drivers'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status" -d 'Show which driver functions have and which is to be theirs'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "persist" -d 'Move slots to vfio-pci at every boot, from the initramfs on'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "unpersist" -d 'Take slots out of what is moved at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status" -d 'Show which driver functions have, and which they will have after a boot'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l driver -d 'VFIO driver: its name, or \'auto\' for the variant that claims the function most exactly by modules.alias' -r
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l timeout -d 'Seconds to wait for one unbind or bind before giving up' -r
@@ -60,6 +62,30 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l 
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s v -l verbose -d 'Say more on standard error'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s q -l quiet -d 'Say only errors on standard error'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l by -d 'How the functions are recognised at boot' -r -f -a "address\t'By its address, if its ids are still the same; else it is left alone'
+id\t'By its ids, wherever it is: every identical card'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l driver -d 'VFIO driver: its name, or \'auto\' for the variant that claims the function most exactly by modules.alias' -r
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also keep nouveau and nvidiafb from being loaded, unless another card needs them'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would be done and do nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'As --dry-run, and exit 1 if a change would be made'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Say more on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l all -d 'All that is moved at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s n -l dry-run -d 'Show what would be done and do nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l check -d 'As --dry-run, and exit 1 if a change would be made'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s v -l verbose -d 'Say more on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -67,7 +93,9 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l r
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s v -l verbose -d 'Say more on standard error'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s q -l quiet -d 'Say only errors on standard error'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release status help" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release status help" -f -a "release" -d 'Give slots back to the host\'s drivers'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release status help" -f -a "status" -d 'Show which driver functions have and which is to be theirs'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "release" -d 'Give slots back to the host\'s drivers'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "persist" -d 'Move slots to vfio-pci at every boot, from the initramfs on'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "unpersist" -d 'Take slots out of what is moved at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "status" -d 'Show which driver functions have, and which they will have after a boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

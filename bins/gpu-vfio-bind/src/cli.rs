@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 
 /// Move whole GPU slots to vfio-pci and back
@@ -46,8 +46,72 @@ pub enum Verb {
     /// Each function gets the driver that it had before bind, or the one that
     /// the kernel finds for it.
     Release(Release),
-    /// Show which driver functions have and which is to be theirs
+    /// Move slots to vfio-pci at every boot, from the initramfs on
+    ///
+    /// Writes a list of functions and what makes the initramfs act on it before
+    /// native drivers are loaded, rebuilds the images and looks into them.
+    /// Nothing moves before the reboot; bind moves it now.
+    Persist(Persist),
+    /// Take slots out of what is moved at boot
+    Unpersist(Unpersist),
+    /// Show which driver functions have, and which they will have after a boot
     Status(Status),
+}
+
+/// Operands and options of `persist`.
+#[derive(Args, Debug)]
+pub struct Persist {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Named,
+
+    /// How the functions are recognised at boot
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub by: Recognise,
+
+    /// VFIO driver: its name, or 'auto' for the variant that claims the function
+    /// most exactly by modules.alias
+    #[arg(long, value_name = "auto|NAME", default_value = "vfio-pci")]
+    pub driver: String,
+
+    /// Also keep nouveau and nvidiafb from being loaded, unless another card
+    /// needs them
+    #[arg(long)]
+    pub blacklist: bool,
+
+    /// Go on where a refusal says that --force overrides it
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// How a function is recognised at boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Recognise {
+    /// By its address, if its ids are still the same; else it is left alone
+    #[default]
+    Address,
+    /// By its ids, wherever it is: every identical card
+    Id,
+}
+
+/// Operands and options of `unpersist`.
+#[derive(Args, Debug)]
+pub struct Unpersist {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Named,
+
+    /// All that is moved at boot
+    #[arg(long, conflicts_with = "operands")]
+    pub all: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
 }
 
 /// What all verbs take.
@@ -138,8 +202,10 @@ pub const MAN: ManText = ManText {
         stands for its whole slot, except a virtual function, which stands for itself.",
     output: "bind and release: one change record for each function (property driver) with status \
         unchanged, planned, changed, refused, failed, rolled-back or skipped, and one for each \
-        IOMMU group's node (property vfio_group). status: one check record for each function: \
-        what it is bound to, against what bind has been asked for. The records are described in \
+        IOMMU group's node (property vfio_group). persist and unpersist: one for each file, one \
+        for the images, and last one whose property is reboot_required. status: for each function \
+        one check record of its driver against the one that it was moved to, and one \
+        (driver_at_boot) of the driver that the files give it against the one that it has. The records are described in \
         pve-gpu-records(5).",
     exit: &[
         (
@@ -156,6 +222,11 @@ pub const MAN: ManText = ManText {
             "/proc/driver/nvidia/gpus/ADDRESS/unbindLock",
             "whether NVIDIA's driver would let go at once",
         ),
+        ("/etc/gpu-vfio-bind.list", "what is moved at boot: one function a line"),
+        ("/etc/modprobe.d/gpu-vfio-bind.conf", "softdeps, ids= for --by id, blacklisted modules"),
+        ("/etc/modules-load.d/gpu-vfio-bind.conf", "vfio-pci, for the real root"),
+        ("/etc/initramfs-tools/hooks/gpu-vfio-bind", "what goes into the image"),
+        ("/etc/initramfs-tools/scripts/init-top/gpu-vfio-bind", "sets driver_override before udev starts; for dracut a module of the same name"),
         ("/run/gpu-vfio-bind/ADDRESS", "the driver that a function had before bind"),
         ("/run/qemu-server/pci-id-reservations", "which running VM of Proxmox VE uses a function"),
         ("/run/lock/gpu-vfio-bind.lock", "held while something is changed"),
@@ -174,7 +245,10 @@ The kernel has no way to refuse an unbind: a driver in use makes it wait, and th
         strangers in the group. It never overrides a busy driver, a running VM, a PF with VFs, an \
         NVIDIA vGPU's virtual function, or an IOMMU that is off.
 
-The change lasts until reboot.",
+bind lasts until reboot; persist acts from the next boot on. By address, the script in the initramfs \
+        binds a function only if vendor, device and both subsystem ids are still those that were \
+        meant: where another card has moved to that address it is left alone, and the kernel log \
+        says so. A list by id is refused while an identical card is not meant to go.",
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "driverctl(8)"],
 };
@@ -188,6 +262,10 @@ pub const EXAMPLES: &[Example] = &[
     Example {
         says: "Which of this machine's GPUs are on which driver?",
         command: "gpu-vfio-bind status",
+    },
+    Example {
+        says: "Let it happen at every boot.",
+        command: "gpu-vfio-bind persist 2c:00 --dry-run",
     },
     Example {
         says: "Every slot that could be passed through and is not yet, as a plan.",

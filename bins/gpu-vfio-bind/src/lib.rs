@@ -2,12 +2,15 @@
 //!
 //! [`observe`] looks who uses what, [`preflight`] judges it, [`plan`] decides
 //! without touching anything, [`apply`] carries out and undoes, [`memory`]
-//! remembers the old driver, [`run`] puts them together.
+//! remembers the old driver, [`run`] puts them together. [`persist`] does for
+//! the next boot what [`run`] does now, with the files of [`boot_files`].
 
 pub mod apply;
+mod boot_files;
 pub mod cli;
 mod memory;
 mod observe;
+mod persist;
 pub mod plan;
 mod preflight;
 mod run;
@@ -31,6 +34,8 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     match &options.verb {
         Verb::Bind(bind) => Run { machine, say, sink }.bind(bind),
         Verb::Release(release) => Run { machine, say, sink }.release(release),
+        Verb::Persist(persist) => Run { machine, say, sink }.persist(persist),
+        Verb::Unpersist(unpersist) => Run { machine, say, sink }.unpersist(unpersist),
         Verb::Status(status) => status::run(status, machine, say, sink),
     }
 }

@@ -97,7 +97,7 @@ impl Run<'_> {
 
     /// The functions that are asked for, as whole slots. All input is read
     /// before anything is looked at.
-    fn chosen(&mut self, named: &Named) -> anyhow::Result<(System, BTreeSet<Address>)> {
+    pub(crate) fn chosen(&mut self, named: &Named) -> anyhow::Result<(System, BTreeSet<Address>)> {
         let mut asked = Vec::new();
         if named.operands.is_empty() {
             let what = "pci-device records (gpu-iommu-groups ... |) or name functions or slots";
@@ -133,7 +133,7 @@ impl Run<'_> {
     }
 
     /// The VFIO driver for a function.
-    fn vfio_driver(
+    pub(crate) fn vfio_driver(
         &self,
         system: &System,
         function: &Function,
@@ -157,7 +157,7 @@ impl Run<'_> {
     }
 
     /// Refuses, or says what --force goes past.
-    fn judge(&mut self, objections: Vec<Objection>, force: bool) -> anyhow::Result<()> {
+    pub(crate) fn judge(&mut self, objections: Vec<Objection>, force: bool) -> anyhow::Result<()> {
         let (passed, refused): (Vec<_>, Vec<_>) =
             objections.into_iter().partition(|objection| objection.forceable && force);
         for objection in passed {
@@ -262,7 +262,7 @@ impl Run<'_> {
         }
     }
 
-    fn lock(&self) -> Result<FileLock, Failure> {
+    pub(crate) fn lock(&self) -> Result<FileLock, Failure> {
         let path = "/run/lock/gpu-vfio-bind.lock";
         self.machine.lock_file(path, Duration::from_secs(10), &interrupted).map_err(|error| {
             let failure = fail(Exit::System, error.to_string());
@@ -430,7 +430,7 @@ impl Run<'_> {
         self.change_of(&address.to_string(), property)
     }
 
-    fn change_of(&self, target: &str, property: &str) -> Change {
+    pub(crate) fn change_of(&self, target: &str, property: &str) -> Change {
         Change::planned(self.say.tool(), target, property)
     }
 }
@@ -444,7 +444,8 @@ pub fn scan(machine: &Machine, say: &Say) -> Result<System, Failure> {
     Ok(system)
 }
 
-fn functions<'a>(system: &'a System, addresses: &BTreeSet<Address>) -> Vec<&'a Function> {
+/// Functions by address.
+pub fn functions<'a>(system: &'a System, addresses: &BTreeSet<Address>) -> Vec<&'a Function> {
     addresses.iter().filter_map(|address| system.functions.get(address)).collect()
 }
 

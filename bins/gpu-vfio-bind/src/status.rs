@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use ::cli::{Exit, Say, fail};
 use host::Machine;
+use pci::Function;
 use record::{Address, Check, CheckStatus, Record, Severity, Sink};
 
+use crate::boot_files::Entry;
 use crate::cli::Status;
 use crate::memory;
+use crate::persist;
 use crate::run::scan;
 
 /// The verb.
@@ -29,6 +32,8 @@ pub fn run(
         }
     }
     let mut exit = Exit::Done;
+    let entries = persist::list(machine);
+    let mut later = Vec::new();
     for function in addresses.iter().filter_map(|address| system.functions.get(address)) {
         let memory = memory::recall(machine, function.address);
         // moved: it should still be there; not moved: whatever it has is right
@@ -45,6 +50,12 @@ pub fn run(
             (Some(_), false) => Some(format!("gpu-vfio-bind bind {}", function.address.slot())),
             (None, false) => Some(format!("gpu-vfio-bind release {}", function.address.slot())),
         };
+        if let Some(check) = at_boot(&entries, function) {
+            if check.status != CheckStatus::Ok {
+                exit = Exit::Difference;
+            }
+            later.push(check);
+        }
         sink.put(Record::Check(Check {
             subject: function.address.to_string(),
             property: "driver".into(),
@@ -55,5 +66,34 @@ pub fn run(
             hint,
         }))?;
     }
+    for check in later {
+        sink.put(Record::Check(check))?;
+    }
     Ok(exit)
+}
+
+/// What the files say of a function, against what it is; `None` where they say
+/// nothing of it.
+fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
+    let slot = function.address.slot();
+    let (expected, status, hint) = if persist::moved_away(entries, function) {
+        let hint =
+            format!("another card is there now: 'gpu-vfio-bind persist {slot}' if it is meant");
+        (None, CheckStatus::Drift, Some(hint))
+    } else {
+        let driver = persist::next_boot(entries, function)?;
+        let same = function.driver.as_deref() == Some(driver.as_str());
+        let hint = format!("reboot, or 'gpu-vfio-bind bind {slot}'");
+        let status = if same { CheckStatus::Ok } else { CheckStatus::Drift };
+        (Some(driver), status, (!same).then_some(hint))
+    };
+    Some(Check {
+        subject: function.address.to_string(),
+        property: "driver_at_boot".into(),
+        expected,
+        actual: function.driver.clone(),
+        status,
+        severity: if status == CheckStatus::Ok { Severity::Info } else { Severity::Warning },
+        hint,
+    })
 }

@@ -102,11 +102,16 @@ impl Machine {
     /// Makes or replaces a small file of our own as a whole, its directories
     /// made where needed; mode 0644, root's own.
     pub fn put(&self, path: &str, bytes: &[u8]) -> Result<(), FileError> {
+        self.put_mode(path, bytes, 0o644)
+    }
+
+    /// The same with a mode, for scripts.
+    pub fn put_mode(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         self.make_parents(path)?;
         let (parent, name) = split(path);
         let dir = self.dir(parent)?;
         let temporary = format!("{name}.tmp.{}", std::process::id());
-        let like = Stat { mode: 0o644, ..OWN };
+        let like = Stat { mode, ..OWN };
         let put = || -> io::Result<()> {
             write_temporary(&dir, &temporary, bytes, &like)?;
             dir.rename(&temporary, name)?;
