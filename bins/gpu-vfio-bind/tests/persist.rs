@@ -16,9 +16,7 @@ const MODPROBE: &str = "/etc/modprobe.d/gpu-vfio-bind.conf";
 
 /// A recorded host with initramfs-tools, no container in the way.
 fn host() -> Bed {
-    let bed = Bed::new("pve9-two-gpus");
-    bed.write("/usr/sbin/update-initramfs", "");
-    bed
+    Bed::new("pve9-two-gpus")
 }
 
 fn run(bed: &Bed, args: &str, code: i32) -> Ran {
@@ -108,7 +106,6 @@ fn by_id_is_refused_while_a_twin_is_not_meant() {
 #[test]
 fn a_driver_that_another_card_needs_is_not_blacklisted() {
     let bed = Bed::new("nouveau-bound");
-    bed.write("/usr/sbin/update-initramfs", "");
     let ran = run(&bed, "persist 0b:00 --blacklist", 0);
     assert!(ran.stderr.contains("nouveau is not blacklisted"), "{}", ran.stderr);
     let modprobe = bed.read(MODPROBE);
@@ -126,15 +123,14 @@ fn what_may_not_go_is_not_persisted_either() {
     run(&bed, "persist 29:00", 4).one_line("is the boot display");
     run(&bed, "persist 2b:00", 4).one_line("container 902 shares it");
     let bed = Bed::new("pve9-l40s-vgpu");
-    bed.write("/usr/sbin/update-initramfs", "");
     run(&bed, "persist 41:00.5 --force", 4);
     run(&bed, "persist 41:00 --force", 4);
     // the IOMMU may be switched on with the same reboot
     let bed = Bed::new("iommu-off");
-    bed.write("/usr/sbin/update-initramfs", "");
     let ran = run(&bed, "persist 07:00 --force -n", 0);
     assert!(ran.stderr.contains("the IOMMU is off: switch on AMD-Vi"), "{}", ran.stderr);
-    let bed = Bed::new("pve9-two-gpus");
+    let bed = host();
+    bed.remove("/usr/sbin/update-initramfs");
     run(&bed, "persist 2c:00", 3).one_line("neither update-initramfs nor dracut");
     bed.write("/usr/bin/dracut", "");
     run(&bed, "persist 2c:00", 0);
@@ -215,7 +211,8 @@ fn the_script_moves_what_is_meant_and_leaves_other_cards_alone() {
 fn shellcheck_has_nothing_to_say_of_the_scripts() {
     let bed = host();
     run(&bed, "persist 2c:00", 0);
-    let bed2 = Bed::new("pve9-two-gpus");
+    let bed2 = host();
+    bed2.remove("/usr/sbin/update-initramfs");
     bed2.write("/usr/bin/dracut", "");
     run(&bed2, "persist 2c:00", 0);
     for script in [
