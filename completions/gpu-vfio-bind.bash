@@ -85,7 +85,7 @@ _gpu__vfio__bind() {
             return 0
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__bind)
-            opts="-n -o -v -q -h --group --driver --timeout --force --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --group --driver --stop-persistenced --timeout --force --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -45,6 +45,7 @@ jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l root -d 'Work on the machine below DIR instead of /' -r -F
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l group -d 'Also move all other endpoints of the slots\' IOMMU groups'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l stop-persistenced -d 'Stop nvidia-persistenced where it holds a GPU; it is started again if anything fails'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l force -d 'Go on where a refusal says that --force overrides it'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'As --dry-run, and exit 1 if a change would be made'

@@ -139,6 +139,11 @@ pub struct Bind {
     #[arg(long, value_name = "auto|NAME", default_value = "vfio-pci")]
     pub driver: String,
 
+    /// Stop nvidia-persistenced where it holds a GPU; it is started again if
+    /// anything fails
+    #[arg(long)]
+    pub stop_persistenced: bool,
+
     /// How the kernel is waited for.
     #[command(flatten)]
     pub wait: Wait,

@@ -18,6 +18,13 @@ pub struct Holder {
     pub node: String,
 }
 
+impl Holder {
+    /// Whether it is nvidia-persistenced, whose name the kernel cuts at 15 bytes.
+    pub fn is_persistenced(&self) -> bool {
+        self.command == "nvidia-persiste" || self.command == "nvidia-persistenced"
+    }
+}
+
 /// A guest of Proxmox VE whose configuration names a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {

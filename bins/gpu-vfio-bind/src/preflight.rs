@@ -84,9 +84,10 @@ fn in_use(used: &Use, object: &mut dyn FnMut(String, &str, bool)) {
         object(format!("belongs to the running VM {vm}"), "stop the VM first", false);
     }
     for holder in &used.holders {
-        let hint = match holder.command.as_str() {
-            "nvidia-persiste" => "stop it ('systemctl stop nvidia-persistenced')",
-            _ => "end that process first",
+        let hint = if holder.is_persistenced() {
+            "--stop-persistenced stops it ('systemctl stop nvidia-persistenced')"
+        } else {
+            "end that process first"
         };
         object(
             format!("process {} ({}) has {} open", holder.pid, holder.command, holder.node),

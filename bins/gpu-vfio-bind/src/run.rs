@@ -11,7 +11,7 @@ use record::{Address, Change, ChangeStatus, Check, CheckStatus, Record, Severity
 use crate::apply::{Kernel, Outcome};
 use crate::cli::{Bind, Named, Release};
 use crate::memory::{self, Memory};
-use crate::observe::{Observer, Use};
+use crate::observe::{Holder, Observer, Use};
 use crate::plan::{Goal, Move, State, is_vfio, plan};
 use crate::preflight::{self, Objection};
 
@@ -47,11 +47,63 @@ impl Run<'_> {
             moves.push(plan(function.address, State::of(function), &Goal::Vfio { driver }));
         }
         let touched = touched(&functions, &moves);
+        let mut uses = self.observe(&touched);
+        let only_look = options.change.only_look();
+        let mut stopped = false;
+        if options.stop_persistenced
+            && uses.iter().flat_map(|u| &u.holders).any(Holder::is_persistenced)
+        {
+            if only_look {
+                self.say.note("nvidia-persistenced would be stopped");
+                uses.iter_mut().for_each(|u| u.holders.retain(|h| !h.is_persistenced()));
+            } else {
+                stopped = self.persistenced("stop")?;
+                uses = self.observe(&touched);
+            }
+        }
+        let outcome = self.bind_moves(options, &system, &touched, &uses, &moves);
+        if stopped && !matches!(outcome, Ok(Exit::Done)) {
+            self.persistenced("start")?;
+        }
+        outcome
+    }
+
+    fn observe(&self, functions: &[&Function]) -> Vec<Use> {
         let observer = Observer::new(self.machine);
-        let uses: Vec<Use> = touched.iter().map(|f| observer.of(f)).collect();
-        let objections = preflight::bind(&system, &touched, &uses);
+        functions.iter().map(|f| observer.of(f)).collect()
+    }
+
+    /// Stops or starts the daemon; true where it was done. No command is run
+    /// below --root.
+    fn persistenced(&self, verb: &str) -> Result<bool, Failure> {
+        let argv = ["systemctl", verb, "nvidia-persistenced"];
+        match self.machine.run(&argv, Duration::from_secs(60))? {
+            None => {
+                self.say.note("nvidia-persistenced is left alone: no command is run below --root");
+                Ok(false)
+            }
+            Some(ran) if ran.success() => {
+                self.say.note(&format!("nvidia-persistenced: {verb}"));
+                Ok(true)
+            }
+            Some(ran) => {
+                let message = format!("cannot {verb} nvidia-persistenced: {}", ran.reason());
+                Err(fail(Exit::System, message))
+            }
+        }
+    }
+
+    fn bind_moves(
+        &mut self,
+        options: &Bind,
+        system: &System,
+        touched: &[&Function],
+        uses: &[Use],
+        moves: &[Move],
+    ) -> anyhow::Result<Exit> {
+        let objections = preflight::bind(system, touched, uses);
         self.judge(objections, options.force)?;
-        for (function, used) in touched.iter().zip(&uses) {
+        for (function, used) in touched.iter().zip(uses) {
             for guest in used.guests.iter().filter(|g| g.vm && !g.running) {
                 self.say.detail(&format!("{}: VM {} names it", function.address, guest.id));
             }
@@ -61,7 +113,7 @@ impl Run<'_> {
             check: options.change.check,
             timeout: options.wait.timeout,
         };
-        self.finish(&system, &moves, how, true)
+        self.finish(system, moves, how, true)
     }
 
     /// `release`.
@@ -84,8 +136,7 @@ impl Run<'_> {
             })
             .collect();
         let touched = touched(&functions, &moves);
-        let observer = Observer::new(self.machine);
-        let uses: Vec<Use> = touched.iter().map(|f| observer.of(f)).collect();
+        let uses = self.observe(&touched);
         self.judge(preflight::release(&touched, &uses), false)?;
         let how = How {
             dry_run: options.change.dry_run,

@@ -18,6 +18,12 @@ fn untouched(bed: &Bed, args: &str, code: i32) -> Ran {
     ran
 }
 
+/// As `refused`, where a dry run would say something else.
+fn refused_now(bed: &Bed, args: &str, what: &str) {
+    let ran = untouched(bed, args, 4);
+    assert!(ran.stderr.contains(what), "'{what}' is not in: {}", ran.stderr);
+}
+
 /// A host whose second GPU is free to go.
 fn free() -> Bed {
     Bed::new(HOST)
@@ -116,6 +122,10 @@ fn a_process_that_holds_it_is_named() {
     bed.write("/proc/77/comm", "nvidia-persiste\n");
     let ran = refused(&bed, "bind 2c:00", "process 77");
     assert!(ran.stderr.contains("systemctl stop nvidia-persistenced"), "{}", ran.stderr);
+    let ran = untouched(&bed, "bind 2c:00 --stop-persistenced -n", 0);
+    assert!(ran.stderr.contains("nvidia-persistenced would be stopped"), "{}", ran.stderr);
+    // below --root it cannot be, and so it still stands in the way
+    refused_now(&bed, "bind 2c:00 --stop-persistenced", "process 77");
 }
 
 #[test]
