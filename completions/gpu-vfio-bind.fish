@@ -70,6 +70,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s 
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also put what the IOMMU needs into the kernel command line, where it is off and the kernel does not switch it on by itself'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also keep nouveau and nvidiafb from being loaded, unless another card needs them'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Go on where a refusal says that --force overrides it'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would be done and do nothing'

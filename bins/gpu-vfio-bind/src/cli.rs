@@ -74,6 +74,11 @@ pub struct Persist {
     #[arg(long, value_name = "auto|NAME", default_value = "vfio-pci")]
     pub driver: String,
 
+    /// Also put what the IOMMU needs into the kernel command line, where it is
+    /// off and the kernel does not switch it on by itself
+    #[arg(long)]
+    pub cmdline: bool,
+
     /// Also keep nouveau and nvidiafb from being loaded, unless another card
     /// needs them
     #[arg(long)]
@@ -230,6 +235,7 @@ pub const MAN: ManText = ManText {
         ("/etc/gpu-vfio-bind.list", "what is moved at boot: one function a line"),
         ("/etc/modprobe.d/gpu-vfio-bind.conf", "softdeps, ids= for --by id, blacklisted modules"),
         ("/etc/modules-load.d/gpu-vfio-bind.conf", "vfio-pci, for the real root"),
+        ("/etc/default/grub, /etc/kernel/cmdline", "the kernel command line, with --cmdline only"),
         ("/etc/initramfs-tools/hooks/gpu-vfio-bind", "what goes into the image"),
         ("/etc/initramfs-tools/scripts/init-top/gpu-vfio-bind", "sets driver_override before udev starts; for dracut a module of the same name"),
         ("/run/gpu-vfio-bind/ADDRESS", "the driver that a function had before bind"),

@@ -8,6 +8,7 @@
 pub mod apply;
 mod boot_files;
 pub mod cli;
+mod cmdline;
 mod memory;
 mod observe;
 mod persist;

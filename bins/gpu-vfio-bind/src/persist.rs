@@ -10,6 +10,7 @@ use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity};
 
 use crate::boot_files::{BootFile, By, Entry, Initramfs, LIST, MODPROBE, files, parse_list};
 use crate::cli::{Persist, Recognise, Unpersist};
+use crate::cmdline::Loader;
 use crate::observe::{Observer, Use};
 use crate::plan::is_vfio;
 use crate::preflight;
@@ -53,7 +54,63 @@ impl Run<'_> {
         }
         let blacklist = self.blacklist(&system, &entries, options.blacklist)?;
         let change = (options.change.dry_run, options.change.check);
-        self.write_boot(&system, &entries, &blacklist, change)
+        let line = if options.cmdline { self.command_line(&system, change)? } else { Exit::Done };
+        Ok(self.write_boot(&system, &entries, &blacklist, change)?.max(line))
+    }
+
+    /// `--cmdline`.
+    fn command_line(
+        &mut self,
+        system: &System,
+        (dry_run, check): (bool, bool),
+    ) -> anyhow::Result<Exit> {
+        let Some(option) = system.iommu.needed_option() else {
+            self.say.note("the kernel command line needs nothing");
+            return Ok(Exit::Done);
+        };
+        let loader = Loader::find(self.machine).ok_or_else(|| {
+            fail(Exit::System, "neither /etc/default/grub nor /etc/kernel/cmdline is there")
+                .hint(format!("add '{option}' to the kernel command line by hand"))
+        })?;
+        let before = self.machine.read_text(loader.path(), 1 << 20).map_err(Failure::from)?;
+        let after = loader.add(&before, option).ok_or_else(|| {
+            let message = format!("'{}' is not of a form that can be edited", loader.path());
+            fail(Exit::System, message).hint(format!("add '{option}' by hand"))
+        })?;
+        let mut change = self.change_of(loader.path(), "option");
+        change.to = Some(option.to_string());
+        change.status = if after == before {
+            ChangeStatus::Unchanged
+        } else if dry_run || check {
+            ChangeStatus::Planned
+        } else {
+            self.replace_line(loader, &before, &after)?;
+            ChangeStatus::Changed
+        };
+        let lacking = check && change.status == ChangeStatus::Planned;
+        let exit = if lacking { Exit::Difference } else { Exit::Done };
+        self.sink.put(Record::Change(change))?;
+        Ok(exit)
+    }
+
+    /// Writes the file and has the loader take it up; back again if it does not.
+    fn replace_line(&self, loader: Loader, before: &str, after: &str) -> Result<(), Failure> {
+        let system = |why: String| fail(Exit::System, why);
+        let replace = |old: &str, new: &str| {
+            let ready = || true;
+            self.machine.replace(loader.path(), old.as_bytes(), new.as_bytes(), &ready)
+        };
+        replace(before, after).map_err(|error| system(error.to_string()))?;
+        let why = match self.machine.run(loader.command(), IMAGES) {
+            Ok(Some(ran)) if !ran.success() => ran.reason(),
+            Err(error) => error.to_string(),
+            Ok(_) => return Ok(()),
+        };
+        let failure = system(format!("{} failed: {why}", loader.command().join(" ")));
+        Err(match replace(after, before) {
+            Ok(()) => failure.hint(format!("'{}' is as it was", loader.path())),
+            Err(error) => failure.hint(format!("it could not be undone: {error}")),
+        })
     }
 
     /// `unpersist`.

@@ -157,6 +157,40 @@ fn status_tells_what_the_next_boot_will_change() {
     assert!(boot["hint"].as_str().unwrap().contains("another card is there now"));
 }
 
+#[test]
+fn the_command_line_gets_what_the_iommu_needs_and_nothing_else() {
+    let intel = |release: &str| {
+        let bed = Bed::new("iommu-off");
+        bed.write("/proc/cpuinfo", "vendor_id\t: GenuineIntel\n");
+        bed.write("/proc/sys/kernel/osrelease", release);
+        bed.write("/etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n");
+        bed
+    };
+    let bed = intel("6.2.16-20-pve\n");
+    let ran = run(&bed, "persist 07:00 --force --cmdline -n", 0);
+    assert_eq!(ran.one("change", "property", "option")["status"], "planned");
+    run(&bed, "persist 07:00 --force --cmdline --check", 1);
+    run(&bed, "persist 07:00 --force --cmdline", 0);
+    assert_eq!(
+        bed.read("/etc/default/grub"),
+        "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet intel_iommu=on\"\n"
+    );
+    let ran = run(&bed, "persist 07:00 --force --cmdline", 0);
+    assert_eq!(ran.one("change", "property", "option")["status"], "unchanged");
+    // Proxmox VE's kernels since 6.8 switch it on by themselves, AMD's is always on
+    for bed in [intel("6.8.12-9-pve\n"), Bed::new("iommu-off")] {
+        let ran = run(&bed, "persist 07:00 --force --cmdline", 0);
+        assert!(ran.stderr.contains("the kernel command line needs nothing"), "{}", ran.stderr);
+    }
+    let bed = intel("6.2.16-20-pve\n");
+    bed.write("/sys/firmware/efi/fw_platform_size", "64\n");
+    bed.write("/etc/kernel/proxmox-boot-uuids", "0000-0000\n");
+    bed.write("/etc/kernel/cmdline", "root=ZFS=rpool/ROOT/pve-1 boot=zfs\n");
+    run(&bed, "persist 07:00 --force --cmdline", 0);
+    assert!(bed.read("/etc/kernel/cmdline").ends_with("boot=zfs intel_iommu=on\n"));
+    assert!(!bed.read("/etc/default/grub").contains("intel_iommu"));
+}
+
 /// The script, run by a shell on a recorded machine: paths made to lie below
 /// it, modprobe replaced by one that writes down its arguments.
 fn boot(bed: &Bed, shell: &[&str]) -> String {

@@ -74,6 +74,21 @@ impl Iommu {
         None
     }
 
+    /// The option that the kernel command line lacks for the IOMMU to come on:
+    /// only Intel's, and only where the kernel does not switch it on by itself.
+    /// AMD's is on by default in every kernel; amd_iommu=on is no such option.
+    pub fn needed_option(&self) -> Option<&'static str> {
+        let asked = self
+            .cmdline
+            .split_ascii_whitespace()
+            .any(|word| word.starts_with("intel_iommu=") && word.contains("on"));
+        let needed = !self.is_on()
+            && !asked
+            && self.cpu == Cpu::Intel
+            && self.intel_default_on != Some(true);
+        needed.then_some("intel_iommu=on")
+    }
+
     /// What to do where it is off: one sentence.
     pub fn advice(&self) -> String {
         let firmware = match self.cpu {
@@ -88,17 +103,7 @@ impl Iommu {
         if let Some(off) = off {
             return format!("remove '{off}' from the kernel command line and reboot");
         }
-        let asked = self
-            .cmdline
-            .split_ascii_whitespace()
-            .any(|word| word.starts_with("intel_iommu=") && word.contains("on"));
-        // AMD's is on by default in every kernel; amd_iommu=on is no such option
-        let needs_option = !asked
-            && match self.cpu {
-                Cpu::Intel => self.intel_default_on != Some(true),
-                Cpu::Amd => false,
-                Cpu::Other => false,
-            };
+        let needs_option = self.needed_option().is_some();
         let mut text = format!("switch on {firmware} in the firmware setup");
         if needs_option {
             text.push_str(" and add 'intel_iommu=on' to the kernel command line");
