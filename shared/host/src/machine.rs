@@ -81,6 +81,9 @@ impl From<FileStat> for Stat {
     }
 }
 
+/// How often a path is resolved again when others move things about.
+const RETRIES: u32 = 10_000;
+
 const DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 impl Machine {
@@ -119,7 +122,19 @@ impl Machine {
             openat(self.root.as_fd(), path, flags, mode)
         } else {
             let how = OpenHow::new().flags(flags).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-            openat2(self.root.as_fd(), path, how)
+            // EAGAIN: somewhere on the machine something was mounted or renamed
+            // while a ".." was resolved, so the kernel cannot vouch that it did
+            // not lead out (openat2(2)). The same path is asked for again.
+            let mut tries = 0;
+            loop {
+                match openat2(self.root.as_fd(), path, how) {
+                    Err(nix::errno::Errno::EAGAIN) if tries < RETRIES => {
+                        tries += 1;
+                        std::thread::yield_now();
+                    }
+                    other => break other,
+                }
+            }
         };
         opened.map_err(errno_error)
     }
@@ -453,6 +468,31 @@ mod tests {
         assert_eq!(machine.read_text("/../../etc/real/file", 100).unwrap(), "inside\n");
         assert!(machine.read_text("/passwd", 1 << 20).unwrap_err().is_not_found());
         assert!(machine.read_text("/magic", 1 << 20).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn renames_elsewhere_do_not_disturb_a_path_with_dots() {
+        let dir = tree();
+        symlink("../etc/real/../real/file", dir.join("etc/dots")).unwrap();
+        std::fs::create_dir_all(dir.join("deep/a")).unwrap();
+        symlink("../etc/../etc/real/file", dir.join("deep/link")).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (flag, moving) = (stop.clone(), dir.clone());
+        let mover = std::thread::spawn(move || {
+            let mut turn = 0u32;
+            while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+                let name = |n: u32| moving.join(format!("deep/{}", ["a", "b"][n as usize % 2]));
+                std::fs::rename(name(turn), name(turn + 1)).unwrap();
+                turn += 1;
+            }
+        });
+        for _ in 0..20_000 {
+            assert_eq!(machine.read_text("/deep/link", 100).unwrap(), "inside\n");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        mover.join().unwrap();
         std::fs::remove_dir_all(dir).unwrap();
     }
 
