@@ -18,7 +18,7 @@ bashdir     = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build install uninstall demo test test-slow bench lint regen clean
+.PHONY: all build install uninstall demo test test-slow lab bench lint regen clean
 
 all: build
 
@@ -57,13 +57,18 @@ test:
 test-slow:
 	tests/run-slow
 
+# Scenarios in a real kernel under QEMU; `make test` runs them all.
+lab: build
+	tests/lab/run $(SCENARIOS)
+
 bench: build
 	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
 
 lint:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine .ci/run
+	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine tests/lab/run tests/lab/setup \
+		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh .ci/run
 
 # Manual pages and completions, from the tools' own definitions.
 regen:

@@ -69,13 +69,17 @@ impl Kernel<'_> {
         format!("/sys/bus/pci/devices/{address}/{name}")
     }
 
+    fn driver(&self, address: Address) -> Result<Option<String>, FileError> {
+        match self.files.read_link(&self.device(address, "driver")) {
+            Ok(target) => Ok(target.rsplit('/').next().map(str::to_string)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Driver and override of a function now.
     pub fn state(&self, address: Address) -> Result<State, FileError> {
-        let driver = match self.files.read_link(&self.device(address, "driver")) {
-            Ok(target) => target.rsplit('/').next().map(str::to_string),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
-        };
+        let driver = self.driver(address)?;
         let text = self.files.read_attr(&self.device(address, "driver_override"))?;
         let driver_override = Some(text).filter(|t| !t.is_empty() && t != "(null)");
         Ok(State { driver, driver_override })
@@ -181,13 +185,14 @@ impl Kernel<'_> {
                 let path = self.device(step.address, "driver_override");
                 let value = step.before.driver_override.clone().unwrap_or_else(|| "\n".into());
                 let restored = self.files.write_attr_within(&path, &value, SHORT);
-                let left = match restored {
-                    Ok(Written::Done) => step.before.clone(),
-                    _ => State {
-                        driver: step.before.driver.clone(),
-                        driver_override: step.after.driver_override.clone(),
-                    },
+                // links are read without any lock; what the kernel is still at
+                // may change this yet
+                let driver = self.driver(step.address).unwrap_or(None);
+                let driver_override = match restored {
+                    Ok(Written::Done) => step.before.driver_override.clone(),
+                    _ => step.after.driver_override.clone(),
                 };
+                let left = State { driver, driver_override };
                 return (why.clone(), Outcome::Failed { why, left: Some(left) });
             }
             Failed::Refused(why) => why,

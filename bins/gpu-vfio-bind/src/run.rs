@@ -271,7 +271,13 @@ impl Run<'_> {
             self.load_drivers(moves)?;
             self.ask_nvidia(moves)?;
             for step in moves.iter().filter(|step| !step.actions.is_empty()) {
-                let driver = step.before.driver.clone().filter(|driver| !is_vfio(driver));
+                // A run that was given up may have left it without driver: what
+                // is remembered then is still what it had.
+                let known = memory::recall(self.machine, step.address);
+                let driver = match (&step.before.driver, known) {
+                    (None, Some(known)) => known.driver,
+                    (now, _) => now.clone().filter(|driver| !is_vfio(driver)),
+                };
                 let moved_to = step.after.driver.clone().unwrap_or_default();
                 memory::remember(self.machine, step.address, &Memory { driver, moved_to })?;
             }
@@ -296,7 +302,9 @@ impl Run<'_> {
         }
         for (step, outcome) in moves.iter().zip(&outcomes) {
             let gone = match outcome {
-                Outcome::RolledBack | Outcome::NotReached => bind,
+                Outcome::RolledBack | Outcome::NotReached | Outcome::Failed { left: None, .. } => {
+                    bind
+                }
                 Outcome::Changed => !bind,
                 _ => false,
             };
@@ -397,7 +405,7 @@ impl Run<'_> {
                 continue;
             };
             let node = format!("/dev/vfio/{group}");
-            while !self.machine.exists(&node) {
+            while !KernelFiles::exists(self.machine, &node) {
                 if Instant::now() > patience {
                     return Err((step.address, format!("{node} did not appear")));
                 }

@@ -1,0 +1,140 @@
+//! The tool itself on the mounted model kernel: real error numbers, late
+//! nodes, blocked writes.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use modelkernel::mount::{Mounted, possible};
+use modelkernel::{Fault, ModelKernel};
+use serde_json::json;
+use testbed::{Ran, Tool, machine};
+
+const GPU: &str = "0000:2c:00.0";
+
+/// The host with two identical cards, vfio-pci loaded, /run writable.
+fn host() -> (Mounted, Arc<ModelKernel>) {
+    assert!(possible(), "these tests need root and /dev/fuse");
+    let model = Arc::new(ModelKernel::from_tree(&machine::tree("pve9-two-gpus").unwrap()));
+    assert!(model.load_module("vfio-pci"));
+    let mut mounted = Mounted::new(Arc::clone(&model)).unwrap();
+    mounted.scratch("/run").unwrap();
+    model.reset_counters();
+    (mounted, model)
+}
+
+fn run(mounted: &Mounted, args: &str, code: i32) -> Ran {
+    Tool::new("gpu-vfio-bind").arg("--root").arg(mounted.path()).args(args).run().expect(code)
+}
+
+#[test]
+fn a_slot_goes_to_vfio_and_back_to_the_drivers_that_it_had() {
+    let (mounted, model) = host();
+    let before = model.snapshot();
+    let ran = run(&mounted, "bind 2c:00", 0);
+    assert_eq!(ran.values("change", "status"), vec![json!("changed"); 5]);
+    assert_eq!(ran.one("change", "property", "vfio_group")["to"], "/dev/vfio/29");
+    for function in 0..4 {
+        let address = format!("0000:2c:00.{function}");
+        assert_eq!(model.driver_of(&address).as_deref(), Some("vfio-pci"));
+    }
+    // the identical card is where it was
+    assert_eq!(model.driver_of("0000:2b:00.0").as_deref(), Some("nvidia"));
+
+    let writes = model.counters().writes;
+    let again = run(&mounted, "bind 2c:00", 0);
+    assert_eq!(again.values("change", "status"), vec![json!("unchanged"); 4]);
+    assert_eq!(model.counters().writes, writes, "a second run writes nothing");
+    run(&mounted, "status 2c:00", 0);
+
+    let ran = run(&mounted, "release 2c:00", 0);
+    assert_eq!(ran.values("change", "to"), ["nvidia", "snd_hda_intel", "xhci_hcd", "nvidia-gpu"]);
+    assert_eq!(model.snapshot(), before);
+    let again = run(&mounted, "release 2c:00", 0);
+    assert_eq!(again.values("change", "status"), vec![json!("unchanged"); 4]);
+}
+
+#[test]
+fn one_function_that_fails_puts_all_of_them_back() {
+    for nth in 1..=14 {
+        let (mounted, model) = host();
+        let before = model.snapshot();
+        model.inject(Fault::Errno(nth, libc::EINVAL));
+        let ran =
+            Tool::new("gpu-vfio-bind").arg("--root").arg(mounted.path()).args("bind 2c:00").run();
+        // The first two writes ask NVIDIA's driver: not being answered is no
+        // failure, and a question that cannot be taken back is one that
+        // answers itself.
+        if nth <= 2 {
+            assert!(ran.code() == 0 || model.snapshot().functions == before.functions);
+            continue;
+        }
+        let ran = ran.expect(3);
+        assert_eq!(model.snapshot(), before, "after a fault at write {nth}: {}", ran.stdout);
+        assert!(ran.of_type("change").any(|c| c["status"] == "failed"));
+        assert_eq!(ran.records.last().unwrap()["exit"], 3);
+        // nothing is remembered of what did not happen
+        model.clear_faults();
+        assert_eq!(std::fs::read_dir(mounted.at("/run/gpu-vfio-bind")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn what_nvidia_says_is_in_use_is_refused_before_any_function_is_touched() {
+    let (mounted, model) = host();
+    let before = model.snapshot();
+    model.hold(GPU, 1);
+    for args in ["bind 2c:00", "bind 2c:00 --force"] {
+        let ran = run(&mounted, args, 4);
+        assert!(ran.stderr.contains("is in use, says NVIDIA's driver"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("nvidia-smi -pm 0"));
+    }
+    assert_eq!(model.snapshot(), before, "the question was taken back");
+    let asked = model.counters().writes_by_path;
+    assert!(asked.keys().all(|path| path.ends_with("/unbindLock")), "{asked:?}");
+}
+
+#[test]
+fn an_unbind_that_blocks_is_given_up_in_time_and_the_lister_works_beside_it() {
+    let (mounted, model) = host();
+    // unbindLock twice, override, then unbind
+    model.inject(Fault::Block(4));
+    let start = Instant::now();
+    let ran = run(&mounted, "bind 2c:00 --timeout 2", 3);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(ran.stderr.contains("unbind did not come back within 2 s"), "{}", ran.stderr);
+    let failed = ran.one("change", "status", "failed");
+    assert_eq!(failed["target"], GPU);
+    let skipped: Vec<_> = ran.of_type("change").filter(|c| c["status"] == "skipped").collect();
+    assert_eq!(skipped.len(), 3);
+    let lister =
+        Tool::new("gpu-iommu-groups").arg("--root").arg(mounted.path()).args("--all -q").run();
+    assert_eq!(lister.expect(0).records.len(), 55);
+    model.release_blocked();
+}
+
+#[test]
+fn a_missing_driver_is_told_with_the_command_that_loads_it() {
+    let model = Arc::new(ModelKernel::from_tree(&machine::tree("pve9-two-gpus").unwrap()));
+    let mut mounted = Mounted::new(Arc::clone(&model)).unwrap();
+    mounted.scratch("/run").unwrap();
+    model.unload_module("vfio-pci");
+    let before = model.snapshot();
+    let ran = run(&mounted, "bind 2c:00", 3);
+    assert!(ran.stderr.contains("'modprobe vfio-pci'"), "{}", ran.stderr);
+    assert_eq!(model.snapshot(), before);
+}
+
+#[test]
+fn a_vm_that_takes_the_group_meanwhile_keeps_it() {
+    let (mounted, model) = host();
+    run(&mounted, "bind 2c:00", 0);
+    model.vm_take(29).unwrap();
+    // no process holds a node here, so the unbind is tried and blocks
+    let start = Instant::now();
+    let ran = run(&mounted, "release 2c:00 --timeout 1", 3);
+    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(ran.stderr.contains("did not come back"), "{}", ran.stderr);
+    model.vm_drop(29);
+}
