@@ -26,10 +26,11 @@ build:
 	$(CARGO) build --locked --release $(TOOLS:%=-p %)
 
 install: build
-	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(datadir)/schema $(docdir) $(bashdir) $(zshdir) $(fishdir)
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(docdir) $(bashdir) $(zshdir) $(fishdir)
 	install -m 755 $(TOOLS:%=target/release/%) $(bindir)
 	install -m 644 $(TOOLS:%=man/%.1) $(mandir)/man1
 	install -m 644 man/pve-gpu-records.5 $(mandir)/man5
+	install -m 644 man/pve-gpu-groups.7 $(mandir)/man7
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
@@ -40,7 +41,7 @@ install: build
 	done
 
 uninstall:
-	rm -f $(TOOLS:%=$(bindir)/%) $(TOOLS:%=$(mandir)/man1/%.1) $(mandir)/man5/pve-gpu-records.5
+	rm -f $(TOOLS:%=$(bindir)/%) $(TOOLS:%=$(mandir)/man1/%.1) $(mandir)/man5/pve-gpu-records.5 $(mandir)/man7/pve-gpu-groups.7
 	rm -f $(TOOLS:%=$(bashdir)/%) $(TOOLS:%=$(zshdir)/_%) $(TOOLS:%=$(fishdir)/%.fish)
 	rm -rf $(datadir) $(docdir)
 

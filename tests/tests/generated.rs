@@ -49,9 +49,13 @@ fn what_is_committed_is_what_the_tools_say() {
     }
 }
 
+/// Pages that no definition can say.
+const BY_HAND: [&str; 1] = ["man/pve-gpu-groups.7"];
+
 #[test]
 fn nothing_else_lies_beside_them() {
-    let expected: BTreeSet<String> = files().into_iter().map(|(path, _)| path).collect();
+    let mut expected: BTreeSet<String> = files().into_iter().map(|(path, _)| path).collect();
+    expected.extend(BY_HAND.map(str::to_string));
     for dir in ["man", "completions"] {
         for entry in fs::read_dir(project().join(dir)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
@@ -62,11 +66,13 @@ fn nothing_else_lies_beside_them() {
 
 #[test]
 fn mandoc_has_nothing_to_say() {
-    for (path, _) in files().iter().filter(|(path, _)| path.starts_with("man/")) {
+    let made = files().into_iter().map(|(path, _)| path);
+    let pages = made.chain(BY_HAND.map(str::to_string));
+    for path in pages.filter(|path| path.starts_with("man/")) {
         let output = Command::new("mandoc")
             // a page made from definitions has no date of its own
             .args(["-T", "lint", "-W", "warning"])
-            .arg(project().join(path))
+            .arg(project().join(&path))
             .output()
             .expect("mandoc is needed: install mandoc");
         let said = String::from_utf8_lossy(&output.stdout);

@@ -136,7 +136,13 @@ A read that blocks in the kernel, as some do beside a stuck unbind, is given up 
 A group number may change at each boot. Where pcie_acs_override= is on the kernel command line, \
         groups look smaller than they are: devices may reach each other's memory all the same.",
     examples: EXAMPLES,
-    see_also: &["gpu-vfio-bind(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "lspci(8)"],
+    see_also: &[
+        "gpu-vfio-bind(1)",
+        "lxc-gpu-conf(1)",
+        "pve-gpu-records(5)",
+        "pve-gpu-groups(7)",
+        "lspci(8)",
+    ],
 };
 
 /// Commands that the manual page shows; tests run them.
