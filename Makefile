@@ -64,6 +64,7 @@ lab: build
 
 bench: build
 	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
+	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-bind -- target/release
 
 lint:
 	$(CARGO) fmt --all -- --check

@@ -27,7 +27,11 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     let machine = options.common.machine()?;
-    let depth = if options.groups { Depth::Full } else { Depth::Verdict };
+    let depth = match (options.groups, options.check) {
+        (true, _) => Depth::Full,
+        (false, true) => Depth::Verdict,
+        (false, false) => Depth::Functions,
+    };
     let system = pci::scan(&machine, depth)
         .map_err(|error| fail(Exit::System, error.to_string()).hint("is this a PCI machine?"))?;
     for warning in &system.warnings {

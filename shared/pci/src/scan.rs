@@ -58,11 +58,14 @@ impl System {
     }
 }
 
-/// How much to read of each group.
+/// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// What a verdict needs.
+    /// What a verdict needs: of functions neither links nor reset methods nor
+    /// NUMA nodes, which are half of all attributes.
     Verdict,
+    /// All of the functions, of groups what a verdict needs.
+    Functions,
     /// Everything.
     Full,
 }
@@ -87,7 +90,7 @@ pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
     // as reading a hundred attributes
     let count = addresses.len();
     let read = |at: usize, sink: &mut Sink| match addresses.get(at) {
-        Some(address) => read_function(machine, &devices, *address, sink),
+        Some(address) => read_function(machine, &devices, *address, depth, sink),
         None => read_group(machine, ids[at - count], depth, sink),
     };
     let probed = run(count + ids.len(), &read, &mut warnings);
@@ -189,7 +192,13 @@ mod tag {
 /// rather than listing the directory, and not for those that a function of this
 /// class cannot have: on a machine with hundreds of functions that is what
 /// costs. One that is not there is passed over silently.
-fn read_function(machine: &Machine, devices: &Dir<'_>, address: Address, sink: &mut Sink) {
+fn read_function(
+    machine: &Machine,
+    devices: &Dir<'_>,
+    address: Address,
+    depth: Depth,
+    sink: &mut Sink,
+) {
     let name = address.to_string();
     sink.put(tag::LINK, || devices.read_link(&name).map(String::into_bytes));
     let mut dir = None;
@@ -226,11 +235,13 @@ fn read_function(machine: &Machine, devices: &Dir<'_>, address: Address, sink: &
     if class.is_none_or(|class| class >> 8 == 0x0300) {
         attr(&dir, tag::BOOT_VGA, sink);
     }
-    attr(&dir, tag::NUMA, sink);
-    attr(&dir, tag::RESET, sink);
-    if attr(&dir, tag::SPEED, sink) {
-        for tag in [tag::WIDTH, tag::MAX_SPEED, tag::MAX_WIDTH] {
-            attr(&dir, tag, sink);
+    if depth != Depth::Verdict {
+        attr(&dir, tag::NUMA, sink);
+        attr(&dir, tag::RESET, sink);
+        if attr(&dir, tag::SPEED, sink) {
+            for tag in [tag::WIDTH, tag::MAX_SPEED, tag::MAX_WIDTH] {
+                attr(&dir, tag, sink);
+            }
         }
     }
     if !vf && attr(&dir, tag::TOTALVFS, sink) {

@@ -137,11 +137,11 @@ impl Filesystem for ModelFs {
     fn setattr(
         &self,
         _: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         _: Option<u32>,
         _: Option<u32>,
         _: Option<u32>,
-        _: Option<u64>,
+        size: Option<u64>,
         _: Option<TimeOrNow>,
         _: Option<TimeOrNow>,
         _: Option<std::time::SystemTime>,
@@ -152,7 +152,13 @@ impl Filesystem for ModelFs {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        reply.error(self.refuse());
+        if size.is_none() || !self.model.lock().truncates {
+            return reply.error(self.refuse());
+        }
+        match self.path(inode).and_then(|path| self.attributes(&path)) {
+            Ok(attr) => reply.attr(&TTL, &attr),
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {

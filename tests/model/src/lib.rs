@@ -239,6 +239,13 @@ impl ModelKernel {
         self.change(|state| state.vgpu_host = on);
     }
 
+    /// Truncating a file through a mount is refused, so that a test notices a
+    /// tool that does it; with this it does nothing, as in sysfs, for programs
+    /// that know no better.
+    pub fn allow_truncate(&self, on: bool) {
+        self.change(|state| state.truncates = on);
+    }
+
     /// Adds a fault; several may be set.
     pub fn inject(&self, fault: Fault) {
         self.change(|state| state.faults.push(fault));

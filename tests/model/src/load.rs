@@ -33,6 +33,7 @@ impl State {
             strict_probe: false,
             vfio_sriov: false,
             vgpu_host,
+            truncates: false,
             pending: Vec::new(),
             finished: BTreeMap::new(),
             next_ticket: 1,

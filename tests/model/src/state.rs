@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub vfio_sriov: bool,
     /// NV_VGPU_KVM_BUILD: nvidia takes VFs.
     pub vgpu_host: bool,
+    /// Truncating does nothing, as in sysfs, instead of being refused.
+    pub truncates: bool,
     pub pending: Vec<Pending>,
     pub finished: BTreeMap<u64, Result<(), i32>>,
     pub next_ticket: u64,
