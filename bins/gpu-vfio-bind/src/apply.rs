@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use host::{FileError, KernelFiles, Written};
 use record::Address;
 
-use crate::plan::{Action, Move, State};
+use crate::plan::{Action, Move, State, is_vfio};
 
 /// How long a write may take that the kernel is not known to block: long
 /// enough for any, short enough to keep the promise of `--timeout` plus 2 s.
@@ -131,8 +131,17 @@ impl Kernel<'_> {
             }
             self.act(step.address, action)?;
         }
-        let now = self.state(step.address).map_err(|e| Failed::Refused(e.to_string()))?;
         let probed = step.actions.last() == Some(&Action::Probe);
+        let mut now = self.state(step.address).map_err(|e| Failed::Refused(e.to_string()))?;
+        if let Some(driver) = now.driver.clone().filter(|driver| probed && is_vfio(driver)) {
+            self.drop_dynamic_id(step.address, &driver)?;
+            now = self.state(step.address).map_err(|e| Failed::Refused(e.to_string()))?;
+            if now.driver.as_deref().is_some_and(is_vfio) {
+                return Err(Failed::Refused(format!(
+                    "{driver} takes it again: by ids= or an alias?"
+                )));
+            }
+        }
         let driver_right = probed || now.driver == step.after.driver;
         if driver_right && now.driver_override == step.after.driver_override {
             return Ok(());
@@ -145,6 +154,26 @@ impl Kernel<'_> {
             )
         };
         Err(Failed::Refused(format!("reads back as {}, not {}", said(&now), said(&step.after))))
+    }
+
+    /// Proxmox VE binds by new_id and never takes the id back: vfio-pci then
+    /// grabs every identical card that has no driver. Takes it back and lets
+    /// the kernel look again.
+    fn drop_dynamic_id(&self, address: Address, driver: &str) -> Result<(), Failed> {
+        let id = |name: &str| {
+            let text = self.files.read_attr(&self.device(address, name));
+            let text = text.map_err(|error| Failed::Refused(error.to_string()))?;
+            Ok(text.trim_start_matches("0x").to_string())
+        };
+        let ids = format!("{} {}", id("vendor")?, id("device")?);
+        let path = format!("/sys/bus/pci/drivers/{driver}/remove_id");
+        if let Err(error) = self.files.write_attr_within(&path, &ids, SHORT) {
+            return Err(Failed::Refused(format!(
+                "{driver} takes it again, not by new_id: {error}"
+            )));
+        }
+        self.act(address, &Action::Unbind(driver.to_string()))?;
+        self.act(address, &Action::Probe)
     }
 
     fn act(&self, address: Address, action: &Action) -> Result<(), Failed> {

@@ -115,6 +115,24 @@ fn an_unbind_that_blocks_is_given_up_in_time_and_the_lister_works_beside_it() {
 }
 
 #[test]
+fn an_id_that_proxmox_left_with_vfio_pci_does_not_take_the_card_again() {
+    let (mounted, model) = host();
+    model.write("/sys/bus/pci/drivers/vfio-pci/new_id", b"10de 1e07").unwrap();
+    run(&mounted, "bind 2c:00", 0);
+    // as if Proxmox VE had bound it: nothing is remembered, and no other driver is there
+    std::fs::remove_dir_all(mounted.at("/run/gpu-vfio-bind")).unwrap();
+    std::fs::write(mounted.at("/run/lock/gpu-vfio-bind.lock"), "").unwrap();
+    model.hold("0000:2b:00.0", 0);
+    model.write("/sys/bus/pci/drivers/nvidia/unbind", b"0000:2b:00.0").unwrap();
+    assert!(model.unload_module("nvidia"));
+    let ran = run(&mounted, "release 2c:00", 0);
+    assert_eq!(model.driver_of(GPU), None);
+    let gpu = ran.one("change", "target", GPU);
+    assert_eq!((&gpu["status"], &gpu["to"]), (&json!("changed"), &json!(null)));
+    assert!(model.snapshot().dynamic_ids.is_empty(), "the id is taken back");
+}
+
+#[test]
 fn a_missing_driver_is_told_with_the_command_that_loads_it() {
     let model = Arc::new(ModelKernel::from_tree(&machine::tree("pve9-two-gpus").unwrap()));
     let mut mounted = Mounted::new(Arc::clone(&model)).unwrap();
