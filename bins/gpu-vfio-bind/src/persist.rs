@@ -37,7 +37,7 @@ impl Run<'_> {
             Recognise::Id => By::Id,
         };
         self.may_persist(&system, &chosen, options.force)?;
-        let mut entries = list(self.machine);
+        let mut entries = list(self.machine)?;
         for function in &chosen {
             let driver = self.vfio_driver(&system, function, &options.driver)?;
             let entry = Entry::of(function, &driver, by).ok_or_else(|| {
@@ -115,7 +115,7 @@ impl Run<'_> {
 
     /// `unpersist`.
     pub fn unpersist(mut self, options: &Unpersist) -> anyhow::Result<Exit> {
-        let mut entries = list(self.machine);
+        let mut entries = list(self.machine)?;
         let system = if options.all {
             entries.clear();
             crate::run::scan(self.machine, self.say)?
@@ -206,7 +206,7 @@ impl Run<'_> {
         entries: &[Entry],
         asked: bool,
     ) -> anyhow::Result<BTreeSet<String>> {
-        let text = self.machine.read_text(MODPROBE, 1 << 20).unwrap_or_default();
+        let text = read_or_empty(self.machine, MODPROBE)?;
         let mut blacklist: BTreeSet<String> = text
             .lines()
             .filter_map(|line| line.strip_prefix("blacklist "))
@@ -395,9 +395,19 @@ pub fn next_boot(entries: &[Entry], function: &Function) -> Option<String> {
     entries.iter().find(|entry| entry.is(function)).map(|entry| entry.driver.clone())
 }
 
-/// The list as it is.
-pub fn list(machine: &Machine) -> Vec<Entry> {
-    parse_list(&machine.read_text(LIST, 1 << 20).unwrap_or_default())
+/// The list as it is. Errors: it is there and cannot be read, which is not the
+/// same as an empty one.
+pub fn list(machine: &Machine) -> Result<Vec<Entry>, Failure> {
+    Ok(parse_list(&read_or_empty(machine, LIST)?))
+}
+
+/// A file's text, nothing where there is no such file.
+fn read_or_empty(machine: &Machine, path: &str) -> Result<String, Failure> {
+    match machine.read_text(path, 1 << 20) {
+        Ok(text) => Ok(text),
+        Err(error) if error.is_not_found() => Ok(String::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An entry of the list whose function is another one by now.

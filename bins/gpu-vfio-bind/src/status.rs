@@ -32,7 +32,7 @@ pub fn run(
         }
     }
     let mut exit = Exit::Done;
-    let entries = persist::list(machine);
+    let entries = persist::list(machine)?;
     let mut later = Vec::new();
     for function in addresses.iter().filter_map(|address| system.functions.get(address)) {
         let memory = memory::recall(machine, function.address);

@@ -191,6 +191,57 @@ fn the_command_line_gets_what_the_iommu_needs_and_nothing_else() {
     assert!(!bed.read("/etc/default/grub").contains("intel_iommu"));
 }
 
+/// Runs with the n-th call of a kind failing, for all n that there are; gives
+/// how often the run failed. Whenever it did, all files are as they were.
+fn with_faults(call: &str, errno: &str, args: &str, prepare: &[&str]) -> usize {
+    let mut failed = 0;
+    let mut quiet = 0;
+    for nth in 1..=400 {
+        let bed = host();
+        // directories and the lock file are there already
+        prepare.iter().for_each(|args| drop(run(&bed, args, 0)));
+        let before = bed.contents();
+        let output = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("inject={call}:error={errno}:when={nth}"))
+            .arg(testbed::bed::program(TOOL))
+            .args(["--root".as_ref(), bed.path().as_os_str()])
+            .arg("-q")
+            .args(args.split(' '))
+            .output()
+            .expect("strace is needed: install strace");
+        if output.status.success() {
+            // past the last one, or one that does no harm
+            quiet += 1;
+            if quiet > if call == "openat2" { 200 } else { 25 } {
+                return failed;
+            }
+            continue;
+        }
+        quiet = 0;
+        failed += 1;
+        assert_eq!(bed.contents(), before, "{call} {nth} {errno}: {output:?}");
+    }
+    failed
+}
+
+#[test]
+fn a_failing_call_leaves_all_files_as_they_were() {
+    let fresh = ["persist 2c:00", "unpersist --all"];
+    for (call, errno) in [("renameat", "EROFS"), ("fsync", "EIO"), ("openat2", "EIO")] {
+        let failed = with_faults(call, errno, "persist 2c:00", &fresh);
+        assert!(failed >= 5, "{call}: {failed}");
+    }
+    let there = ["persist 2c:00", "persist 2b:00 --force"];
+    for (call, errno) in [("unlinkat", "EROFS"), ("openat2", "EIO")] {
+        let failed = with_faults(call, errno, "unpersist --all", &there);
+        assert!(failed >= 5, "{call}: {failed}");
+    }
+    // a list that cannot be read is not an empty one
+    let failed = with_faults("openat2", "EIO", "unpersist 2c:00", &there);
+    assert!(failed >= 5, "{failed}");
+}
+
 /// The script, run by a shell on a recorded machine: paths made to lie below
 /// it, modprobe replaced by one that writes down its arguments.
 fn boot(bed: &Bed, shell: &[&str]) -> String {
