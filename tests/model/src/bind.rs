@@ -106,6 +106,7 @@ impl State {
         self.files.link_to(&format!("{dir}/driver"), &driver_dir);
         self.files.link_to(&format!("{driver_dir}/{address}"), &dir);
         self.enabled(&dir, true);
+        self.uevent(&dir, Some(name));
         let driver = self.driver(name).expect("a registered driver");
         let (vfio, drm) = (driver.vfio, driver.drm);
         if vfio {
@@ -137,6 +138,7 @@ impl State {
         let driver = function.driver.take().unwrap_or_default();
         let dir = function.dir.clone();
         self.enabled(&dir, false);
+        self.uevent(&dir, None);
         self.remove_vfio(address);
         if driver == "nvidia" {
             self.remove_gpu(address);
@@ -151,6 +153,16 @@ impl State {
         if self.files.node(&path).is_some() {
             self.files.attr(&path, u8::from(enabled));
         }
+    }
+
+    /// dev_uevent(): the driver's line is the first.
+    fn uevent(&mut self, dir: &str, driver: Option<&str>) {
+        let path = format!("{dir}/uevent");
+        let Some(text) = self.files.text(&path) else { return };
+        let driver = driver.map(|name| format!("DRIVER={name}"));
+        let others = text.lines().filter(|line| !line.starts_with("DRIVER=")).map(String::from);
+        let lines: Vec<String> = driver.into_iter().chain(others).collect();
+        self.files.attr(&path, lines.join("\n"));
     }
 
     /// modprobe: registers the module's driver and offers it all devices.

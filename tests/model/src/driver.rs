@@ -117,7 +117,7 @@ impl Driver {
             override_only: false,
             managed_dma: false,
             vfio: false,
-            drm: matches!(name, "ast" | "mgag200" | "amdgpu" | "i915" | "xe"),
+            drm: matches!(name, "ast" | "bochs-drm" | "mgag200" | "amdgpu" | "i915" | "xe"),
             sriov: matches!(name, "igb" | "ixgbe" | "i40e" | "ice" | "bnxt_en" | "nvme"),
             drops_vfs: matches!(name, "igb" | "ixgbe" | "i40e" | "ice" | "bnxt_en" | "vfio-pci"),
             probe: Probe::Binds,
@@ -149,6 +149,11 @@ impl Driver {
             "xhci_hcd" => {
                 driver.module = "xhci_pci".to_string();
                 driver.ids = vec![Id::class(None, 0x0c0330, 0xffffff)];
+            }
+            // drivers/gpu/drm/tiny/bochs.c
+            "bochs-drm" => {
+                driver.module = "bochs".to_string();
+                driver.ids = vec![Id::exact(0x1234, 0x1111)];
             }
             "nvme" => driver.ids = vec![Id::class(None, 0x010802, 0xffffff)],
             "ahci" => driver.ids = vec![Id::class(None, 0x010601, 0xffffff)],
@@ -192,6 +197,7 @@ impl Driver {
             "xhci_hcd",
             "nvme",
             "ahci",
+            "bochs-drm",
             "vfio-pci",
             "nvgrace-gpu-vfio-pci",
             "pci-stub",

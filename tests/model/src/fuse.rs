@@ -25,6 +25,8 @@ pub(crate) struct ModelFs {
     pub model: Arc<ModelKernel>,
     /// Set when the mount goes away: nobody may be kept waiting any more.
     pub stop: Arc<AtomicBool>,
+    /// Whether callers that are killed wait on.
+    pub uninterruptible: Arc<AtomicBool>,
     inodes: Mutex<Inodes>,
     pub open: Arc<Mutex<Open>>,
 }
@@ -38,8 +40,13 @@ fn kind_of(view: &NodeView) -> FileType {
 }
 
 impl ModelFs {
-    pub fn new(model: Arc<ModelKernel>, stop: Arc<AtomicBool>) -> ModelFs {
-        let fs = ModelFs { model, stop, inodes: Mutex::default(), open: Arc::default() };
+    pub fn new(
+        model: Arc<ModelKernel>,
+        stop: Arc<AtomicBool>,
+        uninterruptible: Arc<AtomicBool>,
+    ) -> ModelFs {
+        let (inodes, open) = (Mutex::default(), Arc::default());
+        let fs = ModelFs { model, stop, uninterruptible, inodes, open };
         fs.number("/", FileType::Directory);
         fs
     }

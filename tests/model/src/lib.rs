@@ -21,6 +21,7 @@ mod later;
 mod load;
 pub mod mount;
 mod nodes;
+pub mod scenario;
 mod sriov;
 mod state;
 mod stores;
@@ -138,10 +139,12 @@ impl ModelKernel {
             return Err(libc::EACCES);
         }
         use stores::Attr::{NumVfs, Override};
-        if let Some(Override(address) | NumVfs(address)) = attr {
-            if state.old_locking && state.locked(address) {
-                return Ok(None);
-            }
+        let locks = match attr {
+            Some(Override(address) | NumVfs(address)) => Some(address),
+            _ => state.uevent_of(&path),
+        };
+        if locks.is_some_and(|address| state.old_locking && state.locked(address)) {
+            return Ok(None);
         }
         state.counters.reads += 1;
         Ok(Some(bytes))
@@ -174,7 +177,40 @@ impl ModelKernel {
 
     /// Ends all users of a GPU.
     pub fn release_holders(&self, address: &str) {
-        self.change(|state| state.function_mut(known(address)).usage = 0);
+        self.change(|state| {
+            let function = state.function_mut(known(address));
+            (function.usage, function.late) = (0, false);
+        });
+    }
+
+    /// Somebody opens a GPU after all checks said that it is idle, just before
+    /// its driver's ->remove looks.
+    pub fn hold_late(&self, address: &str) {
+        self.change(|state| state.function_mut(known(address)).late = true);
+    }
+
+    /// The GPU whose node is /dev/nvidia`minor`.
+    pub fn gpu_of_minor(&self, minor: u32) -> Option<String> {
+        let state = self.lock();
+        let gpus = state.files.names(state::GPUS);
+        gpus.into_iter().find(|gpu| state.gpu_minor(gpu) == Some(minor))
+    }
+
+    /// Shows a process in /proc that has files open.
+    pub fn add_process(&self, pid: u32, comm: &str, open: &[&str]) {
+        self.change(|state| {
+            let dir = format!("/proc/{pid}");
+            state.files.attr(&format!("{dir}/comm"), comm);
+            for (fd, target) in open.iter().enumerate() {
+                let path = format!("{dir}/fd/{}", fd + 3);
+                state.files.put(&path, Node::Link((*target).to_string()));
+            }
+        });
+    }
+
+    /// That process has ended.
+    pub fn remove_process(&self, pid: u32) {
+        self.change(|state| state.files.remove(&format!("/proc/{pid}")));
     }
 
     /// Whether VFIO lets a VM have a group.
@@ -216,8 +252,8 @@ impl ModelKernel {
         self.change(|state| state.driver_mut(driver).map(|driver| driver.probe = probe).is_some())
     }
 
-    /// Kernels before 2026: driver_override and sriov_numvfs take the device
-    /// lock even to be read.
+    /// Kernels before 2026: driver_override, sriov_numvfs and uevent take the
+    /// device lock even to be read.
     pub fn old_locking(&self, on: bool) {
         self.change(|state| state.old_locking = on);
     }

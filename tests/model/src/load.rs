@@ -7,7 +7,7 @@ use testbed::tree::Tree;
 
 use crate::driver::{Driver, Id, Ids};
 use crate::files::{Files, Node, split};
-use crate::state::{Counters, DEVICES, DRIVERS, Function, Saved, Sriov, State};
+use crate::state::{Counters, DEVICES, DRIVERS, Function, GPUS, Saved, Sriov, State};
 
 impl State {
     pub fn from_tree(tree: &Tree) -> State {
@@ -41,6 +41,7 @@ impl State {
             dead: false,
             counters: Counters::default(),
         };
+        state.add_control_files();
         state.register_drivers();
         let addresses: Vec<Address> = state.functions.keys().copied().collect();
         for address in addresses {
@@ -54,6 +55,23 @@ impl State {
             state.function_mut(address).no_drm = none;
         }
         state
+    }
+
+    /// Files that do something rather than say something: a recording of a
+    /// machine need not have them.
+    fn add_control_files(&mut self) {
+        let mut missing: Vec<(String, &[u8])> = vec![
+            ("/sys/bus/pci/drivers_probe".to_string(), b""),
+            ("/sys/bus/pci/drivers_autoprobe".to_string(), b"1\n"),
+        ];
+        for gpu in self.files.names(GPUS) {
+            missing.push((format!("{GPUS}/{gpu}/unbindLock"), b"0\n"));
+        }
+        for (path, bytes) in missing {
+            if self.files.node(&path).is_none() {
+                self.files.put(&path, Node::File(bytes.to_vec()));
+            }
+        }
     }
 
     /// Drivers that the tree shows, and those of modules that are loaded.
@@ -141,6 +159,7 @@ pub(crate) fn function(files: &Files, address: Address) -> Option<Function> {
         ids,
         dir,
         usage: 0,
+        late: false,
         drm: Saved::default(),
         no_drm: false,
         gpu: Vec::new(),

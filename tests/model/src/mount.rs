@@ -27,6 +27,7 @@ pub struct Mounted {
     dir: PathBuf,
     scratch: Vec<PathBuf>,
     stop: Arc<AtomicBool>,
+    uninterruptible: Arc<AtomicBool>,
     session: Option<BackgroundSession>,
 }
 
@@ -47,12 +48,14 @@ impl Mounted {
         let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&dir)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let fs = ModelFs::new(model.clone(), stop.clone());
+        let uninterruptible = Arc::new(AtomicBool::new(false));
+        let fs = ModelFs::new(model.clone(), stop.clone(), uninterruptible.clone());
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName(NAME.to_string())];
         let session = fuser::spawn_mount(fs, &dir, &config);
         let session = session.inspect_err(|_| drop(fs::remove_dir(&dir)))?;
-        Ok(Mounted { model, dir, scratch: Vec::new(), stop, session: Some(session) })
+        let session = Some(session);
+        Ok(Mounted { model, dir, scratch: Vec::new(), stop, uninterruptible, session })
     }
 
     /// The directory, for `--root`.
@@ -67,6 +70,12 @@ impl Mounted {
 
     pub fn model(&self) -> &ModelKernel {
         &self.model
+    }
+
+    /// Whether a blocked caller stays where it is when it is killed, as one that
+    /// waits in the kernel does, until the model lets it go or the mount ends.
+    pub fn uninterruptible(&self, on: bool) {
+        self.uninterruptible.store(on, Ordering::SeqCst);
     }
 
     /// Puts an empty file system that can be written at a directory of the
@@ -112,7 +121,7 @@ fn unmount(path: &Path, flags: i32) {
 }
 
 /// Whether a process is gone, or killed and not yet buried.
-fn ended(pid: &str) -> bool {
+pub(crate) fn ended(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     !status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }

@@ -77,19 +77,18 @@ impl State {
         }
     }
 
+    /// The minor number of a GPU, from its directory in /proc.
+    pub fn gpu_minor(&self, gpu: &str) -> Option<u32> {
+        let text = self.files.text(&format!("{GPUS}/{gpu}/information"))?;
+        let line = text.lines().find(|line| line.starts_with("Device Minor:"))?;
+        line.rsplit([' ', '\t']).next()?.parse().ok()
+    }
+
     /// nv_procfs_add_gpu(), with the lowest free minor.
     pub fn add_gpu(&mut self, address: Address) {
         let dir = format!("{GPUS}/{address}");
-        let used: Vec<u32> = self
-            .files
-            .names(GPUS)
-            .iter()
-            .filter_map(|gpu| {
-                let text = self.files.text(&format!("{GPUS}/{gpu}/information"))?;
-                let line = text.lines().find(|line| line.starts_with("Device Minor:"))?;
-                line.rsplit(' ').next()?.parse().ok()
-            })
-            .collect();
+        let gpus = self.files.names(GPUS);
+        let used: Vec<u32> = gpus.iter().filter_map(|gpu| self.gpu_minor(gpu)).collect();
         let minor = (0..).find(|minor| !used.contains(minor)).unwrap_or(0);
         let saved = std::mem::take(&mut self.function_mut(address).gpu);
         for (path, node) in saved {
@@ -139,6 +138,10 @@ impl State {
             return;
         }
         for (name, from) in [("card", 0), ("renderD", 128)] {
+            // no DRIVER_RENDER
+            if name == "renderD" && matches!(driver, "ast" | "bochs-drm" | "mgag200") {
+                continue;
+            }
             let n = self.free(from, |n| format!("/dev/dri/{name}{n}"));
             let drm = format!("{dir}/drm/{name}{n}");
             self.files.attr(&format!("{drm}/dev"), format_args!("226:{n}"));

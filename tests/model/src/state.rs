@@ -50,6 +50,8 @@ pub(crate) struct Function {
     pub sriov: Option<Sriov>,
     /// nvidia's usage count.
     pub usage: u32,
+    /// One more user comes when its driver is being removed.
+    pub late: bool,
     pub drm: Saved,
     /// Whether its driver makes no DRM nodes for it, as recorded.
     pub no_drm: bool,
@@ -119,6 +121,12 @@ impl State {
     pub fn function_at(&self, dir: &str) -> Option<&Function> {
         let address = Address::from_sysfs(crate::files::split(dir).1)?;
         self.functions.get(&address).filter(|function| function.dir == dir)
+    }
+
+    /// The function whose `uevent` this is.
+    pub fn uevent_of(&self, path: &str) -> Option<Address> {
+        let (dir, name) = crate::files::split(path);
+        (name == "uevent").then(|| self.function_at(dir).map(|function| function.address))?
     }
 
     pub fn members(&self, group: u32) -> impl Iterator<Item = &Function> {

@@ -184,6 +184,10 @@ impl State {
     /// Starts an unbind, and ends it where nothing holds it up.
     fn detach(&mut self, address: Address) -> Flow {
         self.detach_begin(address);
+        let function = self.function_mut(address);
+        if function.driver.as_deref() == Some("nvidia") && std::mem::take(&mut function.late) {
+            function.usage += 1;
+        }
         if self.held_up(address) {
             return Flow::Blocked(Waiting::Remove(address));
         }
