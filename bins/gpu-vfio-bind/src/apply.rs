@@ -196,9 +196,10 @@ impl Kernel<'_> {
         };
         match self.files.write_attr_within(&path, &value, deadline) {
             Ok(Written::Done) => Ok(()),
-            Ok(Written::TimedOut) => Err(Failed::Pending(format!(
-                "{what} did not come back within {} s: the kernel is still at it",
-                deadline.as_secs()
+            Ok(Written::TimedOut { state }) => Err(Failed::Pending(format!(
+                "{what} did not come back within {} s: the kernel is still at it{}",
+                deadline.as_secs(),
+                state.map_or(String::new(), |state| format!(" (its writer is in state {state})"))
             ))),
             Err(error) => Err(Failed::Refused(explain(action, &error))),
         }

@@ -94,6 +94,10 @@ impl<'a> Observer<'a> {
     }
 
     /// The nodes by which processes use a function.
+    pub fn nodes_of(&self, function: &Function) -> BTreeSet<String> {
+        self.nodes(function, &format!("/sys/bus/pci/devices/{}", function.address))
+    }
+
     fn nodes(&self, function: &Function, dir: &str) -> BTreeSet<String> {
         let mut nodes: BTreeSet<String> =
             function.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
@@ -257,6 +261,17 @@ fn gpu_by_number(machine: &Machine, path: &str) -> Option<String> {
     let node: host::Node = machine.stat(path).ok()?.into();
     let gpu = node.is_char() && node.major == nvidia::GPU_MAJOR && node.minor < 254;
     gpu.then(|| format!("/dev/nvidia{}", node.minor))
+}
+
+/// Who has one of these nodes open now, in words.
+pub fn holders_now(machine: &Machine, nodes: &BTreeSet<String>) -> Vec<String> {
+    let open = open_nodes(machine);
+    nodes
+        .iter()
+        .filter_map(|node| open.get(node))
+        .flatten()
+        .map(|h| format!("process {} ({}) has {} open", h.pid, h.command, h.node))
+        .collect()
 }
 
 /// Every node of interest that any process has open.

@@ -282,7 +282,14 @@ impl Run<'_> {
                 memory::remember(self.machine, step.address, &Memory { driver, moved_to })?;
             }
         }
+        // a driver in the middle of its removal no longer says which node is its
+        let observer = Observer::new(self.machine);
+        let nodes_of = |address: &Address| {
+            system.functions.get(address).map(|f| observer.nodes_of(f)).unwrap_or_default()
+        };
+        let watched: Vec<BTreeSet<String>> = moves.iter().map(|m| nodes_of(&m.address)).collect();
         let (mut outcomes, mut stop) = kernel.apply(moves);
+        self.name_holders(&watched, &mut outcomes, stop.as_mut());
         let mut nodes = Vec::new();
         if bind && stop.is_none() {
             match self.group_nodes(system, moves) {
@@ -317,6 +324,27 @@ impl Run<'_> {
             Some(stop) => {
                 let message = format!("{}: {}", stop.address, stop.why);
                 Err(fail(Exit::System, message).into())
+            }
+        }
+    }
+
+    /// Adds to a write that did not come back who has the function open.
+    fn name_holders(
+        &self,
+        watched: &[BTreeSet<String>],
+        outcomes: &mut [Outcome],
+        mut stop: Option<&mut crate::apply::Stop>,
+    ) {
+        for (nodes, outcome) in watched.iter().zip(outcomes) {
+            let Outcome::Failed { why, .. } = outcome else { continue };
+            if !why.contains("did not come back") {
+                continue;
+            }
+            for holder in crate::observe::holders_now(self.machine, nodes) {
+                why.push_str(&format!("; {holder}"));
+            }
+            if let Some(stop) = stop.as_deref_mut() {
+                stop.why.clone_from(why);
             }
         }
     }
@@ -369,7 +397,7 @@ impl Run<'_> {
             let asked = KernelFiles::write_attr_within(self.machine, &path, "1", second);
             let answer = match asked {
                 Ok(Written::Done) => self.machine.attr(&path).unwrap_or_default(),
-                Ok(Written::TimedOut) => "0".into(),
+                Ok(Written::TimedOut { .. }) => "0".into(),
                 Err(error) => {
                     self.say.detail(&error.to_string());
                     continue;

@@ -100,12 +100,22 @@ fn an_unbind_that_blocks_is_given_up_in_time_and_the_lister_works_beside_it() {
     let (mounted, model) = host();
     // unbindLock twice, override, then unbind
     model.inject(Fault::Block(4));
+    // somebody opens it after all checks
+    let late = Arc::clone(&model);
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        late.add_process(4321, "python3", &["/dev/nvidia1"]);
+    });
     let start = Instant::now();
     let ran = run(&mounted, "bind 2c:00 --timeout 2", 3);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    opener.join().unwrap();
     assert!(ran.stderr.contains("unbind did not come back within 2 s"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("its writer is in state "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("process 4321 (python3) has /dev/nvidia1 open"), "{}", ran.stderr);
     let failed = ran.one("change", "status", "failed");
     assert_eq!(failed["target"], GPU);
+    assert!(failed["reason"].as_str().unwrap().contains("process 4321"));
     let skipped: Vec<_> = ran.of_type("change").filter(|c| c["status"] == "skipped").collect();
     assert_eq!(skipped.len(), 3);
     let lister =

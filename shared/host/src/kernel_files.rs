@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::probe::wait_for;
+use crate::probe::wait_for_state;
 use crate::{FileError, Machine};
 
 /// How a write with a deadline ended.
@@ -13,7 +13,10 @@ pub enum Written {
     Done,
     /// It did not come back in time. It cannot be taken back: it may still
     /// happen whenever the kernel lets it.
-    TimedOut,
+    TimedOut {
+        /// What the writer was doing: `D` is waiting where no signal ends it.
+        state: Option<char>,
+    },
 }
 
 /// Attributes, links and directories of sysfs and procfs by absolute path.
@@ -62,7 +65,7 @@ impl KernelFiles for Machine {
         // which is all that the kernel said.
         let (from, to) = nix::unistd::pipe()
             .map_err(|errno| self.error("write", path, crate::error::errno_error(errno)))?;
-        let finished = wait_for(deadline, &|| false, || {
+        let finished = wait_for_state(deadline, &|| false, || {
             let errno = match Machine::write_attr(self, path, value) {
                 Ok(()) => 0,
                 Err(error) => error.source.raw_os_error().unwrap_or(libc::EIO),
@@ -72,8 +75,8 @@ impl KernelFiles for Machine {
         drop(to);
         match finished {
             Err(error) => Err(self.error("write", path, error)),
-            Ok(false) => Ok(Written::TimedOut),
-            Ok(true) => {
+            Ok(Err(state)) => Ok(Written::TimedOut { state }),
+            Ok(Ok(_)) => {
                 let mut errno = [0u8; 4];
                 let got = nix::unistd::read(&from, &mut errno).unwrap_or(0);
                 match i32::from_le_bytes(errno) {
@@ -121,7 +124,7 @@ mod tests {
         assert!(write("/none").unwrap_err().is_not_found());
         // nobody reads the FIFO: open(2) blocks
         let start = Instant::now();
-        assert!(matches!(write("/stuck"), Ok(Written::TimedOut)));
+        assert!(matches!(write("/stuck"), Ok(Written::TimedOut { state: Some(_) })));
         assert!(start.elapsed() < Duration::from_secs(5));
         std::fs::remove_dir_all(dir).unwrap();
     }

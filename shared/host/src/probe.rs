@@ -310,6 +310,16 @@ pub fn wait_for(
     stop: &dyn Fn() -> bool,
     work: impl FnOnce() -> bool,
 ) -> io::Result<bool> {
+    wait_for_state(wait, stop, work).map(|ended| ended == Ok(true))
+}
+
+/// The same; `Err` is a child that did not come back, with the kernel's letter
+/// for what it was doing (`D`: waiting, and no signal ends that; proc(5)).
+pub fn wait_for_state(
+    wait: Duration,
+    stop: &dyn Fn() -> bool,
+    work: impl FnOnce() -> bool,
+) -> io::Result<Result<bool, Option<char>>> {
     let (from, to) = pipe().map_err(errno_error)?;
     let pid = in_child(|| {
         let answer = [u8::from(work())];
@@ -322,20 +332,28 @@ pub fn wait_for(
         match poll(&mut fds, timeout(left)) {
             Ok(0) if start.elapsed() < wait && !stop() => {}
             Ok(0) => {
+                let state = process_state(pid);
                 let _ = kill(pid, Signal::SIGKILL);
                 let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-                return Ok(false);
+                return Ok(Err(state));
             }
             Ok(_) => {
                 let mut answer = Vec::new();
                 File::from(from).read_to_end(&mut answer)?;
                 let _ = waitpid(pid, None);
-                return Ok(answer == [1]);
+                return Ok(Ok(answer == [1]));
             }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno_error(errno)),
         }
     }
+}
+
+/// State letter of a process: the field behind the command in parentheses,
+/// which may itself hold any character.
+fn process_state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Forks; the child runs `work` and ends with its answer, whatever happens.

@@ -75,7 +75,7 @@ impl KernelFiles for ModelKernel {
         _deadline: Duration,
     ) -> Result<Written, FileError> {
         match self.write_once(path, value)? {
-            WriteOutcome::Blocked(_) => Ok(Written::TimedOut),
+            WriteOutcome::Blocked(_) => Ok(Written::TimedOut { state: Some('D') }),
             _ => Ok(Written::Done),
         }
     }
