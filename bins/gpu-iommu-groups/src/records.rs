@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use ::cli::Say;
 use host::Machine;
 use nvidia::GpuInfo;
-use pci::{Function, Group, ModuleAliases, PciIds, System, group_verdict, passthrough};
+use pci::{Function, Group, ModuleAliases, NVIDIA, PciIds, System, group_verdict, passthrough};
 use record::{Address, GroupMember, IommuGroup, PciDevice, Sriov, VgpuInterface};
-
-const NVIDIA: u16 = 0x10de;
 
 /// modules.alias of a distribution kernel has 1.5 MB.
 const MODULES_ALIAS_MOST: usize = 64 << 20;

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use host::{FileError, KernelFiles, Written};
+use pci::is_vfio_driver as is_vfio;
 use record::Address;
 
-use crate::plan::{Action, Move, State, is_vfio};
+use crate::plan::{Action, Move, State};
 
 /// How long a write may take that the kernel is not known to block: long
 /// enough for any, short enough to keep the promise of `--timeout` plus 2 s.
@@ -291,7 +292,7 @@ fn explain(action: &Action, error: &FileError) -> String {
             "it is bound already, or its group belongs to a VM".into()
         }
         (Action::Bind(_), libc::EAGAIN) => "its driver waits for something else (deferred)".into(),
-        (Action::Bind(driver), libc::EINVAL) if crate::plan::is_vfio(driver) => {
+        (Action::Bind(driver), libc::EINVAL) if is_vfio(driver) => {
             "VFIO does not take it: no IOMMU group, or on its deny list".into()
         }
         (Action::Unbind(driver), libc::ENODEV) => format!("it is no longer bound to {driver}"),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use host::Machine;
 use nvidia::GpuInfo;
 use pci::Function;
+use pve::{Conf, Section};
 use record::Address;
 
 /// A process that has one of a function's nodes open.
@@ -127,14 +128,14 @@ impl<'a> Observer<'a> {
     fn guests(&self, function: &Function) -> Vec<Guest> {
         let minor = self.gpus.get(&function.address).and_then(|gpu| gpu.minor);
         let mut guests = Vec::new();
-        for (id, text) in self.configurations("/etc/pve/qemu-server") {
-            if names_function(&text, function.address) {
+        for (id, conf) in self.configurations("/etc/pve/qemu-server") {
+            if names_function(&conf, function.address) {
                 let running = self.vm_runs(id);
                 guests.push(Guest { id, vm: true, running });
             }
         }
-        for (id, text) in self.configurations("/etc/pve/lxc") {
-            if minor.is_some_and(|minor| names_node(&text, &format!("/dev/nvidia{minor}"))) {
+        for (id, conf) in self.configurations("/etc/pve/lxc") {
+            if minor.is_some_and(|minor| names_node(&conf, &format!("/dev/nvidia{minor}"))) {
                 let cgroups = ["/sys/fs/cgroup/lxc", "/sys/fs/cgroup/lxc.monitor"];
                 let running = cgroups.iter().any(|dir| self.machine.exists(&format!("{dir}/{id}")));
                 guests.push(Guest { id, vm: false, running });
@@ -143,15 +144,13 @@ impl<'a> Observer<'a> {
         guests
     }
 
-    /// Main sections of all guests' configurations in a directory.
-    fn configurations(&self, dir: &str) -> Vec<(u32, String)> {
+    /// All guests' configurations in a directory.
+    fn configurations(&self, dir: &str) -> Vec<(u32, Conf)> {
         let names = self.machine.list(dir).unwrap_or_default();
         let ids = names.iter().filter_map(|n| n.strip_suffix(".conf")?.parse::<u32>().ok());
         ids.filter_map(|id| {
-            let text = self.machine.read_text(&format!("{dir}/{id}.conf"), 1 << 20).ok()?;
-            // what a snapshot or a pending change says is not in force
-            let main = text.split("\n[").next().unwrap_or_default().to_string();
-            Some((id, main))
+            let bytes = self.machine.read(&format!("{dir}/{id}.conf"), 1 << 20).ok()?;
+            Some((id, Conf::parse(&bytes)))
         })
         .collect()
     }
@@ -230,9 +229,9 @@ fn reservations(text: &str) -> BTreeMap<Address, u32> {
 
 /// `hostpci0: 0000:41:00.0,pcie=1`, `hostpci1: host=41:00` (a whole slot),
 /// several separated by semicolons.
-fn names_function(text: &str, address: Address) -> bool {
-    text.lines().filter(|line| line.starts_with("hostpci")).any(|line| {
-        let value = line.split_once(':').map_or("", |(_, value)| value).trim();
+fn names_function(conf: &Conf, address: Address) -> bool {
+    let keys = conf.keys(&Section::Main);
+    keys.iter().filter(|(key, _)| key.starts_with("hostpci")).any(|(_, value)| {
         let host = value.split(',').find_map(|part| match part.split_once('=') {
             None => Some(part),
             Some(("host", host)) => Some(host),
@@ -246,11 +245,14 @@ fn names_function(text: &str, address: Address) -> bool {
 }
 
 /// Whether a container's configuration names a node, and not one that only
-/// begins so (/dev/nvidia1 in /dev/nvidia10).
-fn names_node(text: &str, node: &str) -> bool {
-    text.lines().filter(|line| !line.starts_with('#')).any(|line| {
-        line.match_indices(node).any(|(at, _)| {
-            !line[at + node.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
+/// begins so (/dev/nvidia1 in /dev/nvidia10). What a snapshot or a pending
+/// change says is not in force.
+fn names_node(conf: &Conf, node: &str) -> bool {
+    let keys = conf.keys(&Section::Main);
+    let devs = keys.iter().filter(|(key, _)| key.starts_with("dev")).map(|(_, value)| *value);
+    devs.chain(conf.lxc().map(|(_, value)| value)).any(|value| {
+        value.match_indices(node).any(|(at, _)| {
+            !value[at + node.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
         })
     })
 }
@@ -317,18 +319,19 @@ mod tests {
             ("hostpci0: mapping=gpu", false),
             ("#hostpci0: 2c:00", false),
         ] {
-            assert_eq!(names_function(line, address), names, "{line}");
+            assert_eq!(names_function(&Conf::parse(line.as_bytes()), address), names, "{line}");
         }
     }
 
     #[test]
-    fn a_node_is_named_whole() {
-        assert!(names_node("dev0: /dev/nvidia1,mode=0666\n", "/dev/nvidia1"));
-        assert!(names_node(
-            "lxc.mount.entry: /dev/nvidia1 dev/nvidia1 none bind\n",
-            "/dev/nvidia1"
-        ));
-        assert!(!names_node("dev0: /dev/nvidia10\n#/dev/nvidia1\n", "/dev/nvidia1"));
+    fn a_node_is_named_whole_and_in_force() {
+        let names = |text: &str| names_node(&Conf::parse(text.as_bytes()), "/dev/nvidia1");
+        assert!(names("dev0: /dev/nvidia1,mode=0666\n"));
+        assert!(names("lxc.mount.entry: /dev/nvidia1 dev/nvidia1 none bind\n"));
+        assert!(!names("dev0: /dev/nvidia10\n#/dev/nvidia1\n"));
+        assert!(!names("arch: amd64\n[snap]\ndev0: /dev/nvidia1\n"));
+        // a line in brackets that is no header does not end the main section
+        assert!(names("arch: amd64\n[special:x]\ndev0: /dev/nvidia1\n"));
     }
 
     #[test]

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, catch_signals, fail, interrupted};
 use host::{Journal, Machine};
-use pci::{Function, ModuleAliases, System};
+use pci::{Function, ModuleAliases, System, is_vfio_driver as is_vfio};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity};
 
 use crate::boot_files::{BootFile, By, Entry, Initramfs, LIST, MODPROBE, files, parse_list};
 use crate::cli::{Persist, Recognise, Unpersist};
 use crate::cmdline::Loader;
 use crate::observe::{Observer, Use};
-use crate::plan::is_vfio;
 use crate::preflight;
 use crate::run::{Run, functions};
 

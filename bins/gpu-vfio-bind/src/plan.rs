@@ -1,7 +1,7 @@
 //! From what the machine shows and what is asked to a list of steps. Pure:
 //! reads and writes nothing.
 
-use pci::Function;
+use pci::{Function, is_vfio_driver as is_vfio};
 use record::Address;
 
 /// What one function is to become.
@@ -125,12 +125,6 @@ fn to_host(address: Address, before: State, driver: Option<&str>, none: bool) ->
     }
     let after = State { driver: wanted, driver_override: None };
     Move { address, before, after, actions }
-}
-
-/// `vfio-pci` and its variants.
-pub fn is_vfio(driver: &str) -> bool {
-    let name = driver.replace('_', "-");
-    name == "vfio-pci" || name.ends_with("-vfio-pci")
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted, records_from_stdin};
 use host::{FileLock, KernelFiles, LockError, Machine, Written};
-use pci::{Depth, Function, ModuleAliases, System};
+use pci::{Depth, Function, ModuleAliases, System, is_vfio_driver as is_vfio};
 use record::{Address, Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 
 use crate::apply::{Kernel, Outcome};
 use crate::cli::{Bind, Named, Release};
 use crate::memory::{self, Memory};
 use crate::observe::{Holder, Observer, Use};
-use crate::plan::{Goal, Move, State, is_vfio, plan};
+use crate::plan::{Goal, Move, State, plan};
 use crate::preflight::{self, Objection};
 
 /// What both verbs work with.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::conf::{Conf, Section};
+use pve::{Conf, Section};
 
 /// The value of a `dev[n]` key: `[path=]/dev/x[,mode=0666][,uid=0]...`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use record::{Change, ChangeStatus, Check, CheckStatus, PciDevice, Record, Severi
 
 use crate::access::Access;
 use crate::cli::{Add, Options, StyleChoice};
-use crate::conf::Conf;
 use crate::diff;
 use crate::guest::{self, Guest};
 use crate::host_gpus::{HostGpus, PassedOver, Wanted};
 use crate::plan::{self, Container, HostNode, Plan, Refusal, Style};
+use pve::Conf;
 
 /// The verb.
 pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {

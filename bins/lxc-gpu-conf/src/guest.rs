@@ -3,7 +3,7 @@
 use ::cli::{Exit, Failure, fail};
 use host::{FileKind, Machine};
 
-use crate::conf::{Conf, Section};
+use pve::{Conf, Section};
 
 /// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
 pub const MOST: usize = 1 << 20;

@@ -6,10 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use nvidia::{CharDevices, GpuInfo};
-use pci::{Depth, Function, System};
+use pci::{Depth, Function, NVIDIA, System};
 use record::{Address, PciDevice, Role};
-
-const NVIDIA: u16 = 0x10de;
 
 /// What this host has.
 pub struct HostGpus {

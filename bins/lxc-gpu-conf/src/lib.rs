@@ -1,13 +1,12 @@
 //! Gives a Proxmox VE container a GPU.
 //!
-//! [`conf`] reads and writes the configuration as Proxmox VE does, [`access`]
-//! understands what it gives, [`plan`] decides without touching anything,
+//! [`pve::Conf`] reads and writes the configuration as Proxmox VE does,
+//! [`access`] understands what it gives, [`plan`] decides without touching anything,
 //! [`add`] applies, [`show`] tells.
 
 mod access;
 mod add;
 pub mod cli;
-pub mod conf;
 mod diff;
 mod guest;
 mod host_gpus;

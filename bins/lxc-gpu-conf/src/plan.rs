@@ -4,7 +4,7 @@
 use nvidia::{GPU_MAJOR, NodeClass, NodeSpec};
 
 use crate::access::Access;
-use crate::conf::Conf;
+use pve::Conf;
 
 /// How nodes are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

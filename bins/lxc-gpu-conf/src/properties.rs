@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::access::Access;
-use crate::conf::{Conf, Section};
 use crate::plan::{Container, HostNode, Style, plan};
+use pve::{Conf, Section};
 
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![

@@ -9,10 +9,10 @@ use record::{LxcGpu, LxcNode, LxcStyle, Record, Sink};
 
 use crate::access::{Access, Devices};
 use crate::cli::{Options, Show};
-use crate::conf::{Conf, Section};
 use crate::guest::{self, Guest};
 use crate::host_gpus::HostGpus;
 use crate::plan::check_numbers;
+use pve::{Conf, Section};
 
 /// The verb.
 pub fn run(options: &Options, show: &Show, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
@@ -298,7 +298,9 @@ impl<'a> View<'a> {
             .system
             .functions
             .values()
-            .filter(|f| f.is_gpu() && f.vendor == Some(0x10de) && f.on_vfio() && f.pf.is_none())
+            .filter(|f| {
+                f.is_gpu() && f.vendor == Some(pci::NVIDIA) && f.on_vfio() && f.pf.is_none()
+            })
             .map(|f| f.address.to_string())
             .collect();
         match away.len() {

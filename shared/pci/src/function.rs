@@ -4,6 +4,9 @@ use record::{Address, Link, Role};
 
 use crate::alias::Modalias;
 
+/// NVIDIA's vendor id.
+pub const NVIDIA: u16 = 0x10de;
+
 /// One PCI function. What could not be read is `None` or empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
@@ -131,7 +134,7 @@ impl Function {
             Some(0x0403) if gpu_in_slot => Role::GpuAudio,
             Some(0x0c03) if gpu_in_slot => Role::GpuUsb,
             Some(0x0c80) if gpu_in_slot => Role::GpuUcsi,
-            Some(0x0680) if self.vendor == Some(0x10de) => Role::Nvswitch,
+            Some(0x0680) if self.vendor == Some(NVIDIA) => Role::Nvswitch,
             _ => Role::Other,
         }
     }
@@ -149,7 +152,7 @@ impl Function {
 }
 
 /// `vfio-pci` and its variants (`mlx5_vfio_pci`, `nvgrace-gpu-vfio-pci`, ...).
-pub(crate) fn is_vfio_driver(name: &str) -> bool {
+pub fn is_vfio_driver(name: &str) -> bool {
     let name = name.replace('_', "-");
     name == "vfio-pci" || name.ends_with("-vfio-pci") || name.starts_with("vfio-pci-")
 }

@@ -13,7 +13,7 @@ mod scan;
 mod verdict;
 
 pub use alias::{Modalias, ModuleAliases};
-pub use function::Function;
+pub use function::{Function, NVIDIA, is_vfio_driver};
 pub use group::{Group, OtherMember};
 pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
