@@ -36,25 +36,53 @@ pub struct Options {
 /// The verbs.
 #[derive(Subcommand, Debug)]
 pub enum Verb {
-    /// Show which GPUs a container has and what is wrong with them
+    /// Show which GPUs containers have and what is wrong with them
     ///
-    /// Prints one record for each GPU that the main section of the container's
+    /// Prints one record for each GPU that the main section of a container's
     /// configuration gives it.
-    Show(Show),
+    Show(Which),
     /// Give a container GPUs
     ///
     /// GPUs are named with --gpu or come as pci-device records on standard
     /// input (gpu-iommu-groups | lxc-gpu-conf add 901). With --dry-run on a
     /// terminal the change is shown as a diff.
-    Add(Add),
+    Add(Box<Add>),
+    /// Take GPUs away from a container
+    ///
+    /// Without a selection everything of NVIDIA's goes: nodes, rules, mounted
+    /// userspace. What all GPUs share goes with the last of them.
+    Remove(Remove),
+    /// Find what keeps containers from their GPUs
+    ///
+    /// Prints one check record for each thing that is wrong, and exits 1 if
+    /// there is any.
+    Check(Which),
+    /// Bring containers back to what they are to have
+    ///
+    /// After a reboot, a kernel or a driver update: device nodes, stale rules,
+    /// cards that have another number, mounted libraries of another version.
+    Sync(Sync),
+    /// Make this host's device nodes, with the numbers of now
+    ///
+    /// With nvidia-modprobe where it is installed, else from /proc/devices.
+    Nodes(Nodes),
+    /// What a hookscript of Proxmox VE calls
+    ///
+    /// pre-start: nodes there, versions equal; post-start: the nodes open
+    /// inside. Silent when all is well.
+    Hook(Hook),
 }
 
-/// Operands of `show`.
+/// Containers.
 #[derive(Args, Debug)]
-pub struct Show {
-    /// Container id
-    #[arg(value_name = "CTID", value_parser = ctid)]
-    pub ctid: u32,
+pub struct Which {
+    /// Container ids
+    #[arg(value_name = "CTID", value_parser = ctid, required_unless_present = "all")]
+    pub ctid: Vec<u32>,
+
+    /// All containers of the cluster that have a GPU
+    #[arg(long, conflicts_with = "ctid")]
+    pub all: bool,
 }
 
 /// Operands and options of `add`.
@@ -65,17 +93,198 @@ pub struct Add {
     pub ctid: u32,
 
     /// GPU by address (41:00.0), UUID (GPU-...) or minor of /dev/nvidia<MINOR>
-    /// (not nvidia-smi's index), or 'all'; standard input is then not read
+    /// (not nvidia-smi's index), or 'all'; '-' for records on standard input
     #[arg(short, long, value_name = "ADDRESS|UUID|MINOR|all", value_delimiter = ',')]
     pub gpu: Vec<String>,
+
+    /// MIG instance by GPU instance/compute instance (2/0) or UUID (MIG-...)
+    #[arg(long, value_name = "GI/CI|UUID", value_delimiter = ',')]
+    pub mig: Vec<String>,
+
+    /// The right to watch all MIG instances
+    #[arg(long)]
+    pub mig_monitor: bool,
+
+    /// DRM nodes and nvidia-modeset too, for OpenGL, Vulkan and displays
+    #[arg(long)]
+    pub graphics: bool,
+
+    /// IMEX channels, by number or 'all'
+    #[arg(long, value_name = "CHANNEL|all", value_delimiter = ',')]
+    pub imex: Vec<String>,
+
+    /// NVSwitch and NVLink nodes too
+    #[arg(long)]
+    pub fabric: bool,
 
     /// How the container is given the nodes
     #[arg(long, value_enum, value_name = "STYLE", default_value_t)]
     pub style: StyleChoice,
 
+    /// Make dev[n] of hand-made mount entries and rules; without --gpu of those
+    /// that are there
+    #[arg(long)]
+    pub convert: bool,
+
+    /// Owner of the nodes inside the container
+    #[arg(long, value_name = "ID")]
+    pub uid: Option<u32>,
+
+    /// Group of the nodes inside the container
+    #[arg(long, value_name = "ID")]
+    pub gid: Option<u32>,
+
+    /// Mode of the nodes inside the container (0666)
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<String>,
+
+    /// Mount the host's driver libraries, file by file and read-only
+    /// (utility,compute,video where none is named)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SET",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "utility,compute,video"
+    )]
+    pub libs: Vec<SetChoice>,
+
+    /// The same from a directory into which an installer was unpacked
+    #[arg(long, value_name = "DIR")]
+    pub share_driver: Option<String>,
+
+    /// Never hand new nodes to the running container through pct
+    #[arg(long)]
+    pub no_hotplug: bool,
+
+    /// Restart the container if it runs and needs it, and wait until its nodes
+    /// open inside
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Wait so long until the nodes open inside (60 with --restart)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub wait: Option<u64>,
+
     /// Options of tools that change something.
     #[command(flatten)]
     pub change: ChangeOptions,
+}
+
+impl Add {
+    /// Whether records come on standard input.
+    pub fn reads_stdin(&self) -> bool {
+        let named = !self.gpu.is_empty() || !self.mig.is_empty() || self.convert;
+        !named || self.gpu.iter().any(|name| name == "-")
+    }
+}
+
+/// Operands and options of `remove`.
+#[derive(Args, Debug)]
+pub struct Remove {
+    /// Container id
+    #[arg(value_name = "CTID", value_parser = ctid)]
+    pub ctid: u32,
+
+    /// Only this GPU, by address, UUID or minor; '-' for records on standard
+    /// input
+    #[arg(short, long, value_name = "ADDRESS|UUID|MINOR|-", value_delimiter = ',')]
+    pub gpu: Vec<String>,
+
+    /// Only this MIG instance
+    #[arg(long, value_name = "GI/CI", value_delimiter = ',')]
+    pub mig: Vec<String>,
+
+    /// Only this node
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    pub node: Vec<String>,
+
+    /// Only the mounted driver libraries
+    #[arg(long)]
+    pub libs: bool,
+
+    /// Restart the container if it runs
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Wait so long until the nodes that it keeps open inside
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub wait: Option<u64>,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Operands of `sync`.
+#[derive(Args, Debug)]
+pub struct Sync {
+    /// Which containers.
+    #[command(flatten)]
+    pub which: Which,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Operands of `nodes`.
+#[derive(Args, Debug)]
+pub struct Nodes {
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Operands of `hook`.
+#[derive(Args, Debug)]
+pub struct Hook {
+    /// Container id
+    #[arg(value_name = "VMID", value_parser = ctid)]
+    pub vmid: u32,
+
+    /// pre-start, post-start, pre-stop or post-stop
+    #[arg(value_name = "PHASE")]
+    pub phase: String,
+
+    /// Say what is wrong and let the container start all the same
+    #[arg(long)]
+    pub warn_only: bool,
+}
+
+/// Sets of the driver's userspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SetChoice {
+    /// nvidia-smi and NVML
+    Utility,
+    /// CUDA and OpenCL
+    Compute,
+    /// Encoding and decoding
+    Video,
+    /// OpenGL, Vulkan, ray tracing
+    Graphics,
+}
+
+impl SetChoice {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SetChoice::Utility => "utility",
+            SetChoice::Compute => "compute",
+            SetChoice::Video => "video",
+            SetChoice::Graphics => "graphics",
+        }
+    }
+}
+
+/// Proxmox VE's form of a mode: `0` and three octal digits.
+fn mode(text: &str) -> Result<String, String> {
+    let octal = text.len() == 4
+        && text.starts_with('0')
+        && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    if octal { Ok(text.into()) } else { Err("a mode is 0 and three octal digits: 0660".into()) }
 }
 
 /// How nodes are given.

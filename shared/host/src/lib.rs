@@ -11,6 +11,7 @@
 mod attr;
 pub mod command;
 mod error;
+mod inside;
 mod journal;
 mod kernel_files;
 mod lock;
@@ -20,6 +21,7 @@ pub mod probe;
 mod replace;
 
 pub use error::FileError;
+pub use inside::{Opened, open_inside};
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};

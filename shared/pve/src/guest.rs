@@ -1,19 +1,22 @@
-//! Where a container's configuration is, and whether it may be edited.
+//! Where containers' configurations are, and whether they may be edited.
 
 use ::cli::{Exit, Failure, fail};
 use host::{FileKind, Machine};
 
-use pve::{Conf, Section};
+use crate::{Conf, Section};
 
 /// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
 pub const MOST: usize = 1 << 20;
 
-/// A container of this node.
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {
     /// Its id.
     pub ctid: u32,
-    /// The node that owns it: this one.
+    /// The node that owns it.
     pub node: Option<String>,
+    /// That node is this one.
+    pub local: bool,
     /// Path of its configuration.
     pub path: String,
 }
@@ -22,21 +25,10 @@ impl Guest {
     /// Finds it. Errors: /etc/pve is not what it should be (exit 3), or there
     /// is no such container here (exit 2), with where it is instead.
     pub fn find(machine: &Machine, ctid: u32) -> Result<Guest, Failure> {
-        let local = machine.lstat("/etc/pve/local").ok().filter(|s| s.kind == FileKind::Link);
-        if local.is_none() {
-            let message = format!(
-                "'{}' is not Proxmox VE's cluster file system: nothing is read or written there",
-                machine.shown("/etc/pve")
-            );
-            return Err(fail(Exit::System, message).hint("is pve-cluster running on this host?"));
-        }
-        let node = machine
-            .read_link("/etc/pve/local")
-            .ok()
-            .and_then(|target| target.rsplit('/').next().map(str::to_string));
+        let node = require_cluster(machine)?;
         let path = format!("/etc/pve/lxc/{ctid}.conf");
         if machine.lstat(&path).is_ok() {
-            return Ok(Guest { ctid, node, path });
+            return Ok(Guest { ctid, node, local: true, path });
         }
         Err(elsewhere(machine, ctid))
     }
@@ -46,21 +38,62 @@ impl Guest {
         format!("ct {}", self.ctid)
     }
 
-    /// Refuses to write without quorum: pmxcfs then takes the write bit from
-    /// this link's mode (PVE::Cluster::check_cfs_is_mounted and _quorum).
-    pub fn require_quorum(&self, machine: &Machine) -> Result<(), Failure> {
-        let stat = machine.lstat("/etc/pve/local")?;
-        if stat.mode & 0o200 == 0 {
-            return Err(fail(Exit::System, "the cluster has no quorum: /etc/pve is read-only")
-                .hint("see 'pvecm status'"));
-        }
-        Ok(())
-    }
-
     /// Reads the configuration. Errors: it cannot be read.
     pub fn read(&self, machine: &Machine) -> Result<Vec<u8>, Failure> {
         Ok(machine.read(&self.path, MOST)?)
     }
+}
+
+/// Name of this cluster node. Errors: /etc/pve is not what it should be: a plain
+/// directory where pmxcfs is not mounted, in which a change would be lost.
+pub fn require_cluster(machine: &Machine) -> Result<Option<String>, Failure> {
+    let local = machine.lstat("/etc/pve/local").ok().filter(|s| s.kind == FileKind::Link);
+    if local.is_none() {
+        let message = format!(
+            "'{}' is not Proxmox VE's cluster file system: nothing is read or written there",
+            machine.shown("/etc/pve")
+        );
+        return Err(fail(Exit::System, message).hint("is pve-cluster running on this host?"));
+    }
+    let target = machine.read_link("/etc/pve/local").ok();
+    Ok(target.and_then(|target| target.rsplit('/').next().map(str::to_string)))
+}
+
+/// Refuses to write without quorum: pmxcfs then takes the write bit from this
+/// link's mode (PVE::Cluster::check_cfs_is_mounted and _quorum).
+pub fn require_quorum(machine: &Machine) -> Result<(), Failure> {
+    let stat = machine.lstat("/etc/pve/local")?;
+    if stat.mode & 0o200 == 0 {
+        return Err(fail(Exit::System, "the cluster has no quorum: /etc/pve is read-only")
+            .hint("see 'pvecm status'"));
+    }
+    Ok(())
+}
+
+/// Names of the cluster's nodes.
+pub fn guest_nodes(machine: &Machine) -> Vec<String> {
+    machine.list("/etc/pve/nodes").unwrap_or_default()
+}
+
+/// All containers of the cluster that /etc/pve shows, by id. Names that are no
+/// `<digits>.conf` are none: copies, and what FUSE leaves of open files.
+/// Errors: as [`require_cluster`], or a directory cannot be read.
+pub fn all_guests(machine: &Machine) -> Result<Vec<Guest>, Failure> {
+    let here = require_cluster(machine)?;
+    let mut guests = Vec::new();
+    for node in guest_nodes(machine) {
+        let dir = format!("/etc/pve/nodes/{node}/lxc");
+        let local = here.as_deref() == Some(node.as_str());
+        for name in machine.list(&dir)? {
+            let Some(id) = name.strip_suffix(".conf") else { continue };
+            let plain = id.bytes().all(|b| b.is_ascii_digit()) && !id.starts_with('0');
+            let Some(ctid) = id.parse().ok().filter(|_| plain) else { continue };
+            let path = format!("{dir}/{name}");
+            guests.push(Guest { ctid, node: Some(node.clone()), local, path });
+        }
+    }
+    guests.sort_by_key(|guest| guest.ctid);
+    Ok(guests)
 }
 
 fn elsewhere(machine: &Machine, ctid: u32) -> Failure {
@@ -125,6 +158,11 @@ fn version(text: &str) -> Option<Vec<u32>> {
 /// dev[n] came with 5.0.7 (2023-11-21).
 pub fn has_dev(version: &[u32]) -> bool {
     version >= &[5, 0, 7]
+}
+
+/// A new dev[n] reaches a running container since 6.0.4 (2025-07-30).
+pub fn has_hotplug(version: &[u32]) -> bool {
+    version >= &[6, 0, 4]
 }
 
 #[cfg(test)]
