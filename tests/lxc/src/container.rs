@@ -1,5 +1,7 @@
 //! A container on a host, and what a process in it is allowed.
 
+use std::path::PathBuf;
+
 use testbed::Ran;
 
 use crate::Host;
@@ -68,6 +70,12 @@ impl<'a> Container<'a> {
         let conf = self.conf();
         assert!(!conf.contains("\n["), "would go into a section:\n{conf}");
         self.host.write(&self.conf_path(), conf + lines);
+    }
+
+    /// A file of its root file system as the test can open it, whether it runs
+    /// or not. What is written so belongs to a user that the container may not know.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.host.at(&format!("{}/{}{path}", crate::VOLUMES, self.ctid))
     }
 
     /// The configuration that the last start made for LXC.

@@ -88,6 +88,13 @@ impl Host {
         std::fs::write(self.at(path), text).expect(path);
     }
 
+    /// A program: a hookscript, or a stand-in for one that the real machine has not.
+    pub fn script(&self, path: &str, text: &str) {
+        self.write(path, format!("#!/bin/sh\n{text}"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.at(path), mode).expect(path);
+    }
+
     pub fn remove(&self, path: &str) {
         std::fs::remove_file(self.at(path)).expect(path);
     }
@@ -121,7 +128,8 @@ impl Host {
         tool.text().run()
     }
 
-    /// A new container: a plain configuration and a root file system.
+    /// A new container: a plain configuration and a root file system. Panics
+    /// where there is one of this number.
     pub fn create(&self, ctid: u32, unprivileged: bool) -> Container<'_> {
         let more = if unprivileged { "unprivileged: 1\n" } else { "" };
         let conf = format!(
@@ -138,7 +146,7 @@ impl Host {
         let text = self.read(&format!("/etc/pve/lxc/{ctid}.conf"));
         let (conf, _) = crate::conf::Conf::parse(&ctid.to_string(), &text);
         let owner = if conf.main.unprivileged() { 100_000 } else { 0 };
-        crate::rootfs::make(&self.at(&format!("/var/lib/lxc/{ctid}/rootfs")), owner);
+        crate::rootfs::make(&self.at(&format!("{}/{ctid}", crate::VOLUMES)), owner);
         Container::new(self, ctid)
     }
 }

@@ -18,5 +18,8 @@ mod container;
 mod host;
 mod rootfs;
 
+/// Where a host keeps the root file systems of its containers.
+pub const VOLUMES: &str = "/run/lxcbed/volumes";
+
 pub use container::{Container, Opened, Seen};
 pub use host::Host;

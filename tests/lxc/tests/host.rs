@@ -31,6 +31,26 @@ fn a_tool_without_root_sees_what_it_sees_in_the_recorded_tree() {
 }
 
 #[test]
+fn a_container_sees_the_drivers_of_the_recorded_machine() {
+    let host = Host::new(HOST);
+    for (ctid, unprivileged) in [(950, true), (951, false)] {
+        let container = host.create(ctid, unprivileged);
+        container.start();
+        for path in ["/proc/driver/nvidia/version", "/proc/devices"] {
+            let seen = container.exec(&["cat", path]).expect(0).stdout;
+            assert_eq!(seen, host.bed().read(path), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_is_no_proxmox_host_works_too() {
+    let host = Host::new("desktop-one-group");
+    let ran = host.tool("gpu-iommu-groups").run().expect(0);
+    assert!(!ran.records.is_empty());
+}
+
+#[test]
 fn its_nodes_are_real_and_those_that_were_dropped_are_not_there() {
     let bed = Bed::new(HOST);
     bed.drop_node("/dev/nvidia1");

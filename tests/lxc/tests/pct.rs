@@ -2,17 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use lxcbed::{Host, Opened};
 
 const HOST: &str = "pve9-two-gpus";
-
-fn script(host: &Host, path: &str, text: &str) {
-    host.write(path, format!("#!/bin/sh\n{text}"));
-    std::fs::set_permissions(host.at(path), std::fs::Permissions::from_mode(0o755)).unwrap();
-}
 
 #[test]
 fn a_container_is_started_asked_and_stopped() {
@@ -34,15 +28,14 @@ fn a_container_is_started_asked_and_stopped() {
 fn files_go_in_and_out() {
     let host = Host::new(HOST);
     let container = host.create(950, true);
-    host.write("/root/lxcbed-in", "text\n");
-    assert_ne!(host.pct("push 950 /root/lxcbed-in /root/x").code(), 0, "it does not run");
+    host.write("/run/in", "text\n");
+    assert_ne!(host.pct("push 950 /run/in /root/x").code(), 0, "it does not run");
     container.start();
-    host.pct("push 950 /root/lxcbed-in /root/x --perms 0755").expect(0);
+    host.pct("push 950 /run/in /root/x --perms 0755").expect(0);
     assert_eq!(container.exec(&["cat", "/root/x"]).expect(0).stdout, "text\n");
     host.pct("pull 950 /root/x /run/out").expect(0);
     assert_eq!(host.read("/run/out"), "text\n");
     assert_ne!(host.pct("pull 950 /root/none /run/out").code(), 0);
-    host.remove("/root/lxcbed-in");
 }
 
 #[test]
@@ -89,11 +82,29 @@ fn a_locked_container_is_left_alone() {
 }
 
 #[test]
+fn a_containers_files_are_on_the_host_only_while_they_are_mounted() {
+    let host = Host::new(HOST);
+    let container = host.create(950, true);
+    let rootfs = "/var/lib/lxc/950/rootfs";
+    let files = || std::fs::read_dir(host.at(rootfs)).map_or(0, |entries| entries.count());
+    assert_eq!(files(), 0);
+    host.pct("mount 950").expect(0);
+    assert_ne!(files(), 0);
+    assert!(host.pct("mount 950").expect(255).stderr.contains("CT is locked (mounted)"));
+    host.pct("unmount 950").expect(0);
+    assert_eq!(files(), 0);
+    assert!(host.pct("unmount 950").expect(255).stderr.contains("no lock found"));
+    container.start();
+    assert_eq!(files(), 0, "a running one's are in the monitor's mount namespace");
+    std::fs::write(container.at("/etc/mark"), "mark\n").unwrap();
+    assert_eq!(container.exec(&["cat", "/etc/mark"]).expect(0).stdout, "mark\n");
+}
+
+#[test]
 fn a_start_holds_the_configuration_lock_and_runs_the_hookscript_in_it() {
     let host = Host::new(HOST);
     let container = host.create(950, true);
-    script(
-        &host,
+    host.script(
         "/var/lib/vz/snippets/hook.sh",
         "flock -n /run/lock/lxc/pve-config-$1.lock true && lock=free || lock=held\n\
          echo \"$1 $2 $lock $(cat /sys/fs/cgroup/lxc/$1/ns/cgroup.procs 2>/dev/null | wc -l)\" \
@@ -116,14 +127,13 @@ fn a_start_holds_the_configuration_lock_and_runs_the_hookscript_in_it() {
 fn a_failing_pre_start_stops_the_start_and_a_failing_post_start_does_not() {
     let host = Host::new(HOST);
     let container = host.create(950, true);
-    script(&host, "/root/lxcbed-hook", "[ $2 != pre-start ] || exit 3\n");
-    container.append("hookscript: /root/lxcbed-hook\n");
+    host.script("/run/hook", "[ $2 != pre-start ] || exit 3\n");
+    container.append("hookscript: /run/hook\n");
     let said = container.start_fails();
     assert!(said.contains("hookscript error for 950 on pre-start"), "{said}");
     assert!(said.contains("exit code 3"), "{said}");
-    script(&host, "/root/lxcbed-hook", "[ $2 != post-start ] || exit 3\n");
+    host.script("/run/hook", "[ $2 != post-start ] || exit 3\n");
     container.start();
-    host.remove("/root/lxcbed-hook");
 }
 
 #[test]
@@ -133,7 +143,7 @@ fn a_hookscript_makes_nodes_for_mounts_but_comes_too_late_for_dev_lines() {
     let host = Host::of(bed);
     let container = host.create(950, true);
     let make = "[ $2 != pre-start ] || mknod -m 666 /dev/nvidia-uvm c 511 0\n";
-    script(&host, "/var/lib/vz/snippets/make", make);
+    host.script("/var/lib/vz/snippets/make", make);
     container.append("hookscript: local:snippets/make\ndev0: /dev/nvidia-uvm\n");
     assert_eq!(container.start_fails(), "Device /dev/nvidia-uvm does not exist\n");
     let conf = container.conf().replace("dev0: /dev/nvidia-uvm\n", "");
@@ -186,6 +196,38 @@ fn changing_or_removing_a_device_waits_until_the_container_stops() {
     assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
     assert_eq!(container.open("/dev/nvidia1"), Opened::Missing);
     assert_eq!(container.open("/dev/nvidiactl"), Opened::NoDriver);
+}
+
+#[test]
+fn a_reboot_from_inside_takes_up_the_changes_and_ends_in_a_stop_where_a_device_is_missing() {
+    let host = Host::new(HOST);
+    let container = host.create(950, false);
+    container.start();
+    container.append("dev0: /dev/nvidia0\n");
+    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    // LXC makes a new one at each start
+    let boot = || container.exec(&["cat", "/proc/sys/kernel/random/boot_id"]);
+    let before = boot().expect(0).stdout;
+    let again = || {
+        let ran = boot();
+        ran.code() == 0 && ran.stdout != before
+    };
+    container.exec(&["reboot", "-f"]);
+    wait_for("the container to come back", again);
+    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    host.remove("/dev/nvidia0");
+    container.exec(&["reboot", "-f"]);
+    wait_for("the container to stop", || !container.running());
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!container.running());
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(10), "waited for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

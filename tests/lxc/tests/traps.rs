@@ -19,14 +19,14 @@ fn without(path: &str) -> Host {
 #[test]
 fn a_dev_line_and_a_mount_for_one_target_keep_the_container_from_starting() {
     let host = Host::new(HOST);
-    for unprivileged in [true, false] {
-        let container = host.create(950, unprivileged);
+    for (ctid, unprivileged) in [(950, true), (951, false)] {
+        let container = host.create(ctid, unprivileged);
         container.append(&format!("dev0: /dev/nvidia-uvm\n{UVM_MOUNT}"));
         let said = container.start_fails();
         assert!(said.contains("Script exited with status 17"), "EEXIST is 17: {said}");
         assert!(said.contains("Failed to run autodev hooks"), "{said}");
-        assert!(said.ends_with("startup for container '950' failed\n"), "{said}");
-        host.run("rm -r /var/lib/lxc/950").expect(0);
+        let end = format!("startup for container '{ctid}' failed\n");
+        assert!(said.ends_with(&end), "{said}");
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use lxcbed::conf::Conf;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
 
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -104,6 +105,13 @@ impl Guest {
         Ok(text.trim().parse().ok().filter(|pid| *pid > 0))
     }
 
+    /// Whether its monitor is there still, though the container may be gone.
+    pub fn watched(&self) -> bool {
+        let name = format!("@/var/lib/lxc/{}/command", self.ctid);
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        sockets.lines().any(|line| line.ends_with(&name))
+    }
+
     pub fn need_running(&self) -> Result<i32> {
         self.init()?.with_context(|| format!("CT {} not running", self.ctid))
     }
@@ -118,6 +126,24 @@ impl Guest {
 
     pub fn dir(&self) -> PathBuf {
         PathBuf::from(format!("/var/lib/lxc/{}", self.ctid))
+    }
+
+    /// Where its root file system is kept. As on Proxmox VE it is at
+    /// [`Guest::rootfs`] only in the monitor's mount namespace, or while
+    /// `pct mount` has it there.
+    pub fn volume(&self) -> PathBuf {
+        PathBuf::from(format!("{}/{}", lxcbed::VOLUMES, self.ctid))
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir().join("rootfs")
+    }
+
+    pub fn mount_volume(&self) -> Result<()> {
+        fs::create_dir_all(self.rootfs())?;
+        let (from, to) = (self.volume(), self.rootfs());
+        mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("can't mount {}", from.display()))
     }
 
     /// Runs the hookscript, where the configuration has one.

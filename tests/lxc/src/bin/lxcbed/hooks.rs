@@ -5,16 +5,19 @@ use std::env::var;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lxcbed::conf::{Conf, Device};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::unistd::setsid;
 
 use crate::guest::Guest;
-use crate::start::{Number, devices, host_id};
+use crate::start::{Number, devices, host_id, lxc_config, start};
 
 /// Where the list of nodes is, below [`passthrough`].
 const LIST: &str = "devices";
@@ -32,9 +35,10 @@ pub fn passthrough(guest: &Guest) -> PathBuf {
     guest.dir().join("passthrough")
 }
 
-/// In the monitor's mount namespace: fresh nodes on a file system that goes
-/// away with it.
+/// In the monitor's mount namespace: the root file system, and fresh nodes on a
+/// file system that goes away with it.
 pub fn prestart(guest: &Guest) -> Result<()> {
+    guest.mount_volume()?;
     let (conf, dir) = (guest.load()?, passthrough(guest));
     fs::create_dir_all(&dir)?;
     let size = Some("mode=755,size=8k");
@@ -81,6 +85,35 @@ pub fn autodev(guest: &Guest) -> Result<()> {
             .with_context(|| format!("bind {path}"))?;
     }
     Ok(())
+}
+
+/// After the container's last process. A reboot that the guest asked for is not
+/// LXC's to do, as it would keep the old rules: the hook fails, which makes LXC
+/// stop, and a start is left behind. Where the configuration can't be made
+/// there is none.
+pub fn poststop(guest: &Guest) -> Result<()> {
+    if var("LXC_TARGET").as_deref() != Ok("reboot") {
+        return Ok(());
+    }
+    let mut conf = guest.load()?;
+    conf.apply_pending();
+    lxc_config(guest, &conf)?;
+    let mut again = Command::new("/usr/sbin/pct");
+    again.args(["start-again", &guest.ctid]).stdin(Stdio::null());
+    again.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("pct")?;
+    bail!("start it anew instead")
+}
+
+/// What [`poststop`] leaves behind. It comes from the monitor's side.
+pub fn start_again(guest: &Guest) -> Result<()> {
+    setsid().context("setsid")?;
+    fs::write("/sys/fs/cgroup/init.scope/cgroup.procs", "0")
+        .context("leave the monitor's cgroup")?;
+    setns(fs::File::open("/proc/1/ns/mnt")?, CloneFlags::CLONE_NEWNS).context("host's mounts")?;
+    while guest.init()?.is_some() || guest.watched() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    start(guest)
 }
 
 /// The empty file that a node is mounted on. Fails where there is anything.

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     let result = match (name, &words[..]) {
         ("pct", words) => return pct::main(words),
         ("lxc-pve-prestart-hook", _) => return hooks::main("pre-start", hooks::prestart),
+        ("lxc-pve-poststop-hook", _) => return hooks::main("post-stop", hooks::poststop),
         ("lxc-pve-autodev-hook", _) => return hooks::main("autodev", hooks::autodev),
         (_, ["hold", dir, programs @ ..]) => hold::main(dir, programs),
         (_, ["enter", pid, cgroup, "--", command @ ..]) => enter::main(pid, cgroup, command),

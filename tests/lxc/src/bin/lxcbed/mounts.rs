@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 const PRISTINE: &str = "/run/lxcbed";
 
 /// The hooks, as Proxmox VE's packages add them to LXC's configuration.
-const HOOKS: [&str; 2] = ["lxc-pve-prestart-hook", "lxc-pve-autodev-hook"];
+const HOOKS: [&str; 3] = ["lxc-pve-prestart-hook", "lxc-pve-autodev-hook", "lxc-pve-poststop-hook"];
 
 pub fn build(bed: &Path, programs: &[&str]) -> Result<()> {
     umask(Mode::from_bits_truncate(0o022));
@@ -42,7 +42,9 @@ pub fn build(bed: &Path, programs: &[&str]) -> Result<()> {
         bind(&private.join(number.to_string()), Path::new(target))?;
     }
 
-    bind(&bed.join("etc/pve"), Path::new("/etc/pve"))?;
+    if bed.join("etc/pve").exists() {
+        bind(&bed.join("etc/pve"), Path::new("/etc/pve"))?;
+    }
     file_system("tmpfs", Path::new("/var/lib/lxc"), "mode=755")?;
     file_system("tmpfs", Path::new("/run"), "mode=755")?;
     fs::create_dir_all("/run/lock")?;
@@ -68,11 +70,15 @@ fn overlays(bed: &Path, private: &Path) -> Result<()> {
         fs::write(upper.join(file), "root:100000:65536\n")?;
     }
     let config = upper.join("usr/share/lxc/config");
+    // the last two: every /proc of a real host shows the drivers, and here only the host's does
     for (dir, text) in [
         (
             "common.conf.d",
             "lxc.hook.pre-start = /usr/share/lxc/hooks/lxc-pve-prestart-hook\n\
-             lxc.hook.autodev = /usr/share/lxc/hooks/lxc-pve-autodev-hook\n",
+             lxc.hook.autodev = /usr/share/lxc/hooks/lxc-pve-autodev-hook\n\
+             lxc.hook.post-stop = /usr/share/lxc/hooks/lxc-pve-poststop-hook\n\
+             lxc.mount.entry = /proc/driver proc/driver none bind 0 0\n\
+             lxc.mount.entry = /proc/devices proc/devices none bind 0 0\n",
         ),
         (
             "userns.conf.d",

@@ -8,10 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
+use nix::mount::umount;
 use nix::sched::{CloneFlags, setns};
 
 use crate::guest::{Guest, Status};
-use crate::{set, start};
+use crate::{hooks, set, start};
 
 pub fn main(words: &[&str]) -> ExitCode {
     let Err(error) = run(words) else { return ExitCode::SUCCESS };
@@ -33,10 +34,11 @@ fn run(words: &[&str]) -> Result<()> {
         ("pull", [_, from, to, options @ ..]) => pull(&guest()?, from, to, options),
         ("config", [_, options @ ..]) => config(&guest()?, options),
         ("mount", [_]) => mount(&guest()?),
-        ("unmount", [_]) => unlock(&guest()?, Some("mounted")),
-        ("unlock", [_]) => unlock(&guest()?, None),
+        ("unmount", [_]) => unmount(&guest()?),
+        ("unlock", [_]) => unlock(&guest()?),
         ("set", [_, options @ ..]) => set::set(&guest()?, options),
         ("list", []) => list(),
+        ("start-again", [_]) => hooks::start_again(&guest()?),
         ("start" | "stop" | "status" | "mount" | "unmount" | "unlock", [_, ..]) | ("list", _) => {
             bail!("400 too many arguments\npct {verb} <vmid> [OPTIONS]")
         }
@@ -192,22 +194,28 @@ fn mount(guest: &Guest) -> Result<()> {
     guest.check_lock(&conf, None)?;
     conf.main.keys.insert("lock".into(), "mounted".into());
     guest.store(&conf)?;
-    // the root file system is a directory: it is there already
+    guest.mount_volume()?;
     println!("mounted CT {0} in '/var/lib/lxc/{0}/rootfs'", guest.ctid);
     Ok(())
 }
 
-fn unlock(guest: &Guest, only: Option<&str>) -> Result<()> {
+fn unmount(guest: &Guest) -> Result<()> {
     let _lock = guest.lock()?;
     let mut conf = guest.load()?;
-    let lock = conf.main.keys.remove("lock");
-    match (only, lock) {
-        (Some(_), None) => bail!("no lock found trying to remove '{}'", only.unwrap_or_default()),
-        (Some(only), Some(lock)) if only != lock => {
-            bail!("found lock '{lock}' trying to remove '{only}'")
-        }
-        _ => guest.store(&conf),
+    match conf.main.keys.remove("lock").as_deref() {
+        Some("mounted") => {}
+        None => bail!("no lock found trying to remove 'mounted'"),
+        Some(other) => bail!("found lock '{other}' trying to remove 'mounted'"),
     }
+    umount(&guest.rootfs()).context("umount")?;
+    guest.store(&conf)
+}
+
+fn unlock(guest: &Guest) -> Result<()> {
+    let _lock = guest.lock()?;
+    let mut conf = guest.load()?;
+    conf.main.keys.remove("lock");
+    guest.store(&conf)
 }
 
 fn list() -> Result<()> {

@@ -85,7 +85,7 @@ pub fn lxc_config(guest: &Guest, conf: &Conf) -> Result<String> {
     line("lxc.tty.max", main.get("tty").unwrap_or("2"));
     line("lxc.environment", "TERM=linux");
     line("lxc.uts.name", main.get("hostname").unwrap_or(&format!("CT{ctid}")));
-    line("lxc.rootfs.path", &guest.dir().join("rootfs").to_string_lossy());
+    line("lxc.rootfs.path", &guest.rootfs().to_string_lossy());
     // no bridge here: every container is on its own
     line("lxc.net.0.type", "empty");
     for (key, value) in &main.lxc {
