@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lxcbed::{Host, Opened};
@@ -60,6 +61,20 @@ fn its_nodes_are_real_and_those_that_were_dropped_are_not_there() {
     let expected = "character special file ec:1e 444 0:0\ncharacter special file c3:0 666 0:0\n";
     assert_eq!(ran.expect(0).stdout, expected);
     assert!(!host.at("/dev/nvidia1").exists());
+}
+
+#[test]
+fn a_directory_that_is_no_machine_is_refused_before_anything_is_written_to_it() {
+    let bed = Bed::empty();
+    let ran = Command::new(testbed::bed::program("lxcbed"))
+        .args(["hold".as_ref(), bed.path()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(125));
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(said.contains("is no recorded machine"), "{said}");
+    assert_eq!(bed.contents().len(), 1, "the directory itself");
 }
 
 #[test]

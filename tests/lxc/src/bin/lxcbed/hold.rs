@@ -26,6 +26,10 @@ pub fn main(dir: &str, programs: &[&str]) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         bail!("needs root");
     }
+    // before anything is written to it
+    if !Path::new(dir).join("dev.list").is_file() {
+        bail!("{dir} is no recorded machine: it has no dev.list");
+    }
     unshare(CloneFlags::CLONE_NEWNS).context("unshare")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("private mounts")?;

@@ -20,7 +20,7 @@ const HOOKS: [&str; 3] = ["lxc-pve-prestart-hook", "lxc-pve-autodev-hook", "lxc-
 pub fn build(bed: &Path, programs: &[&str]) -> Result<()> {
     umask(Mode::from_bits_truncate(0o022));
     let private = bed.join(".host");
-    fs::create_dir_all(&private).context("make .host")?;
+    fs::create_dir(&private).with_context(|| private.display().to_string())?;
     file_system("tmpfs", &private, "mode=755")?;
 
     // programs first: nothing covers the place that they come from yet
