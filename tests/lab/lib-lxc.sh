@@ -157,25 +157,8 @@ reload_nvidia() {
 }
 
 nodes() {
-	if lxc-gpu-conf nodes --help >/dev/null 2>&1; then
-		tool lxc-gpu-conf nodes
-		expect_rc 0
-	else
-		echo 'left out: no verb nodes'
-		make_nodes
-	fi
-}
-# What stands in for the verb where it is missing.
-make_nodes() {
-	rm -f /dev/nvidia*
-	for lab_info in /proc/driver/nvidia/gpus/*/information; do
-		lab_minor=$(sed -n 's/^Device Minor:[^0-9]*//p' "$lab_info")
-		mknod -m 666 "/dev/nvidia$lab_minor" c 195 "$lab_minor"
-	done
-	mknod -m 666 /dev/nvidiactl c 195 255
-	mknod -m 666 /dev/nvidia-modeset c 195 254
-	mknod -m 666 /dev/nvidia-uvm c "$(major_of nvidia-uvm)" 0
-	mknod -m 666 /dev/nvidia-uvm-tools c "$(major_of nvidia-uvm)" 1
+	tool lxc-gpu-conf nodes
+	expect_rc 0
 }
 
 alias ct_start='LINE=$LINENO ct_start' ct_stop='LINE=$LINENO ct_stop' opens_inside='LINE=$LINENO opens_inside'

@@ -47,21 +47,17 @@ opens_inside 901 /dev/nvidia0 ok
 opens_inside 901 /dev/nvidia-uvm EPERM
 ct_stop 901
 
-if lxc-gpu-conf sync --help >/dev/null 2>&1; then
-	tool lxc-gpu-conf check 901
-	expect_rc 1
-	says "$old"
-	says 300
-	tool lxc-gpu-conf sync 901
-	expect_rc 0
-	expect_that "the rule is right" grep -q '^lxc.cgroup2.devices.allow: c 300:0 rw$' /etc/pve/lxc/901.conf
-	expect_that "the old rule is gone" [ "$(grep -c "c $old:" /etc/pve/lxc/901.conf)" = 0 ]
-	tool lxc-gpu-conf check 901
-	expect_rc 0
-	ct_start 901
-	for node in nvidia0 nvidiactl nvidia-uvm; do opens_inside 901 /dev/$node ok; done
-	opens_inside 901 /dev/nvidia1 ENOENT
-	ct_stop 901
-else
-	echo 'left out: no verb sync'
-fi
+tool lxc-gpu-conf check 901
+expect_rc 1
+says "$old"
+says 300
+tool lxc-gpu-conf sync 901
+expect_rc 0
+expect_that "the rule is right" grep -q '^lxc.cgroup2.devices.allow: c 300:0 rw$' /etc/pve/lxc/901.conf
+expect_that "the old rule is gone" [ "$(grep -c "c $old:" /etc/pve/lxc/901.conf)" = 0 ]
+tool lxc-gpu-conf check 901
+expect_rc 0
+ct_start 901
+for node in nvidia0 nvidiactl nvidia-uvm; do opens_inside 901 /dev/$node ok; done
+opens_inside 901 /dev/nvidia1 ENOENT
+ct_stop 901
