@@ -1,8 +1,8 @@
 //! What stat(2) says: never what chmod(2) or the mode of open(2) asked for.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo};
+use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 
 use crate::store::{Content, Store};
 
@@ -33,14 +33,31 @@ fn mode(content: &Content, path: &str, quorate: bool) -> u16 {
     mode & if private(path) { 0o700 } else { others }
 }
 
+pub(crate) fn seconds(time: TimeOrNow) -> u64 {
+    let time = match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    };
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+pub(crate) fn kind(content: &Content) -> FileType {
+    match content {
+        Content::Dir(_) => FileType::Directory,
+        Content::Link(_) => FileType::Symlink,
+        Content::File(_) | Content::Report(_) => FileType::RegularFile,
+    }
+}
+
 pub(crate) fn attributes(store: &Store, inode: u64, quorate: bool) -> Option<FileAttr> {
     let node = store.get(inode)?;
-    let (kind, size) = match &node.content {
-        Content::Dir(_) => (FileType::Directory, 0),
-        Content::File(bytes) => (FileType::RegularFile, bytes.len()),
-        Content::Link(target) => (FileType::Symlink, target.len()),
-        Content::Report(report) => (FileType::RegularFile, report.text(store, quorate).len()),
+    let size = match &node.content {
+        Content::Dir(_) => 0,
+        Content::File(bytes) => bytes.len(),
+        Content::Link(target) => target.len(),
+        Content::Report(report) => report.text(store, quorate).len(),
     };
+    let kind = kind(&node.content);
     let time = UNIX_EPOCH + Duration::from_secs(node.mtime);
     Some(FileAttr {
         ino: INodeNo(inode),

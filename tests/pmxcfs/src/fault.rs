@@ -67,10 +67,12 @@ pub enum Errors {
     All,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
     /// This one request fails.
     Fail(i32),
+    /// This one and those of its kind that follow fail.
+    FailFrom(i32),
     /// Quorum is lost when the request comes in, and stays lost.
     LoseQuorum,
 }
@@ -101,10 +103,12 @@ impl Faults {
     /// What is to happen to this request.
     pub fn next(&mut self, op: Op) -> Option<Effect> {
         let due = self.pending.iter().position(|fault| fault.op == op && fault.before == 0);
-        let others = self.pending.iter_mut().enumerate();
-        for (_, fault) in others.filter(|(at, fault)| Some(*at) != due && fault.op == op) {
+        for fault in self.pending.iter_mut().filter(|fault| fault.op == op) {
             fault.before = fault.before.saturating_sub(1);
         }
-        due.map(|at| self.pending.remove(at).effect)
+        match self.pending.get(due?)?.effect {
+            lasting @ Effect::FailFrom(_) => Some(lasting),
+            _ => Some(self.pending.remove(due?).effect),
+        }
     }
 }

@@ -4,8 +4,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -14,55 +14,10 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 
-use crate::attributes::{GROUP, attributes, private};
-use crate::fault::{Effect, Errors, Faults, Logged, Op};
+use crate::attributes::{GROUP, kind, private, seconds};
+use crate::fault::{Logged, Op};
+use crate::state::{State, lock};
 use crate::store::{Content, MOST_BYTES, MOST_FILES, Store};
-
-#[derive(Debug)]
-pub(crate) struct State {
-    pub store: Store,
-    pub quorate: bool,
-    pub errors: Errors,
-    pub faults: Faults,
-    pub log: Vec<Logged>,
-    /// How long the kernel may answer from what it was told before.
-    pub cache: Duration,
-}
-
-impl State {
-    pub fn new(store: Store) -> State {
-        State {
-            store,
-            quorate: true,
-            errors: Errors::None,
-            faults: Faults::default(),
-            log: Vec::new(),
-            cache: Duration::ZERO,
-        }
-    }
-
-    fn gate(&mut self, op: Op) -> Result<(), i32> {
-        match self.faults.next(op) {
-            Some(Effect::Fail(errno)) => return Err(errno),
-            Some(Effect::LoseQuorum) => self.quorate = false,
-            None => {}
-        }
-        match self.errors {
-            Errors::All => Err(libc::EIO),
-            _ if op.changes() && !self.quorate => Err(libc::EACCES),
-            Errors::Changes if op.changes() => Err(libc::EIO),
-            _ => Ok(()),
-        }
-    }
-
-    fn attr(&self, inode: u64) -> Result<FileAttr, i32> {
-        attributes(&self.store, inode, self.quorate).ok_or(libc::ENOENT)
-    }
-}
-
-pub(crate) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(crate) struct Served(pub Arc<Mutex<State>>);
 
@@ -126,22 +81,6 @@ fn done(answer: Result<(), Errno>, reply: ReplyEmpty) {
     match answer {
         Ok(()) => reply.ok(),
         Err(errno) => reply.error(errno),
-    }
-}
-
-fn seconds(time: TimeOrNow) -> u64 {
-    let time = match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
-    };
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn kind(content: &Content) -> FileType {
-    match content {
-        Content::Dir(_) => FileType::Directory,
-        Content::Link(_) => FileType::Symlink,
-        Content::File(_) | Content::Report(_) => FileType::RegularFile,
     }
 }
 

@@ -16,6 +16,7 @@ mod fuse;
 mod guests;
 mod mount;
 mod reports;
+mod state;
 mod store;
 
 pub use fault::{Errors, Logged, Op};

@@ -12,7 +12,8 @@ use nix::mount::{MntFlags, umount2};
 use testbed::Bed;
 
 use crate::fault::{Effect, Errors, Logged, Op};
-use crate::fuse::{Served, State, lock};
+use crate::fuse::Served;
+use crate::state::{State, lock};
 use crate::store::{Content, Store};
 
 /// How mounts of ours begin in /proc/self/mounts; the process id follows.
@@ -158,7 +159,14 @@ impl Mounted {
         lock(&self.state).faults.add(op, nth, Effect::Fail(errno));
     }
 
-    /// Forgets faults that have not happened. Gives their number.
+    /// The same for all that follow too, until [`Mounted::clear_faults`]. A
+    /// write(2) of several requests of which a later one fails is a short one:
+    /// its caller only meets the error when it goes on.
+    pub fn fail_from(&self, op: Op, errno: i32, nth: usize) {
+        lock(&self.state).faults.add(op, nth, Effect::FailFrom(errno));
+    }
+
+    /// Forgets faults that have not happened, or last. Gives their number.
     pub fn clear_faults(&self) -> usize {
         lock(&self.state).faults.clear()
     }

@@ -304,6 +304,19 @@ fn a_file_that_is_open_leaves_a_hidden_one_when_it_is_removed_or_replaced() {
     assert_eq!(hidden(), 1);
 }
 
+/// The kernel looks a name up and then opens what it found: a rename that comes
+/// in between makes the file that is there all the time seem gone.
+#[test]
+fn a_file_that_is_replaced_between_lookup_and_open_is_not_found() {
+    let host = Host::new();
+    host.pve.put(&format!("{LXC}/new"), "new\n");
+    let found = open(&host.at(CONF), OFlag::O_PATH, 0).unwrap();
+    fs::rename(host.at(&format!("{LXC}/new")), host.at(CONF)).unwrap();
+    let found = format!("/proc/self/fd/{}", found.as_raw_fd());
+    assert_eq!(open(Path::new(&found), OFlag::O_RDONLY, 0).unwrap_err(), Errno::ENOENT);
+    assert!(open(&host.at(CONF), OFlag::O_RDONLY, 0).is_ok());
+}
+
 #[test]
 fn the_nodes_own_directories_are_links() {
     let host = Host::new();
