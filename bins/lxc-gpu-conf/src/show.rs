@@ -1,6 +1,6 @@
 //! `show`: which GPUs containers have. `check`: what is wrong with that.
 
-use ::cli::{Exit, Failure, Say, fail};
+use ::cli::{Exit, Failure, Say};
 use host::Machine;
 use pve::{Guest, all_guests};
 use record::{Check, CheckStatus, Record, Sink};
@@ -134,12 +134,4 @@ fn elsewhere(guest: &Guest) -> Check {
     ));
     check.hint = Some(format!("on {node}: lxc-gpu-conf check {}", guest.ctid));
     check
-}
-
-/// Refuses a selection of nothing.
-pub fn require_some(which: &Which) -> Result<(), Failure> {
-    if which.ctid.is_empty() && !which.all {
-        return Err(fail(Exit::Usage, "no container is named").hint("give CTIDs, or --all"));
-    }
-    Ok(())
 }

@@ -14,15 +14,22 @@ use crate::edit::{Editor, Planner, Stopped};
 use crate::facts::Facts;
 use crate::nodes;
 use crate::plan::{Container, Plan, auto_style, give, renumber, repair};
-use crate::show::{require_some, selected};
+use crate::show::selected;
 use crate::state;
 use crate::view::{concerns_gpu, numbers};
 
 /// The verb.
 pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
-    require_some(&sync.which)?;
     let machine = options.common.machine()?;
-    let mut guests = selected(&machine, &sync.which)?;
+    let mut guests = match sync.which.all {
+        true => selected(&machine, &sync.which)?,
+        // only this node's can be changed here
+        false => {
+            let found: Result<Vec<Guest>, Failure> =
+                sync.which.ctid.iter().map(|ctid| Guest::find(&machine, *ctid)).collect();
+            found?
+        }
+    };
     if !sync.change.only_look() {
         catch_signals();
     }
@@ -99,9 +106,6 @@ fn one(
                 Ok(failure) if ::cli::interrupted() => Err(failure.into()),
                 Ok(failure) => {
                     say.error(&failure);
-                    if let Some(hint) = &failure.hint {
-                        say.note(hint);
-                    }
                     Ok(failure.exit)
                 }
                 Err(other) => Err(other),

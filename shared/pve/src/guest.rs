@@ -1,7 +1,9 @@
 //! Where containers' configurations are, and whether they may be edited.
 
+use std::time::Duration;
+
 use ::cli::{Exit, Failure, fail};
-use host::{FileKind, Machine};
+use host::{FileError, FileKind, Machine};
 
 use crate::{Conf, Section};
 
@@ -27,10 +29,11 @@ impl Guest {
     pub fn find(machine: &Machine, ctid: u32) -> Result<Guest, Failure> {
         let node = require_cluster(machine)?;
         let path = format!("/etc/pve/lxc/{ctid}.conf");
-        if machine.lstat(&path).is_ok() {
-            return Ok(Guest { ctid, node, local: true, path });
+        match again(|| machine.lstat(&path)) {
+            Ok(_) => Ok(Guest { ctid, node, local: true, path }),
+            Err(error) if error.is_not_found() => Err(elsewhere(machine, ctid)),
+            Err(error) => Err(error.into()),
         }
-        Err(elsewhere(machine, ctid))
     }
 
     /// How records call it.
@@ -40,14 +43,32 @@ impl Guest {
 
     /// Reads the configuration. Errors: it cannot be read.
     pub fn read(&self, machine: &Machine) -> Result<Vec<u8>, Failure> {
-        Ok(machine.read(&self.path, MOST)?)
+        Ok(again(|| machine.read(&self.path, MOST))?)
     }
+}
+
+/// Asks again where a file is not found: pmxcfs says ENOENT to whoever looked it
+/// up just before a new one was renamed over it (libfuse 2.9, fuse_lib_open()
+/// and try_get_path(); since 3.11 it is ESTALE, at which the kernel asks again).
+fn again<T>(look: impl Fn() -> Result<T, FileError>) -> Result<T, FileError> {
+    for _ in 0..5 {
+        match look() {
+            Err(error) if error.is_not_found() => std::thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    look()
 }
 
 /// Name of this cluster node. Errors: /etc/pve is not what it should be: a plain
 /// directory where pmxcfs is not mounted, in which a change would be lost.
 pub fn require_cluster(machine: &Machine) -> Result<Option<String>, Failure> {
-    let local = machine.lstat("/etc/pve/local").ok().filter(|s| s.kind == FileKind::Link);
+    // an I/O error is told as one: looked over, it would read as if pmxcfs were
+    // not mounted, or the container somewhere else
+    let local = match machine.lstat("/etc/pve/local") {
+        Err(error) if !error.is_not_found() => return Err(error.into()),
+        other => other.ok().filter(|s| s.kind == FileKind::Link),
+    };
     if local.is_none() {
         let message = format!(
             "'{}' is not Proxmox VE's cluster file system: nothing is read or written there",
