@@ -10,6 +10,8 @@ use nvidia::{CharDevices, GPU_MAJOR, GpuInfo, Mig, NodeClass};
 use pci::{Depth, Function, NVIDIA, System};
 use record::{Address, PciDevice, Role};
 
+use crate::state::{self, State};
+
 /// What this host has.
 pub struct Facts<'a> {
     /// The host.
@@ -24,6 +26,9 @@ pub struct Facts<'a> {
     module: OnceCell<Option<String>>,
     pve_container: OnceCell<Option<Vec<u32>>>,
     nodes: RefCell<BTreeMap<String, Option<Node>>>,
+    links: RefCell<BTreeMap<String, bool>>,
+    running: OnceCell<BTreeSet<String>>,
+    remembered: OnceCell<BTreeSet<String>>,
 }
 
 /// One GPU that a container is to have.
@@ -61,6 +66,9 @@ impl<'a> Facts<'a> {
             module: OnceCell::new(),
             pve_container: OnceCell::new(),
             nodes: RefCell::default(),
+            links: RefCell::default(),
+            running: OnceCell::new(),
+            remembered: OnceCell::new(),
         })
     }
 
@@ -102,6 +110,35 @@ impl<'a> Facts<'a> {
         });
         self.nodes.borrow_mut().insert(path.into(), node);
         node
+    }
+
+    /// Whether a path in /dev is a link.
+    pub fn is_link(&self, path: &str) -> bool {
+        if let Some(link) = self.links.borrow().get(path) {
+            return *link;
+        }
+        let link = self.machine.is_link(path);
+        self.links.borrow_mut().insert(path.into(), link);
+        link
+    }
+
+    /// First process of a running container. One look at the directory of
+    /// control groups spares a thousand stopped containers one each.
+    pub fn init_pid(&self, ctid: u32) -> Option<i32> {
+        let running = self.running.get_or_init(|| self.names("/sys/fs/cgroup/lxc"));
+        let runs = running.contains(&ctid.to_string());
+        if runs { pve::init_pid(self.machine, ctid) } else { None }
+    }
+
+    /// What is remembered of a container, looked for in the same way.
+    pub fn state(&self, ctid: u32) -> Option<State> {
+        let remembered = self.remembered.get_or_init(|| self.names(state::DIR));
+        let there = remembered.contains(&format!("{ctid}.json"));
+        if there { state::load(self.machine, ctid) } else { None }
+    }
+
+    fn names(&self, dir: &str) -> BTreeSet<String> {
+        self.machine.list(dir).unwrap_or_default().into_iter().collect()
     }
 
     /// Forgets what was seen in /dev: something was made there.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::wish::Wish;
 
-const DIR: &str = "/var/lib/pve-gpu-tools/lxc";
+/// Where it is kept, a file a container.
+pub const DIR: &str = "/var/lib/pve-gpu-tools/lxc";
 const MOST: usize = 1 << 20;
 
 /// What is remembered of one container.

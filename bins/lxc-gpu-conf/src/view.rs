@@ -13,7 +13,7 @@ use crate::facts::Facts;
 use crate::finding::{Cause, Finding};
 use crate::plan::{Numbers, stale_rules};
 use crate::rules;
-use crate::state::{self, State};
+use crate::state::State;
 
 /// One node as the configuration gives it.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
             unprivileged: pve::is_unprivileged(&conf),
             granted: Vec::new(),
             findings: Vec::new(),
-            state: facts.and_then(|facts| state::load(facts.machine, guest.ctid)),
+            state: facts.and_then(|facts| facts.state(guest.ctid)),
             access,
             conf,
         };
@@ -204,7 +204,7 @@ impl<'a> View<'a> {
     /// A running container has what its configuration gave when it started.
     fn judge_running(&mut self) {
         let Some(facts) = self.facts else { return };
-        let Some(pid) = pve::init_pid(facts.machine, self.guest.ctid) else { return };
+        let Some(pid) = facts.init_pid(self.guest.ctid) else { return };
         let Ok(root) = facts.machine.container_root(&format!("/proc/{pid}/root")) else { return };
         let ctid = self.guest.ctid;
         for granted in self.granted.clone() {
@@ -310,7 +310,7 @@ impl<'a> View<'a> {
             });
         }
         let Some(facts) = self.facts else { return };
-        if dev && facts.machine.is_link(&path) {
+        if dev && facts.is_link(&path) {
             self.found(Finding {
                 property: granted.node.key.clone(),
                 expected: None,
