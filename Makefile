@@ -34,7 +34,9 @@ install: build
 	install -m 644 man/pve-gpu-groups.7 $(mandir)/man7
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
-	install -m 755 bins/lxc-gpu-conf/package/hookscript $(datadir)/hookscript
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/lxc-gpu-conf/package/hookscript >$(datadir)/hookscript
+	sed -i 's,/usr/share/,$(PREFIX)/share/,' $(datadir)/hookscript
+	chmod 755 $(datadir)/hookscript
 	for unit in bins/*/package/*.service; do \
 		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
 		chmod 644 $(unitdir)/$$(basename $$unit) || exit 1; \
