@@ -11,11 +11,12 @@ shared='/dev/nvidiactl /dev/nvidia-uvm'
 
 rmmod nvidia
 modprobe nvidia gpus="$LAB_NVIDIA" mig=1
-for cap in 1 21 22 23; do
-	mkdir -p /dev/nvidia-caps
+nodes
+for cap in 21 22; do exists /dev/nvidia-caps/nvidia-cap$cap; done
+for cap in 1 23; do
+	absent /dev/nvidia-caps/nvidia-cap$cap
 	mknod -m 444 /dev/nvidia-caps/nvidia-cap$cap c "$(major_of nvidia-caps)" $cap
 done
-nodes
 
 instance() {
 	ct_create "$id" "$kind"

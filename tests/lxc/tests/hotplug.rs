@@ -282,3 +282,23 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
         assert!(procs.lines().count() <= 3, "{ctid}: {procs}");
     }
 }
+
+#[test]
+fn a_container_that_stands_still_is_not_waited_for_longer_than_asked() {
+    let host = Host::new(HOST);
+    let container = host.create(950, true);
+    host.tool("lxc-gpu-conf").args("add 950 -g 0").run().expect(0);
+    container.start();
+    // as a backup in mode suspend has it: who joins its control group stands still too
+    let freeze = "/sys/fs/cgroup/lxc/950/cgroup.freeze";
+    host.run(&format!("echo 1 >{freeze}")).expect(0);
+    let start = Instant::now();
+    let ran = tool(&host, "add 950 -g 0 --wait 2", 3);
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert_eq!(inside(&ran, "/dev/nvidia0"), "blocks in the kernel when opened");
+    host.run(&format!("echo 0 >{freeze}")).expect(0);
+    let ran = tool(&host, "add 950 -g 0 --wait 1", 3);
+    assert_eq!(inside(&ran, "/dev/nvidia0"), "has no driver behind it");
+    let procs = host.run("cat /sys/fs/cgroup/lxc/950/ns/cgroup.procs").stdout;
+    assert!(procs.lines().count() <= 3, "nobody is left there: {procs}");
+}

@@ -94,24 +94,46 @@ fn nvidia_modprobe_is_called_in_its_two_ways() {
     assert_eq!(host.read("/run/calls").lines().count(), 2);
 }
 
+/// What capability files there are, as the driver names them.
+fn capability_files(host: &Host) -> Vec<String> {
+    let list = "find /proc/driver/nvidia/capabilities -path '*/gi*' -name access -o -name monitor";
+    host.run(list).expect(0).stdout.lines().map(String::from).collect()
+}
+
 #[test]
-fn the_capabilities_that_containers_have_are_asked_for_by_their_files() {
+fn the_capabilities_of_mig_instances_are_asked_for_by_their_files() {
     let host = bare("a100-mig");
     modprobe(&host, "");
     nodes(&host, 0);
     let calls = host.read("/run/calls");
-    let files = "/proc/driver/nvidia/capabilities/gpu0/mig/gi2";
-    let expected = format!("-c 255 -c 0 -c 1 -c 2 -f {files}/access -f {files}/ci0/access\n");
-    assert_eq!(calls, format!("{expected}-u -c 0\n"), "no modeset module, no -m");
+    let (first, second) = calls.split_once('\n').unwrap();
+    assert_eq!(second, "-u -c 0\n");
+    let start = "-c 255 -c 0 -c 1 -c 2 -f ";
+    let asked = first.strip_prefix(start).unwrap_or_else(|| panic!("no modeset, no -m: {first}"));
+    let mut asked: Vec<String> = asked.split(" -f ").map(String::from).collect();
+    let mut files = capability_files(&host);
+    assert!(files.len() > 4, "{files:?}");
+    (asked.sort(), files.sort());
+    assert_eq!(asked, files);
     let there = there(&host);
-    // container 101 is given these two, and nobody the right to reconfigure
     for line in [
         "/dev/nvidia-caps/nvidia-cap21 f2:15 444 0:0\n",
         "/dev/nvidia-caps/nvidia-cap22 f2:16 444 0:0\n",
+        "/dev/nvidia-caps/nvidia-cap2 f2:2 444 0:0\n",
     ] {
         assert!(there.contains(line), "{line} in {there}");
     }
+    // nobody the right to reconfigure
     assert!(!there.contains("nvidia-cap1 ") && !there.contains("nvidia-cap0 "), "{there}");
+    // so that a container can be given one that it never had
+    let container = host.create(950, true);
+    host.tool("lxc-gpu-conf").args("add 950 -g 0 --mig 2/0 --mig-monitor").run().expect(0);
+    container.start();
+    for cap in [2, 21, 22] {
+        let path = format!("/dev/nvidia-caps/nvidia-cap{cap}");
+        assert_eq!(container.open(&path), Opened::NoDriver, "{path}");
+    }
+    assert_eq!(container.open("/dev/nvidia-caps/nvidia-cap1"), Opened::Missing);
 }
 
 #[test]
