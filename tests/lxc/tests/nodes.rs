@@ -113,7 +113,8 @@ fn the_capabilities_of_mig_instances_are_asked_for_by_their_files() {
     let mut asked: Vec<String> = asked.split(" -f ").map(String::from).collect();
     let mut files = capability_files(&host);
     assert!(files.len() > 4, "{files:?}");
-    (asked.sort(), files.sort());
+    asked.sort();
+    files.sort();
     assert_eq!(asked, files);
     let there = there(&host);
     for line in [
