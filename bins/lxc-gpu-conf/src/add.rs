@@ -15,7 +15,7 @@ use crate::mig;
 use crate::plan::{Container, Plan, Style, auto_style, give};
 use crate::restart::{self, Restart};
 use crate::state;
-use crate::view::numbers;
+use crate::view::{no_access, numbers, shuts_out};
 use crate::wish::{GpuWish, Resolved, UserspaceWish, Wish};
 
 /// The verb.
@@ -223,7 +223,22 @@ impl Adding<'_> {
 impl Planner for Adding<'_> {
     fn plan(&self, conf: &Conf) -> Result<Plan, Stopped> {
         let (_, resolved, style) = self.resolve(conf)?;
-        for note in resolved.notes {
+        let mut notes = resolved.notes;
+        if style == Style::Mount && pve::is_unprivileged(conf) {
+            for node in &resolved.target.nodes {
+                let path = &node.spec.path;
+                let class = nvidia::classify(path);
+                notes.extend(self.facts.node(path).filter(|n| shuts_out(conf, n, class)).map(
+                    |n| {
+                        format!(
+                            "{}; --style dev gives it a node of its own",
+                            no_access(path, n.mode)
+                        )
+                    },
+                ));
+            }
+        }
+        for note in notes {
             if !self.told.borrow().contains(&note) {
                 self.say.note(&format!("{}: {note}", self.guest.target()));
                 self.told.borrow_mut().push(note);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{Machine, Opened, open_inside};
 use pve::{Conf, Guest, root_file_system};
-use record::Sink;
+use record::{LxcStyle, Sink};
 
 use crate::cli::{Hook, Options};
 use crate::facts::Facts;
@@ -62,6 +62,7 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
         return Ok(());
     }
     let nodes = |cause: Cause| matches!(cause, Cause::MissingNode | Cause::Stub | Cause::StaleNode);
+    let mut late = None;
     if view.findings.iter().any(|finding| nodes(finding.cause)) {
         for granted in &view.granted {
             let wrong = view
@@ -78,7 +79,13 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
             };
             if there {
                 match nodes::make(&facts, class, &granted.node.path, numbers) {
-                    Ok(()) => say.note(&format!("made {}", granted.node.path)),
+                    Ok(()) => {
+                        say.note(&format!("made {}", granted.node.path));
+                        // Proxmox VE's rules for this start have the old number already
+                        if granted.style == LxcStyle::Dev && !view.unprivileged {
+                            late.get_or_insert_with(|| granted.node.path.clone());
+                        }
+                    }
                     Err(why) => say.warn(&format!("{}: {why}", granted.node.path)),
                 }
             }
@@ -86,6 +93,18 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
     }
     let view = View::of(guest, bytes, Some(&facts))?;
     judge(&view, say)?;
+    if let Some(path) = late {
+        let target = guest.target();
+        let message = format!(
+            "{target}: {path} was made anew, and the device rules of this start are for its old \
+             number"
+        );
+        let hint = format!(
+            "'pct start {}' once more; pve-gpu-nodes.service makes nodes before",
+            guest.ctid
+        );
+        return Err(fail(Exit::System, message).hint(hint).into());
+    }
     versions(machine, guest, &view.conf, &facts)
 }
 
@@ -98,6 +117,9 @@ fn judge(view: &View<'_>, say: &Say) -> anyhow::Result<()> {
         let stops = match finding.cause {
             Cause::MissingNode | Cause::Stub | Cause::StaleNode | Cause::NoRule => {
                 !optional(&finding.property)
+            }
+            Cause::NoAccess => {
+                finding.severity == record::Severity::Error && !optional(&finding.property)
             }
             Cause::StaleRule
             | Cause::WipedRules
@@ -181,10 +203,9 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
                 })
             }
         };
-        // what is decided once does not change by waiting
-        let decided = opened.is_some_and(|opened| {
-            opened.iter().any(|o| matches!(o, Opened::Failed(libc::EPERM | libc::EACCES)))
-        });
+        // pct holds the container's lock meanwhile, so that only what waiting can
+        // change is waited for: a card that wakes, a container that comes up
+        let decided = opened.is_some_and(|opened| opened.iter().any(is_decided));
         match bad {
             None => return Ok(()),
             Some(message) if decided || interrupted() || Instant::now() >= end => {
@@ -194,5 +215,15 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
             }
             Some(_) => std::thread::sleep(PAUSE),
         }
+    }
+}
+
+/// Rules, modes, numbers and what is mounted are those that it started with.
+fn is_decided(opened: &Opened) -> bool {
+    const SETTLED: [i32; 4] = [libc::EPERM, libc::EACCES, libc::ENXIO, libc::ENOENT];
+    match opened {
+        Opened::NoDevice => true,
+        Opened::Failed(errno) => SETTLED.contains(errno),
+        Opened::Ok { .. } | Opened::Blocked => false,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::cli::{ChangeOptions, Exit, Failure, Say, catch_signals, fail};
 use host::{Machine, NodeKind};
-use nvidia::{NodeClass, NodeParams, UVM_DRIVER, classify};
+use nvidia::{Capability, NodeClass, NodeParams, UVM_DRIVER, classify};
 use pve::{Conf, Guest};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 
@@ -103,6 +103,13 @@ fn needed(facts: &Facts<'_>, guests: &[Guest]) -> Vec<Needed> {
                 add(spec.path, spec.class, spec.required);
             }
         }
+    }
+    // of the MIG instances that exist, so that add --mig finds them
+    let instances = &facts.mig().instances;
+    let mut caps: Vec<u32> = instances.iter().flat_map(|i| [i.gi_cap, i.ci_cap]).collect();
+    caps.extend(facts.mig().minor(Capability::Monitor).filter(|_| !instances.is_empty()));
+    for cap in caps.into_iter().filter(|cap| capability_exists(facts, *cap)) {
+        add(nvidia::cap_path(cap), NodeClass::Cap(cap), false);
     }
     for guest in guests {
         let Ok(bytes) = guest.read(facts.machine) else { continue };

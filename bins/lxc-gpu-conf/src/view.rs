@@ -6,7 +6,7 @@ use ::cli::Failure;
 use host::{Machine, NodeKind};
 use nvidia::{Capability, NodeClass, classify};
 use pve::{Conf, Guest, Section};
-use record::{LxcGpu, LxcNode, LxcStyle};
+use record::{LxcGpu, LxcNode, LxcStyle, Severity};
 
 use crate::access::{Access, is_userspace};
 use crate::facts::Facts;
@@ -67,6 +67,26 @@ pub fn numbers(access: &Access, facts: &Facts<'_>) -> Numbers {
         }
     }
     numbers
+}
+
+/// Whether nobody in an unprivileged container may open a node of the host's
+/// that is mounted there: its owner and group are no users of the container, so
+/// that only the mode's last digit counts. With ids mapped by hand that need not
+/// be so.
+pub fn shuts_out(conf: &Conf, node: &host::Node, class: Option<NodeClass>) -> bool {
+    let needed = match class {
+        Some(NodeClass::Cap(_)) => 0o4,
+        _ => 0o6,
+    };
+    node.is_char() && node.mode & needed != needed && conf.lxc().all(|(key, _)| key != "lxc.idmap")
+}
+
+/// The same in words.
+pub fn no_access(path: &str, mode: u32) -> String {
+    format!(
+        "{path} has mode {mode:04o} on the host, and a mounted node keeps it: nobody in an \
+         unprivileged container may open it"
+    )
 }
 
 impl<'a> View<'a> {
@@ -351,6 +371,22 @@ impl<'a> View<'a> {
                 ..Finding::error(Cause::Stub)
             }),
             Some(node) => {
+                if !dev && self.unprivileged && shuts_out(&self.conf, &node, granted.class) {
+                    let severity = match granted.class {
+                        Some(_) => Severity::Error,
+                        // CUDA works without
+                        None => Severity::Warning,
+                    };
+                    self.found(Finding {
+                        property: granted.target.clone(),
+                        expected: Some("0666".into()),
+                        actual: Some(format!("{:04o}", node.mode)),
+                        severity,
+                        reason: no_access(&path, node.mode),
+                        hint: Some(format!("lxc-gpu-conf add {} --convert", self.guest.ctid)),
+                        ..Finding::error(Cause::NoAccess)
+                    });
+                }
                 let Some(class) = granted.class else { return };
                 let major = facts.major(class);
                 let wrong = crate::plan::check_numbers(class, node.major, node.minor, major);
