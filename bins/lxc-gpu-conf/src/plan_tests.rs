@@ -27,7 +27,7 @@ fn nodes() -> Vec<HostNode> {
 pub(crate) fn numbers() -> Numbers {
     Numbers {
         drivers: BTreeMap::from([("nvidia-uvm", 511), ("nvidia-caps", 236)]),
-        others: BTreeSet::new(),
+        ..Numbers::default()
     }
 }
 
@@ -211,7 +211,11 @@ fn repair_replaces_the_rule_where_rules_count() {
         lxc.mount.entry: /dev/nvidia-uvm-tools dev/nvidia-uvm-tools none bind\n";
     let repaired = |unprivileged| {
         let mut plan = Plan::of(&Conf::parse(text.as_bytes()));
-        repair(&mut plan, Container { ctid: 901, unprivileged }, &numbers());
+        let mounted =
+            |path: &str, minor| Mounted { path: path.into(), numbers: (511, minor), access: "rw" };
+        let mounted = vec![mounted("/dev/nvidia-uvm", 0), mounted("/dev/nvidia-uvm-tools", 1)];
+        let numbers = Numbers { mounted, ..numbers() };
+        repair(&mut plan, Container { ctid: 901, unprivileged }, &numbers);
         text_of(&plan)
     };
     let without = text.replace("lxc.cgroup2.devices.allow: c 509:* rwm\n", "");

@@ -35,7 +35,20 @@ fn path(ctid: u32) -> String {
 pub fn load(machine: &Machine, ctid: u32) -> Option<State> {
     let bytes = machine.read(&path(ctid), MOST).ok()?;
     let state: State = serde_json::from_slice(&bytes).ok()?;
-    (state.version == VERSION && state.ctid == ctid).then_some(state)
+    (state.version == VERSION && state.ctid == ctid && state.is_plain()).then_some(state)
+}
+
+impl State {
+    /// What goes into configurations from here is what `add` would have taken:
+    /// no line more, no path elsewhere.
+    fn is_plain(&self) -> bool {
+        let text = |text: &str| !text.chars().any(char::is_control);
+        let node = |path: &str| path.starts_with("/dev/") && text(path);
+        let wish = &self.wish;
+        wish.mode.as_deref().is_none_or(|mode| crate::cli::mode(mode).is_ok())
+            && wish.userspace.iter().filter_map(|u| u.dir.as_deref()).all(text)
+            && self.names.values().all(|path| node(path))
+    }
 }
 
 /// Writes it, or removes it where nothing is left to remember. Errors: as the

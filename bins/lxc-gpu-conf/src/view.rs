@@ -11,9 +11,12 @@ use record::{LxcGpu, LxcNode, LxcStyle};
 use crate::access::{Access, is_userspace};
 use crate::facts::Facts;
 use crate::finding::{Cause, Finding};
-use crate::plan::{Numbers, stale_rules};
+use crate::plan::{Mounted, Numbers, stale_rules};
 use crate::rules;
 use crate::state::{self, State};
+
+/// What a missing dev[n] means.
+pub const NO_START: &str = "the container cannot start";
 
 /// One node as the configuration gives it.
 #[derive(Clone, Debug)]
@@ -52,6 +55,22 @@ pub fn concerns_gpu(bytes: &[u8]) -> bool {
     memchr::memmem::find(bytes, b"nvidia").is_some()
 }
 
+/// Whether `nodes` makes a node of this class.
+fn makeable(facts: &Facts<'_>, class: Option<NodeClass>) -> bool {
+    match class {
+        None | Some(NodeClass::Other | NodeClass::Cap(0 | 1)) => false,
+        Some(NodeClass::Gpu(minor)) => facts.by_minor(minor).is_some(),
+        Some(_) => true,
+    }
+}
+
+/// `/dev/dri/card1`, `/dev/dri/renderD128`.
+fn is_drm(path: &str) -> bool {
+    let digits = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+    let name = path.strip_prefix("/dev/dri/").unwrap_or_default();
+    name.strip_prefix("card").or(name.strip_prefix("renderD")).is_some_and(digits)
+}
+
 /// The numbers that rules are held against.
 pub fn numbers(access: &Access, facts: &Facts<'_>) -> Numbers {
     let mut numbers = Numbers::default();
@@ -66,7 +85,30 @@ pub fn numbers(access: &Access, facts: &Facts<'_>) -> Numbers {
             numbers.others.extend(node.map(|node| node.major));
         }
     }
+    for mount in access.mounts.iter().filter(|mount| mount.source.starts_with("/dev/")) {
+        let dir = facts.node(&mount.source).is_some_and(|node| node.kind == NodeKind::Dir);
+        let paths: Vec<String> = match dir {
+            false => vec![mount.source.clone()],
+            true => {
+                let names = facts.machine.nodes_in(&mount.source).unwrap_or_default();
+                names.iter().map(|name| format!("{}/{name}", mount.source)).collect()
+            }
+        };
+        numbers.mounted.extend(paths.iter().filter_map(|path| mounted(facts, path)));
+    }
     numbers
+}
+
+/// A GPU's node, where it is one and what its numbers should be is known. The
+/// right to reconfigure MIG is never allowed by us.
+fn mounted(facts: &Facts<'_>, path: &str) -> Option<Mounted> {
+    let class = classify(path).or_else(|| facts.of_drm(path).map(|_| NodeClass::Other))?;
+    if matches!(class, NodeClass::Cap(0 | 1)) {
+        return None;
+    }
+    let node = facts.node(path).filter(host::Node::is_char);
+    let numbers = facts.numbers(class).or(node.map(|node| (node.major, node.minor)))?;
+    Some(Mounted { path: path.into(), numbers, access: class.access() })
 }
 
 impl<'a> View<'a> {
@@ -139,10 +181,14 @@ impl<'a> View<'a> {
         style: LxcStyle,
     ) {
         let class = classify(target);
-        if class.is_none() && self.facts.and_then(|facts| facts.of_drm(path)).is_none() {
+        let node = self.facts.and_then(|facts| facts.node(path));
+        // a DRM node that is not there was a card's: its number has moved
+        let lost = node.is_none() && self.facts.is_some() && is_drm(path);
+        let drm = self.facts.and_then(|facts| facts.of_drm(path)).is_some();
+        if class.is_none() && !drm && !lost {
             return;
         }
-        let node = self.facts.and_then(|facts| facts.node(path)).filter(host::Node::is_char);
+        let node = node.filter(host::Node::is_char);
         self.granted.push(Granted {
             node: LxcNode {
                 path: path.into(),
@@ -195,7 +241,11 @@ impl<'a> View<'a> {
                 expected: Some("pve-container 5.0.7".into()),
                 actual: Some(version.join(".")),
                 reason: "this Proxmox VE does not know dev[n]: the container gets nothing".into(),
-                hint: Some("upgrade, or use --style mount".into()),
+                hint: Some(format!(
+                    "upgrade pve-container, or 'lxc-gpu-conf remove {0}' and 'lxc-gpu-conf add {0} \
+                     --gpu ... --style mount'",
+                    self.guest.ctid
+                )),
                 ..Finding::error(Cause::OldProxmox)
             });
         }
@@ -305,7 +355,11 @@ impl<'a> View<'a> {
                     "{} lets the container reconfigure MIG: make and destroy instances of every GPU",
                     granted.target
                 ),
-                hint: Some(format!("lxc-gpu-conf remove {} --node {path}", self.guest.ctid)),
+                // a single node cannot be taken out of a mounted directory
+                hint: Some(match dev || self.access.mount(&granted.target).is_some() {
+                    true => format!("lxc-gpu-conf remove {} --node {path}", self.guest.ctid),
+                    false => format!("lxc-gpu-conf add {} --convert", self.guest.ctid),
+                }),
                 ..Finding::error(Cause::MigAdmin)
             });
         }
@@ -313,7 +367,7 @@ impl<'a> View<'a> {
         if dev && facts.machine.is_link(&path) {
             self.found(Finding {
                 property: granted.node.key.clone(),
-                expected: None,
+                expected: facts.drm_path(&path),
                 actual: Some(path.clone()),
                 reason: format!(
                     "{path} is a link: the container gets the node under this name and no other"
@@ -322,20 +376,23 @@ impl<'a> View<'a> {
                 ..Finding::warning(Cause::LinkPath)
             });
         }
-        let hint = Some(format!("lxc-gpu-conf sync {}", self.guest.ctid));
+        let hint = || {
+            let mends = makeable(facts, granted.class) || self.moved(facts).contains_key(&path);
+            Some(match mends {
+                true => format!("lxc-gpu-conf sync {}", self.guest.ctid),
+                false => format!("lxc-gpu-conf remove {} --node {path}", self.guest.ctid),
+            })
+        };
         match facts.node(&path) {
             None => {
-                let what = if dev {
-                    "the container cannot start"
-                } else {
-                    "the container finds an empty file in its place"
-                };
+                let what =
+                    if dev { NO_START } else { "the container finds an empty file in its place" };
                 self.found(Finding {
                     property: path.clone(),
                     expected: Some("a character device".into()),
                     actual: None,
                     reason: format!("{path} does not exist on the host: {what}"),
-                    hint,
+                    hint: hint(),
                     ..Finding::error(Cause::MissingNode)
                 });
             }
@@ -347,7 +404,7 @@ impl<'a> View<'a> {
                     "{path} is no character device on the host: an empty file that a failed mount \
                      left there"
                 ),
-                hint,
+                hint: hint(),
                 ..Finding::error(Cause::Stub)
             }),
             Some(node) => {
@@ -361,7 +418,7 @@ impl<'a> View<'a> {
                         expected: numbers.map(|(major, minor)| format!("{major}:{minor}")),
                         actual: Some(format!("{}:{}", node.major, node.minor)),
                         reason: format!("{path} on the host {why}"),
-                        hint,
+                        hint: hint(),
                         ..Finding::error(Cause::StaleNode)
                     });
                 }
@@ -421,8 +478,9 @@ impl<'a> View<'a> {
         let gpus = self.minors();
         let mut found = Vec::new();
         for cap in &caps {
-            let (gpu, gi) = match mig.capabilities.get(cap) {
-                Some(Capability::Gi(gpu, gi) | Capability::Ci(gpu, gi, _)) => (*gpu, *gi),
+            let (gpu, gi, ci) = match mig.capabilities.get(cap) {
+                Some(Capability::Gi(gpu, gi)) => (*gpu, *gi, 0),
+                Some(Capability::Ci(gpu, gi, ci)) => (*gpu, *gi, *ci),
                 _ => continue,
             };
             let finding = |cause, reason: String, hint: String| Finding {
@@ -433,7 +491,8 @@ impl<'a> View<'a> {
                 hint: Some(hint),
                 ..Finding::error(cause)
             };
-            let remove = format!("lxc-gpu-conf remove {}", self.guest.ctid);
+            let remove =
+                format!("lxc-gpu-conf remove {} --gpu {gpu} --mig {gi}/{ci}", self.guest.ctid);
             let exists = mig.instances.iter().any(|i| i.gi_cap == *cap || i.ci_cap == *cap);
             if !exists {
                 let reason = format!("the MIG instance of nvidia-cap{cap} does not exist now");
@@ -482,29 +541,16 @@ impl<'a> View<'a> {
     fn judge_cards(&mut self) {
         let minors = self.minors();
         let Some(facts) = self.facts else { return };
-        let hint = Some(format!("lxc-gpu-conf sync {}", self.guest.ctid));
-        for (name, then) in self.state.as_ref().map(|s| s.names.clone()).unwrap_or_default() {
-            let given = self.granted.iter().any(|g| g.node.path == then);
-            let Some(key) = name.strip_suffix("/gpu").filter(|_| given) else { continue };
-            let wish = self
-                .state
-                .iter()
-                .flat_map(|s| &s.wish.gpus)
-                .find(|gpu| gpu.uuid.as_deref() == Some(key) || gpu.address.to_string() == key);
-            let Some(wish) = wish else { continue };
-            let now = facts.same_gpu(wish.uuid.as_deref(), wish.address).and_then(|gpu| gpu.minor);
-            if let Some(now) = now.map(|minor| format!("/dev/nvidia{minor}")).filter(|n| *n != then)
-            {
-                let reason = format!("the card that was {then} ({key}) is {now} now");
-                self.found(Finding {
-                    property: then.clone(),
-                    expected: Some(now),
-                    actual: Some(then),
-                    reason,
-                    hint: hint.clone(),
-                    ..Finding::error(Cause::OtherCard)
-                });
-            }
+        for (then, (name, now)) in self.moved(facts) {
+            let card = name.split('/').next().unwrap_or_default();
+            self.found(Finding {
+                property: then.clone(),
+                expected: Some(now.clone()),
+                actual: Some(then.clone()),
+                reason: format!("the card that had {then} ({card}) has {now} now"),
+                hint: Some(format!("lxc-gpu-conf sync {}", self.guest.ctid)),
+                ..Finding::error(Cause::OtherCard)
+            });
         }
         for minor in &minors {
             if facts.by_minor(*minor).is_none() {
@@ -535,6 +581,21 @@ impl<'a> View<'a> {
                 ..Finding::error(Cause::Incomplete)
             });
         }
+    }
+
+    /// Nodes that are given and that the card which they were for has no longer:
+    /// by path, under which name, and what it has now.
+    fn moved(&self, facts: &Facts<'_>) -> BTreeMap<String, (String, String)> {
+        let Some(state) = &self.state else { return BTreeMap::new() };
+        let now = state.wish.names(facts);
+        let given = |path: &str| self.granted.iter().any(|g| g.node.path == path);
+        let names = state.names.iter().filter(|(_, then)| given(then));
+        names
+            .filter_map(|(name, then)| {
+                let now = now.get(name).filter(|now| *now != then)?;
+                Some((then.clone(), (name.clone(), now.clone())))
+            })
+            .collect()
     }
 
     /// Why a minor has no GPU of NVIDIA's driver behind it.
@@ -570,7 +631,15 @@ impl<'a> View<'a> {
     /// Mounted libraries: of the loaded module's version, and there.
     fn judge_userspace(&mut self) {
         let Some(facts) = self.facts else { return };
-        let hint = Some(format!("lxc-gpu-conf sync {}", self.guest.ctid));
+        let known = self.state.as_ref().is_some_and(|state| state.wish.userspace.is_some());
+        let minors: Vec<String> = self.minors().iter().map(u32::to_string).collect();
+        let hint = Some(match known || minors.is_empty() {
+            true => format!("lxc-gpu-conf sync {}", self.guest.ctid),
+            // of mounts that were made by hand nothing is remembered
+            false => {
+                format!("lxc-gpu-conf add {} --gpu {} --libs", self.guest.ctid, minors.join(","))
+            }
+        });
         let mounts = self.access.mounts.clone();
         for mount in mounts.iter().filter(|mount| is_userspace(&mount.target)) {
             let version = nvidia::userspace::version_of(&mount.source);
