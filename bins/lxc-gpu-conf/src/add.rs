@@ -262,17 +262,9 @@ impl Planner for Adding<'_> {
     /// still given.
     fn done(&self, plan: &Plan) {
         let Ok((wish, resolved, _)) = self.resolve(&plan.conf) else { return };
-        let old = state::load(self.facts.machine, self.guest.ctid).unwrap_or_default();
-        let access = Access::of(&plan.conf);
-        let given = |path: &str| access.dev(path).is_some() || access.mounted(path).is_some();
-        let mut all = old.wish;
-        let mut names = old.names;
-        names.retain(|_, path| given(path));
-        let keys: Vec<String> =
-            names.keys().filter_map(|name| name.strip_suffix("/gpu")).map(str::to_string).collect();
-        all.gpus.retain(|gpu| {
-            keys.iter().any(|key| gpu.uuid.as_ref() == Some(key) || gpu.address.to_string() == *key)
-        });
+        let mut old = state::load(self.facts.machine, self.guest.ctid).unwrap_or_default();
+        old.forget(&Access::of(&plan.conf), self.facts);
+        let (mut all, mut names) = (old.wish, old.names);
         all.join(&wish);
         names.extend(resolved.names);
         if let Err(error) = state::save(self.facts.machine, self.guest.ctid, &all, names) {

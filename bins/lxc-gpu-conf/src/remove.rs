@@ -15,7 +15,6 @@ use crate::plan::{Container, Plan, Refusal, Taking, take};
 use crate::restart::{self, Restart};
 use crate::state;
 use crate::view::numbers;
-use crate::wish::Wish;
 
 /// The verb.
 pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
@@ -254,44 +253,12 @@ impl Planner for Removing<'_> {
     fn done(&self, plan: &Plan) {
         let machine = self.facts.machine;
         let Some(mut old) = state::load(machine, self.guest.ctid) else { return };
-        let access = Access::of(&plan.conf);
-        if !access.has_nvidia() {
-            old.wish = Wish::default();
-        }
-        let given = |path: &str| access.dev(path).is_some() || access.mounted(path).is_some();
-        let gone: Vec<String> = old
-            .names
-            .iter()
-            .filter(|(name, path)| name.ends_with("/gpu") && !given(path))
-            .filter_map(|(name, _)| name.strip_suffix("/gpu").map(str::to_string))
-            .collect();
-        old.wish.gpus.retain(|gpu| {
-            !gone
-                .iter()
-                .any(|key| gpu.uuid.as_ref() == Some(key) || gpu.address.to_string() == *key)
-        });
-        old.wish.mig.retain(|mig| old.names.get(&mig.name()).is_some_and(|path| given(path)));
-        old.wish.imex.retain(|id| given(&format!("/dev/nvidia-caps-imex-channels/channel{id}")));
-        let monitor = self.facts.mig().minor(Capability::Monitor).map(nvidia::cap_path);
-        old.wish.mig_monitor &= monitor.is_some_and(|path| given(&path));
-        let fabric = |path: &String| classify(path).is_some_and(NodeClass::is_fabric);
-        let mut paths = access
-            .devs
-            .values()
-            .map(|dev| &dev.path)
-            .chain(access.mounts.iter().map(|mount| &mount.target));
-        old.wish.fabric &= paths.any(fabric);
         // what was taken by name stays away, under whatever number
         for path in &self.which.nodes {
             let name = old.names.iter().find(|(_, then)| *then == path);
             old.wish.without.insert(name.map_or(path, |(name, _)| name).clone());
         }
-        if !access.mounts.iter().any(|mount| crate::access::is_userspace(&mount.target)) {
-            old.wish.userspace = None;
-        }
-        let drm = |(name, path): (&String, &String)| name.contains("/drm-") && given(path);
-        old.wish.graphics &= old.names.iter().any(drm);
-        old.names.retain(|_, path| given(path));
+        old.forget(&Access::of(&plan.conf), self.facts);
         if let Err(error) = state::save(machine, self.guest.ctid, &old.wish, old.names) {
             self.say.warn(&error.to_string());
         }

@@ -115,7 +115,8 @@ impl GpuWish {
         }
     }
 
-    fn key(&self) -> String {
+    /// Its name among [`Resolved::names`].
+    pub fn key(&self) -> String {
         self.uuid.clone().unwrap_or_else(|| self.address.to_string())
     }
 }

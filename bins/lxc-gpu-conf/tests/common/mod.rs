@@ -2,9 +2,11 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::Value;
 use testbed::{Bed, Ran};
@@ -92,13 +94,31 @@ pub fn set_module(bed: &Bed, version: &str) {
     bed.write("/sys/module/nvidia/version", format!("{version}\n"));
 }
 
+/// A shared library with the name that programs ask for, as the driver's have.
+fn library(stem: &str) -> Vec<u8> {
+    static MADE: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap();
+    let make = || {
+        let bed = Bed::empty();
+        let to = bed.at("/library.so");
+        let soname = format!("-Wl,-soname,{stem}.so.1");
+        let done = Command::new("cc")
+            .args(["-shared", "-nostdlib", &soname, "-x", "c", "/dev/null", "-o"])
+            .arg(&to)
+            .status();
+        assert!(done.expect("cc is needed: install gcc").success());
+        fs::read(to).unwrap()
+    };
+    made.entry(stem.to_string()).or_insert_with(make).clone()
+}
+
 /// Puts the userspace of a version where Debian's packages have it: under
 /// /usr/lib/TRIPLET/nvidia/current, with absolute links through /etc/alternatives.
 pub fn install_userspace(bed: &Bed, version: &str) {
     const DIR: &str = "/usr/lib/x86_64-linux-gnu";
     let current = format!("{DIR}/nvidia/current");
     for stem in ["libnvidia-ml", "libcuda", "libnvidia-ptxjitcompiler", "libnvidia-encode"] {
-        bed.write(&format!("{current}/{stem}.so.{version}"), format!("{stem} {version}"));
+        bed.write(&format!("{current}/{stem}.so.{version}"), library(stem));
         let _ = fs::remove_file(bed.at(&format!("{current}/{stem}.so.1")));
         bed.link(&format!("{current}/{stem}.so.1"), &format!("{stem}.so.{version}"));
         if !bed.at(&format!("{DIR}/{stem}.so.1")).is_symlink() {
