@@ -23,13 +23,17 @@ pub fn run(options: &Options, nodes: &Nodes, say: &Say, sink: &mut Sink) -> anyh
     if !nodes.change.only_look() {
         catch_signals();
     }
-    let guests = local_guests(&machine);
+    let guests = local_guests(&machine, say);
     Ok(ensure(&machine, &guests, &nodes.change, say, sink)?.exit)
 }
 
 /// Containers of this node, where this is a node of Proxmox VE at all.
-pub fn local_guests(machine: &Machine) -> Vec<Guest> {
-    let mut guests = pve::all_guests(machine).unwrap_or_default();
+/// What cannot be found out of them does not keep the GPUs' nodes from being made.
+fn local_guests(machine: &Machine, say: &Say) -> Vec<Guest> {
+    let mut guests = pve::all_guests(machine).unwrap_or_else(|failure| {
+        say.warn(&format!("{}: what containers are given besides is not seen to", failure.message));
+        Vec::new()
+    });
     guests.retain(|guest| guest.local);
     guests
 }

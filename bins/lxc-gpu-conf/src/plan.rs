@@ -616,8 +616,18 @@ pub fn renumber(
     let access = Access::of(&plan.conf);
     let main: Vec<String> =
         plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
+    // a node that is given already is not given twice
+    let taken = |new: &str| {
+        let given = access.dev(new).is_some() || access.mount(new).is_some();
+        given && !names.contains_key(new)
+    };
     for (key, dev) in &access.devs {
         if let Some(new) = names.get(&dev.path).filter(|_| main.contains(key)) {
+            if taken(new) {
+                plan.conf.remove_key(key);
+                plan.step(key, Some(dev_text(&dev.path, &dev.options)), None, Some(why));
+                continue;
+            }
             let text = dev_text(new, &dev.options);
             plan.set(key, &dev_text(&dev.path, &dev.options), text, why);
         }
@@ -625,6 +635,10 @@ pub fn renumber(
     let mut steps = Vec::new();
     plan.conf.change_lxc(|key, value| {
         let new = match MountEntry::parse(value).filter(|_| key == "lxc.mount.entry") {
+            Some(mount) if names.get(&mount.target).is_some_and(|new| taken(new)) => {
+                steps.push((key.to_string(), value.to_string(), None));
+                return Fate::Remove;
+            }
             Some(mount) => {
                 names.get(&mount.target).filter(|_| mount.source == mount.target).map(|new| {
                     let options = mount.options.join(",");
@@ -641,14 +655,14 @@ pub fn renumber(
         };
         match new {
             Some(new) if new != value => {
-                steps.push((key.to_string(), value.to_string(), new.clone()));
+                steps.push((key.to_string(), value.to_string(), Some(new.clone())));
                 Fate::Become(key.into(), new)
             }
             _ => Fate::Keep,
         }
     });
     for (key, from, to) in steps {
-        plan.step(&key, Some(from), Some(to), Some(why));
+        plan.step(&key, Some(from), to, Some(why));
     }
 }
 

@@ -269,6 +269,19 @@ fn two_cards_that_changed_places_are_renumbered_at_once() {
 }
 
 #[test]
+fn a_card_that_takes_a_number_that_is_given_already_is_not_given_twice() {
+    let names = BTreeMap::from([("/dev/nvidia0".to_string(), "/dev/nvidia1".to_string())]);
+    let mount = "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind\n";
+    for text in ["dev0: /dev/nvidia0\n", mount] {
+        let other = text.replace("nvidia0", "nvidia1").replace("dev0:", "dev1:");
+        let mut plan = Plan::of(&Conf::parse(format!("{text}{other}").as_bytes()));
+        renumber(&mut plan, &names, &BTreeMap::new());
+        assert_eq!(text_of(&plan), other);
+        assert_eq!(plan.steps.len(), 1);
+    }
+}
+
+#[test]
 fn owner_and_mode_change_only_when_asked_for() {
     let text = "dev0: /dev/nvidia0,uid=7\n";
     let after = planned(text, true, Style::Dev).unwrap();

@@ -52,7 +52,7 @@ pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow
     for guest in &guests {
         let bytes = match guest.read(&machine) {
             Ok(bytes) => bytes,
-            Err(_) if sync.which.all && !machine.exists(&guest.path) => continue,
+            Err(_) if sync.which.all && guest.is_gone(&machine) => continue,
             Err(failure) => {
                 say.error(&failure.message);
                 exit = exit.max(Exit::System);
