@@ -358,7 +358,11 @@ impl<'a> View<'a> {
                 // a single node cannot be taken out of a mounted directory
                 hint: Some(match dev || self.access.mount(&granted.target).is_some() {
                     true => format!("lxc-gpu-conf remove {} --node {path}", self.guest.ctid),
-                    false => format!("lxc-gpu-conf add {} --convert", self.guest.ctid),
+                    false => format!(
+                        "'lxc-gpu-conf add {} --convert' with --mig GI/CI for each instance that \
+                         it uses",
+                        self.guest.ctid
+                    ),
                 }),
                 ..Finding::error(Cause::MigAdmin)
             });
@@ -466,9 +470,13 @@ impl<'a> View<'a> {
     /// Instances with both capabilities, existing, and with their GPU.
     fn judge_mig(&mut self) {
         let Some(facts) = self.facts else { return };
+        // a mounted directory gives those of all cards: nobody asked for each
+        let single =
+            |g: &&Granted| g.style == LxcStyle::Dev || self.access.mount(&g.target).is_some();
         let caps: BTreeSet<u32> = self
             .granted
             .iter()
+            .filter(single)
             .filter_map(|g| match g.class {
                 Some(NodeClass::Cap(minor)) if minor > 2 => Some(minor),
                 _ => None,

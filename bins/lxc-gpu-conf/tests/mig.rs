@@ -117,6 +117,8 @@ fn a_divided_gpu_without_an_instance_is_said_to_be_of_no_use() {
 fn a_mounted_directory_of_capabilities_becomes_single_ones() {
     let bed = Bed::new(A100);
     let before = bed.read(&conf(102));
+    // the one thing that is wrong with it, not each capability of another card
+    assert_eq!(causes(&bed, 102), std::collections::BTreeSet::from(["mig-admin".to_string()]));
     let ran = run(&bed, "add 102 --convert --gpu 1 --mig 5/0").expect(0);
     assert_eq!(statuses(&ran), only("changed"));
     let after = bed.read(&conf(102));

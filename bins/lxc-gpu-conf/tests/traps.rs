@@ -188,7 +188,7 @@ fn trap_12_an_empty_file_is_no_device() {
     let bed = host(BY_HAND);
     bed.drop_node("/dev/nvidia-uvm");
     bed.write("/dev/nvidia-uvm", "");
-    fs::set_permissions(bed.at("/dev/nvidia-uvm"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(bed.at("/dev/nvidia-uvm"), fs::Permissions::from_mode(0o000)).unwrap();
     assert!(cause(&bed, "stub"));
     let ran = run(&bed, "show 910").expect(0);
     let nodes = ran.records[0]["nodes"].as_array().unwrap();
