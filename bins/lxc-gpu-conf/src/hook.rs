@@ -2,19 +2,20 @@
 //! since pct start holds it all the time, and changes no configuration, since
 //! that of the start at hand is made already.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{Machine, Opened, open_inside};
 use pve::{Conf, Guest, root_file_system};
-use record::{LxcStyle, Sink};
+use record::{LxcStyle, Severity, Sink};
 
 use crate::cli::{Hook, Options};
 use crate::facts::Facts;
-use crate::finding::Cause;
+use crate::finding::{Cause, Finding};
 use crate::nodes;
 use crate::restart;
-use crate::view::{View, concerns_gpu};
+use crate::view::{NO_START, View, concerns_gpu};
 
 /// Devices are there when a container has started; a card may have to wake.
 const POST_START: Duration = Duration::from_secs(20);
@@ -61,6 +62,7 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
     if !view.has_gpu() {
         return Ok(());
     }
+    let mut failed = BTreeMap::new();
     let nodes = |cause: Cause| matches!(cause, Cause::MissingNode | Cause::Stub | Cause::StaleNode);
     let mut late = None;
     if view.findings.iter().any(|finding| nodes(finding.cause)) {
@@ -86,13 +88,15 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
                             late.get_or_insert_with(|| granted.node.path.clone());
                         }
                     }
-                    Err(why) => say.warn(&format!("{}: {why}", granted.node.path)),
+                    Err(why) => {
+                        failed.insert(granted.node.path.clone(), why);
+                    }
                 }
             }
         }
     }
     let view = View::of(guest, bytes, Some(&facts))?;
-    judge(&view, say)?;
+    judge(&view, &failed, say)?;
     if let Some(path) = late {
         let target = guest.target();
         let message = format!(
@@ -108,51 +112,54 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
     versions(machine, guest, &view.conf, &facts)
 }
 
-/// Fails for what keeps the GPU from working, and says the rest.
-fn judge(view: &View<'_>, say: &Say) -> anyhow::Result<()> {
-    let optional =
-        |property: &str| matches!(property, "/dev/nvidia-uvm-tools" | "/dev/nvidia-modeset");
-    let mut fatal = None;
-    for finding in &view.findings {
-        let stops = match finding.cause {
-            Cause::MissingNode | Cause::Stub | Cause::StaleNode | Cause::NoRule => {
-                !optional(&finding.property)
-            }
-            Cause::NoAccess => {
-                finding.severity == record::Severity::Error && !optional(&finding.property)
-            }
-            Cause::StaleRule
-            | Cause::WipedRules
-            | Cause::GivenTwice
-            | Cause::MigGone
-            | Cause::MigPair
-            | Cause::MigParent
-            | Cause::OtherCard
-            | Cause::OnVfio
-            | Cause::NoGpu
-            | Cause::Incomplete
-            | Cause::LibraryMissing
-            | Cause::LibraryVersion
-            | Cause::OldProxmox => true,
-            _ => false,
-        };
-        if stops && fatal.is_none() {
-            fatal = Some(finding);
-        } else if finding.severity == record::Severity::Error {
+/// Fails for what keeps the GPU from working, with the finding that the others
+/// follow from; where nothing does, says the rest. `failed`: nodes that could
+/// not be made, and why.
+fn judge(view: &View<'_>, failed: &BTreeMap<String, String>, say: &Say) -> anyhow::Result<()> {
+    let stopping = view.findings.iter().filter_map(|finding| Some((rank(finding)?, finding)));
+    let Some((_, finding)) = stopping.min_by_key(|(rank, _)| *rank) else {
+        for finding in view.findings.iter().filter(|f| f.severity == Severity::Error) {
             say.warn(&format!("{}: {}", view.guest.target(), finding.reason));
         }
+        return Ok(());
+    };
+    let reason = match failed.get(&finding.property) {
+        None => finding.reason.clone(),
+        Some(why) => format!("{} cannot be made: {why}", finding.property),
+    };
+    let failure = fail(Exit::System, format!("{}: {reason}", view.guest.target()));
+    let rest = view.findings.len() - 1;
+    let check = format!("'lxc-gpu-conf check {}'", view.guest.ctid);
+    Err(match (&finding.hint, rest) {
+        (Some(hint), 0) => failure.hint(hint.clone()),
+        (Some(hint), _) => failure.hint(format!("{hint} ({check} says more)")),
+        (None, _) => failure.hint(check),
     }
-    match fatal {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}: {}", view.guest.target(), finding.reason);
-            let failure = fail(Exit::System, message);
-            Err(match &finding.hint {
-                Some(hint) => failure.hint(hint.clone()),
-                None => failure,
-            }
-            .into())
+    .into())
+}
+
+/// Whether a finding keeps the GPU from working; what comes first is the cause of
+/// what comes after.
+fn rank(finding: &Finding) -> Option<u32> {
+    let optional = |path: &str| matches!(path, "/dev/nvidia-uvm-tools" | "/dev/nvidia-modeset");
+    match finding.cause {
+        Cause::OldProxmox | Cause::OnVfio | Cause::NoGpu => Some(0),
+        Cause::OtherCard | Cause::MigGone => Some(1),
+        Cause::WipedRules | Cause::GivenTwice | Cause::StaleRule => Some(2),
+        Cause::MissingNode | Cause::Stub | Cause::StaleNode | Cause::NoRule => {
+            // dev[n] has to be there, whatever it is for
+            let fatal = finding.cause == Cause::MissingNode && finding.reason.ends_with(NO_START);
+            (fatal || !optional(&finding.property)).then_some(3)
         }
+        Cause::NoAccess => {
+            (finding.severity == Severity::Error && !optional(&finding.property)).then_some(3)
+        }
+        Cause::MigPair
+        | Cause::MigParent
+        | Cause::Incomplete
+        | Cause::LibraryMissing
+        | Cause::LibraryVersion => Some(4),
+        _ => None,
     }
 }
 
