@@ -70,14 +70,15 @@ fn owner_and_mode_are_the_drivers_parameters_but_not_for_uvm() {
 }
 
 #[test]
-fn capabilities_that_containers_are_given_are_made_and_no_others() {
+fn capabilities_of_instances_that_exist_are_made_and_no_others() {
     let bed = booted(A100);
     let ran = nodes(&bed, "").expect(0);
     let made: Vec<Value> = ran.values("change", "property");
     let cap = |n: u32| format!("/dev/nvidia-caps/nvidia-cap{n}");
-    // 101 has 21 and 22; the directory that 102 mounts names none
+    // both of each instance, and the right to watch them: so that add --mig finds them
     assert!(made.contains(&json!(cap(21))) && made.contains(&json!(cap(22))), "{made:?}");
-    assert_eq!(made.iter().filter(|path| path.to_string().contains("cap")).count(), 2, "{made:?}");
+    assert_eq!(made.iter().filter(|path| path.to_string().contains("cap")).count(), 16, "{made:?}");
+    assert!(node(&bed, &cap(3)).is_none(), "an instance that does not exist");
     assert_eq!(node(&bed, &cap(21)), Some((242, 21, 0o444, 0, 0)));
     assert!(node(&bed, &cap(1)).is_none());
     // the right to reconfigure MIG is not made either where a container names it

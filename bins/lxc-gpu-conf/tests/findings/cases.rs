@@ -147,6 +147,20 @@ pub const CASES: &[Case] = &[
         by_hand: None,
     },
     Case {
+        cause: "no-access",
+        bed: || {
+            let bed = host(&(BY_HAND.replace("lxc.cgroup2", "#lxc.cgroup2") + "unprivileged: 1\n"));
+            bed.drop_node("/dev/nvidia0");
+            bed.add_nodes("c /dev/nvidia0 195:0 0660 0:44\n");
+            (bed, 910)
+        },
+        property: "/dev/nvidia0",
+        expected: Some("0666"),
+        actual: Some("0660"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    Case {
         cause: "idle-rule",
         bed: || with(GOOD, "lxc.cgroup2.devices.allow: c 195:* rwm"),
         property: "lxc.cgroup2.devices.allow",

