@@ -9,7 +9,7 @@ use record::{LxcStyle, Severity};
 
 use crate::facts::Facts;
 use crate::finding::{Cause, Finding};
-use crate::plan::stale_rules;
+use crate::mend::stale_rules;
 use crate::rules;
 use crate::view::{Granted, NO_START, View, makeable, no_access, numbers, shuts_out};
 

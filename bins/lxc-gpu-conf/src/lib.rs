@@ -16,6 +16,7 @@ mod hook;
 mod hotplug;
 mod judge;
 mod judge_cards;
+mod mend;
 mod mig;
 mod nodes;
 mod plan;

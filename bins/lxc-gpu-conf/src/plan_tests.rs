@@ -6,6 +6,7 @@ use nvidia::gpu_nodes;
 use pve::Conf;
 
 use crate::access::Access;
+use crate::mend::*;
 use crate::plan::*;
 
 pub(crate) fn host_node(spec: nvidia::NodeSpec) -> HostNode {

@@ -6,7 +6,7 @@ use record::LxcStyle;
 use crate::access::{Access, Devices, Opening, Rule};
 use crate::facts::Facts;
 use crate::finding::{Cause, Finding};
-use crate::plan::rule_major;
+use crate::mend::rule_major;
 use crate::view::Granted;
 
 /// What they are judged by.
