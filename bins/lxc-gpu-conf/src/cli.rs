@@ -79,7 +79,7 @@ pub enum Verb {
 #[derive(Args, Debug)]
 pub struct Which {
     /// Container ids
-    #[arg(value_name = "CTID", value_parser = ctid, required_unless_present = "all")]
+    #[arg(value_name = "CTID", value_parser = ctid)]
     pub ctid: Vec<u32>,
 
     /// All containers of the cluster that have a GPU

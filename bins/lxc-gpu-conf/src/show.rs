@@ -1,6 +1,6 @@
 //! `show`: which GPUs containers have. `check`: what is wrong with that.
 
-use ::cli::{Exit, Failure, Say};
+use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use pve::{Guest, all_guests};
 use record::{Check, CheckStatus, Record, Sink};
@@ -11,6 +11,7 @@ use crate::view::{View, concerns_gpu};
 
 /// The containers that a command line names.
 pub fn selected(machine: &Machine, which: &Which) -> Result<Vec<Guest>, Failure> {
+    require_some(which)?;
     let all = all_guests(machine)?;
     if which.all {
         return Ok(all);
@@ -134,4 +135,12 @@ fn elsewhere(guest: &Guest) -> Check {
     ));
     check.hint = Some(format!("on {node}: lxc-gpu-conf check {}", guest.ctid));
     check
+}
+
+/// Refuses a selection of nothing.
+pub fn require_some(which: &Which) -> Result<(), Failure> {
+    match which.ctid.is_empty() && !which.all {
+        true => Err(fail(Exit::Usage, "no container is named").hint("give CTIDs, or --all")),
+        false => Ok(()),
+    }
 }

@@ -15,12 +15,13 @@ use crate::facts::Facts;
 use crate::mend::{renumber, repair};
 use crate::nodes;
 use crate::plan::{Container, Plan, auto_style, give};
-use crate::show::selected;
+use crate::show::{require_some, selected};
 use crate::state;
 use crate::view::{concerns_gpu, numbers};
 
 /// The verb.
 pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+    require_some(&sync.which)?;
     let machine = options.common.machine()?;
     let mut guests = match sync.which.all {
         true => selected(&machine, &sync.which)?,

@@ -117,3 +117,12 @@ fn a_gpu_that_went_to_a_vm_is_missed() {
     assert_eq!((&gpu["gpu"], &gpu["minor"]), (&Value::Null, &json!(0)));
     assert!(gpu["problems"].to_string().contains("bound to VFIO: 0000:0b:00.0"));
 }
+
+#[test]
+fn a_selection_of_nothing_is_told_what_to_name() {
+    let bed = Bed::new(HOST);
+    for verb in ["show", "check", "sync"] {
+        bed.tool(TOOL).arg(verb).run().expect(2).one_line("give CTIDs, or --all");
+        bed.tool(TOOL).args(&format!("{verb} 901 --all")).run().expect(2);
+    }
+}
