@@ -11,6 +11,7 @@
 mod attr;
 pub mod command;
 mod error;
+mod input;
 mod journal;
 mod kernel_files;
 mod lock;
@@ -18,11 +19,14 @@ mod machine;
 mod node;
 pub mod probe;
 mod replace;
+mod staging;
 
 pub use error::FileError;
+pub use input::InputFile;
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use replace::ReplaceError;
+pub use staging::{Attributes, StagedFile, Staging};
