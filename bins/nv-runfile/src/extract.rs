@@ -123,7 +123,8 @@ impl Run<'_> {
     fn weigh(&self, passed: Passed<Result<Counts, Stop>>) -> Result<Counts, Undone> {
         let path = &self.installer.path;
         let wrong = mismatches(&passed.digests);
-        if !wrong.is_empty() && !(self.extract.force && passed.outcome.is_ok()) {
+        let forced = self.extract.force && passed.outcome.is_ok();
+        if !wrong.is_empty() && !forced {
             return Err(Undone::new(ChangeStatus::Refused, self.damaged(&passed.digests)));
         }
         let counts = passed.outcome.map_err(|stop| self.stopped(&stop))?;

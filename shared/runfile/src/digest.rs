@@ -1,9 +1,9 @@
 //! Digests: those that a file states of itself, and how they are computed.
 
-use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use crate::header::{Vars, number};
+use crate::md5::Md5;
 use crate::{Cksum, Dialect, Part};
 
 /// What is computed.
@@ -240,7 +240,7 @@ impl Computing {
         let value = match self.state {
             State::Size(size) => size.to_string(),
             State::Cksum(cksum) => cksum.finish().to_string(),
-            State::Md5(md5) => hex(&md5.finalize()),
+            State::Md5(md5) => hex(&md5.finish()),
             State::Sha256(sha) => hex(&sha.finalize()),
         };
         (self.at, value)

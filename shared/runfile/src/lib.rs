@@ -15,6 +15,7 @@ mod digest;
 mod gpus;
 mod header;
 mod manifest;
+mod md5;
 mod name;
 mod pass;
 #[cfg(test)]
