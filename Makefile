@@ -16,6 +16,7 @@ datadir     = $(DESTDIR)$(PREFIX)/share/pve-gpu-tools
 docdir      = $(DESTDIR)$(PREFIX)/share/doc/pve-gpu-tools
 bashdir     = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 .PHONY: all build install uninstall demo test test-slow lab bench lint regen clean
@@ -26,13 +27,18 @@ build:
 	$(CARGO) build --locked --release $(TOOLS:%=-p %)
 
 install: build
-	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(docdir) $(bashdir) $(zshdir) $(fishdir)
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(docdir) $(bashdir) $(zshdir) $(fishdir) $(unitdir)
 	install -m 755 $(TOOLS:%=target/release/%) $(bindir)
 	install -m 644 $(TOOLS:%=man/%.1) $(mandir)/man1
 	install -m 644 man/pve-gpu-records.5 $(mandir)/man5
 	install -m 644 man/pve-gpu-groups.7 $(mandir)/man7
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
+	install -m 755 bins/lxc-gpu-conf/package/hookscript $(datadir)/hookscript
+	for unit in bins/*/package/*.service; do \
+		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
+		chmod 644 $(unitdir)/$$(basename $$unit) || exit 1; \
+	done
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
@@ -43,6 +49,7 @@ install: build
 uninstall:
 	rm -f $(TOOLS:%=$(bindir)/%) $(TOOLS:%=$(mandir)/man1/%.1) $(mandir)/man5/pve-gpu-records.5 $(mandir)/man7/pve-gpu-groups.7
 	rm -f $(TOOLS:%=$(bashdir)/%) $(TOOLS:%=$(zshdir)/_%) $(TOOLS:%=$(fishdir)/%.fish)
+	for unit in bins/*/package/*.service; do rm -f $(unitdir)/$$(basename $$unit) || exit 1; done
 	rm -rf $(datadir) $(docdir)
 
 # The README's first command: no GPU and no Proxmox VE needed.
@@ -70,7 +77,8 @@ lint:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine tests/lab/run tests/lab/setup \
-		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh .ci/run
+		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh \
+		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook .ci/run
 
 # Manual pages and completions, from the tools' own definitions.
 regen:

@@ -154,6 +154,14 @@ impl Tool {
         Tool { command: Command::new(program(name)), input: None, text: false }
     }
 
+    /// A program that others start: `prefix` with its arguments, then `program`.
+    pub fn through(prefix: &[&OsStr], program: impl AsRef<OsStr>) -> Tool {
+        let (first, rest) = prefix.split_first().expect("a prefix");
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
+        Tool { command, input: None, text: false }
+    }
+
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
         self.command.arg(arg);
         self

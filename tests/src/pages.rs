@@ -73,6 +73,12 @@ impl ToolPages {
         }
         section(&mut page, "NOTES");
         paragraphs(&mut page, self.text.notes);
+        for (heading, things) in self.text.lists {
+            section(&mut page, heading);
+            for (name, text) in *things {
+                item(&mut page, &format!("\\fB{}\\fR", escape(name)), text);
+            }
+        }
         section(&mut page, "EXAMPLES");
         for example in self.text.examples {
             paragraphs(&mut page, example.says);

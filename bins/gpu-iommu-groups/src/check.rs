@@ -62,6 +62,8 @@ fn check(system: &System, function: &Function) -> Check {
         actual: Some(actual(&verdict, status)),
         status,
         severity,
+        cause: None,
+        reason: None,
         hint: hint(system, function, &verdict, status),
     }
 }

@@ -135,6 +135,7 @@ A read that blocks in the kernel, as some do beside a stuck unbind, is given up 
 
 A group number may change at each boot. Where pcie_acs_override= is on the kernel command line, \
         groups look smaller than they are: devices may reach each other's memory all the same.",
+    lists: &[],
     examples: EXAMPLES,
     see_also: &[
         "gpu-vfio-bind(1)",

@@ -260,6 +260,7 @@ bind lasts until reboot; persist acts from the next boot on. By address, the scr
         binds a function only if vendor, device and both subsystem ids are still those that were \
         meant: where another card has moved to that address it is left alone, and the kernel log \
         says so. A list by id is refused while an identical card is not meant to go.",
+    lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "pve-gpu-groups(7)", "driverctl(8)"],
 };

@@ -466,6 +466,8 @@ fn check_of(p: &Planned) -> Check {
         actual: p.before.as_deref().map(size),
         status: if same { CheckStatus::Ok } else { CheckStatus::Drift },
         severity: if same { Severity::Info } else { Severity::Warning },
+        cause: None,
+        reason: None,
         hint: (!same).then(|| "gpu-vfio-bind persist".into()),
     }
 }

@@ -560,6 +560,8 @@ fn check_of(step: &Move, bind: bool) -> Check {
         actual: step.before.driver.clone(),
         status: if there { CheckStatus::Ok } else { CheckStatus::Drift },
         severity: if there { Severity::Info } else { Severity::Error },
+        cause: None,
+        reason: None,
         hint: (!there).then(|| format!("gpu-vfio-bind {verb} {}", step.address.slot())),
     }
 }

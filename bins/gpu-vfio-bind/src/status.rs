@@ -63,6 +63,8 @@ pub fn run(
             actual: function.driver.clone(),
             status: if same { CheckStatus::Ok } else { CheckStatus::Drift },
             severity: if same { Severity::Info } else { Severity::Warning },
+            cause: None,
+            reason: None,
             hint,
         }))?;
     }
@@ -94,6 +96,8 @@ fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
         actual: function.driver.clone(),
         status,
         severity: if status == CheckStatus::Ok { Severity::Info } else { Severity::Warning },
+        cause: None,
+        reason: None,
         hint,
     })
 }

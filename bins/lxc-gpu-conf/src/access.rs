@@ -107,12 +107,18 @@ pub enum Devices {
         /// Some of `rwm`.
         access: String,
     },
-    /// LXC refuses it: the container does not start.
+    /// LXC logs an error and goes on without it.
     Invalid,
 }
 
 impl Rule {
-    fn parse(key: &str, value: &str) -> Option<Rule> {
+    /// Its key.
+    pub fn key(&self) -> &'static str {
+        if self.allow { "lxc.cgroup2.devices.allow" } else { "lxc.cgroup2.devices.deny" }
+    }
+
+    /// Parses it; `None` where the key is no device rule.
+    pub fn parse(key: &str, value: &str) -> Option<Rule> {
         let allow = match key {
             "lxc.cgroup2.devices.allow" => true,
             "lxc.cgroup2.devices.deny" => false,
@@ -123,28 +129,32 @@ impl Rule {
 }
 
 /// LXC's own parser (cgfsng.c, device_cgroup_rule_parse): `a`, or type, one
-/// space, numbers, one space, access, and nothing behind it.
+/// space, numbers, one space, access. It stops reading after three letters of
+/// access, so that `rwm # x` is a rule and `rw # x` is none.
 fn devices(value: &str, allow: bool) -> Devices {
     if value == "a" {
         return Devices::All;
     }
-    let access_ok = |access: &str| {
-        (1..=3).contains(&access.len()) && access.bytes().all(|b| b"rwm".contains(&b))
+    let access_of = |text: &str| -> Option<String> {
+        let letters: String = text.chars().take(3).collect();
+        let valid = !letters.is_empty() && letters.bytes().all(|b| b"rwm".contains(&b));
+        valid.then_some(letters)
     };
     if value.starts_with('/') {
         return match value.split_once(' ') {
-            Some((path, access)) if allow && access_ok(access) => {
-                Devices::Path { path: path.into(), access: access.into() }
-            }
+            Some((path, access)) if allow => match access_of(access) {
+                Some(access) => Devices::Path { path: path.into(), access },
+                None => Devices::Invalid,
+            },
             _ => Devices::Invalid,
         };
     }
     let parse = || -> Option<Devices> {
-        let mut words = value.split(' ');
+        let mut words = value.splitn(3, ' ');
         let kind = words.next()?;
         let (major, minor) = words.next()?.split_once(':')?;
-        let access = words.next()?;
-        if words.next().is_some() || !access_ok(access) || !matches!(kind, "a" | "b" | "c") {
+        let access = access_of(words.next()?)?;
+        if !matches!(kind, "a" | "b" | "c") {
             return None;
         }
         let number = |text: &str| match text {
@@ -155,10 +165,23 @@ fn devices(value: &str, allow: bool) -> Devices {
             char: kind != "b",
             major: number(major)?,
             minor: number(minor)?,
-            access: access.into(),
+            access,
         })
     };
     parse().unwrap_or(Devices::Invalid)
+}
+
+/// A character device and how it is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Path on the host.
+    pub path: &'a str,
+    /// Its major number.
+    pub major: u32,
+    /// Its minor number.
+    pub minor: u32,
+    /// `r` or `rw`.
+    pub access: &'a str,
 }
 
 /// All of it, for the main section (pending applied where it counts).
@@ -170,8 +193,8 @@ pub struct Access {
     pub mounts: Vec<MountEntry>,
     /// Device rules, in order.
     pub rules: Vec<Rule>,
-    /// Keys of cgroup v1, which do nothing on cgroup v2.
-    pub v1: Vec<String>,
+    /// Device rules of cgroup v1, which do nothing on cgroup v2.
+    pub v1: Vec<Rule>,
     /// Indices that a new dev[n] must not take.
     pub taken: Vec<u32>,
 }
@@ -189,8 +212,9 @@ impl Access {
         for (key, value) in conf.lxc() {
             if key == "lxc.mount.entry" {
                 access.mounts.extend(MountEntry::parse(value));
-            } else if key.starts_with("lxc.cgroup.devices.") {
-                access.v1.push(format!("{key}: {value}"));
+            } else if let Some(what) = key.strip_prefix("lxc.cgroup.devices.") {
+                let rule = Rule::parse(&format!("lxc.cgroup2.devices.{what}"), value);
+                access.v1.extend(rule);
             } else {
                 access.rules.extend(Rule::parse(key, value));
             }
@@ -208,21 +232,48 @@ impl Access {
         self.devs.iter().find(|(_, dev)| dev.path == path).map(|(key, dev)| (key.as_str(), dev))
     }
 
+    /// Whether it gives any node of NVIDIA's, or its userspace.
+    pub fn has_nvidia(&self) -> bool {
+        let node = |path: &str| nvidia::classify(path).is_some() || path == "/dev/nvidia-caps";
+        self.devs.values().any(|dev| node(&dev.path))
+            || self.mounts.iter().any(|mount| node(&mount.target) || is_userspace(&mount.target))
+    }
+
     /// The mount entry whose target is a path.
     pub fn mount(&self, path: &str) -> Option<&MountEntry> {
         self.mounts.iter().find(|mount| mount.target == path)
     }
 
-    /// Whether the rules let a character device be opened for reading and
-    /// writing. `before` is what holds before the first rule.
-    pub fn allows(&self, path: &str, major: u32, minor: u32, before: bool) -> bool {
-        self.deciding_rule(path, major, minor).map_or(before, |rule| rule.allow)
+    /// The mount entry that gives a node: its own, or that of its directory.
+    pub fn mounted(&self, path: &str) -> Option<&MountEntry> {
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent).filter(|p| *p != "/dev");
+        let parent = parent.and_then(|parent| self.mount(parent));
+        self.mount(path).or(parent.filter(|mount| mount.source == mount.target))
     }
 
-    /// The rule that decides about opening a character device for reading and
-    /// writing. Later rules come first, the first that matches decides, and `a`
-    /// forgets what was before it (cgroup2_devices.c).
-    pub fn deciding_rule(&self, path: &str, major: u32, minor: u32) -> Option<&Rule> {
+    /// Whether the rules let a character device be opened. `before` is what holds
+    /// before the first rule. Where `a` empties the list and nothing follows, LXC
+    /// attaches no device program at all and everything may be opened, also behind
+    /// `deny: a` (cgfsng.c, cgfsng_devices_activate; measured on 5.0.2).
+    pub fn allows(&self, node: &Opening<'_>, before: bool) -> bool {
+        match self.deciding_rule(node) {
+            Some(rule) => rule.allow || self.open_to_all(),
+            None => before,
+        }
+    }
+
+    /// The last rule that counts is `a`: there is no list.
+    pub fn open_to_all(&self) -> bool {
+        let last = self.rules.iter().rev().find(|rule| rule.what != Devices::Invalid);
+        last.is_some_and(|rule| rule.what == Devices::All)
+    }
+
+    /// The rule that decides about opening a character device. Later rules come
+    /// first, the first that matches decides, and `a` forgets what was before it
+    /// (cgroup2_devices.c).
+    pub fn deciding_rule(&self, node: &Opening<'_>) -> Option<&Rule> {
+        let Opening { path, major, minor, access: needed } = *node;
+        let grants = |access: &str| needed.chars().all(|c| access.contains(c));
         let covers = |m: &Option<u32>, n: u32| m.is_none_or(|m| m == n);
         for rule in self.rules.iter().rev() {
             let matches = match &rule.what {
@@ -233,14 +284,12 @@ impl Access {
                         && covers(m, major)
                         && covers(n, minor)
                         && if rule.allow {
-                            access.contains('r') && access.contains('w')
+                            grants(access)
                         } else {
-                            access.contains(['r', 'w'])
+                            needed.chars().any(|c| access.contains(c))
                         }
                 }
-                Devices::Path { path: p, access } => {
-                    p == path && access.contains('r') && access.contains('w')
-                }
+                Devices::Path { path: p, access } => p == path && grants(access),
             };
             if matches {
                 return Some(rule);
@@ -254,6 +303,17 @@ impl Access {
     pub fn wipes_dev_rules(&self) -> bool {
         self.rules.iter().any(|rule| !rule.allow && rule.what == Devices::All)
     }
+}
+
+/// Whether a mount's target is a file of the driver's userspace, by its name.
+pub fn is_userspace(target: &str) -> bool {
+    let Some((dir, name)) = target.rsplit_once('/') else { return false };
+    let library = name.find(".so").map(|at| &name[..at + 3]);
+    dir.starts_with("/usr/")
+        && nvidia::userspace::table().any(|(_, program, stem)| match program {
+            true => name == stem,
+            false => library == Some(stem),
+        })
 }
 
 #[cfg(test)]
@@ -289,7 +349,8 @@ mod tests {
 
     #[test]
     fn rules_decide_as_lxc_does() {
-        let allows = |text: &str| access(text).allows("/dev/nvidia-uvm", 511, 0, false);
+        let uvm = Opening { path: "/dev/nvidia-uvm", major: 511, minor: 0, access: "rw" };
+        let allows = |text: &str| access(text).allows(&uvm, false);
         let line = |what: &str, value: &str| format!("lxc.cgroup2.devices.{what}: {value}\n");
         assert!(!allows(""));
         assert!(allows(&line("allow", "c 511:* rwm")));
@@ -300,12 +361,18 @@ mod tests {
         assert!(!allows(&line("allow", "c 509:* rwm")));
         assert!(!allows(&line("allow", "b 511:0 rwm")));
         assert!(!allows(&line("allow", "c 511:0 r")));
-        assert!(!allows(&line("allow", "c 511:0 rwm # uvm")));
+        assert!(allows(&line("allow", "c 511:0 rwm # uvm")));
+        assert!(!allows(&line("allow", "c 511:0 rw # uvm")));
         assert!(!allows(&line("allow", "c  511:0 rwm")));
-        assert!(!allows(&(line("allow", "c 511:* rwm") + &line("deny", "a"))));
+        // an empty list is no list
+        assert!(allows(&(line("allow", "c 511:* rwm") + &line("deny", "a"))));
+        let other = line("deny", "a") + &line("allow", "c 1:3 rwm");
+        assert!(!allows(&(line("allow", "c 511:* rwm") + &other)));
         assert!(allows(&(line("deny", "a") + &line("allow", "c 511:* rwm"))));
         assert!(!allows(&(line("allow", "c 511:* rwm") + &line("deny", "c 511:0 w"))));
-        assert!(access("").allows("/dev/x", 1, 1, true));
+        assert!(access("").allows(&uvm, true));
+        let cap = Opening { access: "r", ..uvm };
+        assert!(access(&line("allow", "c 511:0 r")).allows(&cap, false));
     }
 
     #[test]

@@ -1,51 +1,60 @@
 //! `add`: parse, plan, apply.
 
-use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted, records_from_stdin};
-use anyhow::Context;
-use host::{GUEST_LOCK_WAIT, Journal, LockError, Machine, ReplaceError};
-use record::{Change, ChangeStatus, Check, CheckStatus, PciDevice, Record, Severity, Sink};
+use std::cell::RefCell;
+
+use ::cli::{Exit, Failure, Say, catch_signals, fail, records_from_stdin};
+use host::Machine;
+use pve::{Conf, Guest};
+use record::{Change, ChangeStatus, PciDevice, Record, Sink};
 
 use crate::access::Access;
 use crate::cli::{Add, Options, StyleChoice};
-use crate::diff;
-use crate::guest::{self, Guest};
-use crate::host_gpus::{HostGpus, PassedOver, Wanted};
-use crate::plan::{self, Container, HostNode, Plan, Refusal, Style};
-use pve::Conf;
+use crate::edit::{Edited, Editor, Planner, Stopped};
+use crate::facts::{Facts, PassedOver, Wanted};
+use crate::mig;
+use crate::plan::{Container, Plan, Style, auto_style, give};
+use crate::restart::{self, Restart};
+use crate::state;
+use crate::view::numbers;
+use crate::wish::{GpuWish, Resolved, UserspaceWish, Wish};
 
 /// The verb.
 pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     // all input is read and checked before anything else
-    let records = if add.gpu.is_empty() { from_stdin(say)? } else { Vec::new() };
+    let piped = add.reads_stdin();
+    let records = if piped { from_stdin(say)? } else { Vec::new() };
     let machine = options.common.machine()?;
     let guest = Guest::find(&machine, add.ctid)?;
-    let gpus = HostGpus::read(&machine, say)?;
-    let (wanted, over) = if add.gpu.is_empty() {
-        gpus.of_records(&records)?
-    } else {
-        (gpus.named(&add.gpu)?, Vec::new())
-    };
-    let run = Run { machine: &machine, guest: &guest, add, say, gpus: &gpus };
-    let outcome = if add.change.only_look() {
-        run.look(options, &wanted, &over, sink)
-    } else {
+    let facts = Facts::read(&machine, say)?;
+    let (wanted, over) =
+        if piped { facts.of_records(&records)? } else { (facts.named(&add.gpu)?, Vec::new()) };
+    let wish = wish(add, &facts, &wanted)?;
+    if !add.change.only_look() {
         catch_signals();
-        run.change(&wanted, &over, sink)
-    };
-    match outcome {
-        Err(Stopped::Refused(refusal)) => {
-            let failure = fail(Exit::Refused, format!("{}: {}", guest.target(), refusal.reason))
-                .hint(refusal.hint.clone());
-            // on a terminal the failure's own line says the same
-            if sink.is_jsonl() {
-                sink.put(Record::Change(run.refused(refusal)))?;
-            }
-            Err(failure.into())
-        }
-        Err(Stopped::Failed(failure)) => Err(failure.into()),
-        Err(Stopped::Other(error)) => Err(error),
-        Ok(exit) => Ok(exit),
     }
+    let adding = Adding { facts: &facts, guest: &guest, add, wish, say, told: RefCell::default() };
+    let editor = Editor {
+        machine: &machine,
+        guest: &guest,
+        say,
+        change: &add.change,
+        output: options.output,
+        command: format!("lxc-gpu-conf add {}", add.ctid),
+        hotplug: !add.no_hotplug,
+    };
+    for change in over.iter().map(|gpu| skipped(&editor, gpu)) {
+        if !add.change.check {
+            sink.put(Record::Change(change))?;
+        }
+    }
+    let edited = match editor.run(&adding, sink) {
+        Ok(edited) => edited,
+        Err(stopped) => return Err(editor.stopped(stopped, sink)),
+    };
+    if add.change.only_look() {
+        return Ok(edited.exit);
+    }
+    adding.after(&machine, &edited, sink)
 }
 
 fn from_stdin(say: &Say) -> Result<Vec<PciDevice>, Failure> {
@@ -60,319 +69,196 @@ fn from_stdin(say: &Say) -> Result<Vec<PciDevice>, Failure> {
         .collect())
 }
 
-enum Stopped {
-    Refused(Refusal),
-    Failed(Failure),
-    Other(anyhow::Error),
+fn skipped(editor: &Editor<'_>, gpu: &PassedOver) -> Change {
+    let mut change = editor.change_of("gpu");
+    change.to = Some(gpu.address.to_string());
+    change.status = ChangeStatus::Skipped;
+    change.reason = Some(gpu.why.clone());
+    change
 }
 
-impl From<Refusal> for Stopped {
-    fn from(refusal: Refusal) -> Stopped {
-        Stopped::Refused(refusal)
+/// What the command line asks for, in terms that outlive a reboot.
+fn wish(add: &Add, facts: &Facts<'_>, wanted: &[Wanted]) -> Result<Wish, Failure> {
+    let mut wish = Wish {
+        gpus: wanted.iter().map(|gpu| GpuWish::of(facts, gpu)).collect(),
+        mig_monitor: add.mig_monitor,
+        graphics: add.graphics,
+        imex: imex(add, facts.machine)?,
+        fabric: add.fabric,
+        uid: add.uid,
+        gid: add.gid,
+        mode: add.mode.clone(),
+        ..Wish::default()
+    };
+    for name in &add.mig {
+        let mig = mig::named(facts, name, wanted)?;
+        if !wish.gpus.contains(&mig.gpu) {
+            wish.gpus.push(mig.gpu.clone());
+        }
+        wish.mig.push(mig);
     }
-}
-
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Stopped {
-        Stopped::Failed(failure)
+    if !add.libs.is_empty() || add.share_driver.is_some() {
+        let sets = match add.libs.is_empty() {
+            true => vec!["utility".into(), "compute".into(), "video".into()],
+            false => add.libs.iter().map(|set| set.as_str().to_string()).collect(),
+        };
+        let dir = add.share_driver.clone();
+        if let Some(dir) = dir.as_deref().filter(|dir| !dir.starts_with('/')) {
+            return Err(fail(Exit::Usage, format!("--share-driver '{dir}' is no absolute path")));
+        }
+        wish.userspace = Some(UserspaceWish { sets, dir });
     }
+    Ok(wish)
 }
 
-impl From<std::io::Error> for Stopped {
-    fn from(error: std::io::Error) -> Stopped {
-        Stopped::Other(error.into())
+/// `--imex 0,3` or `all` that exist.
+fn imex(add: &Add, machine: &Machine) -> Result<Vec<u32>, Failure> {
+    let mut channels = Vec::new();
+    for name in &add.imex {
+        if name == "all" {
+            let names = machine.nodes_in("/dev/nvidia-caps-imex-channels")?;
+            let ids = names.iter().filter_map(|name| name.strip_prefix("channel")?.parse().ok());
+            channels.extend(ids.collect::<Vec<u32>>());
+            if channels.is_empty() {
+                return Err(fail(Exit::Usage, "this host has no IMEX channel")
+                    .hint("make one with 'nvidia-modprobe -i', or leave out --imex"));
+            }
+            continue;
+        }
+        // ids go up to 2^20 - 1 (container toolkit, lib-imex.go)
+        match name.parse::<u32>() {
+            Ok(id) if id < 1 << 20 => channels.push(id),
+            _ => {
+                let message = format!("--imex '{name}' is neither a channel's number nor 'all'");
+                return Err(fail(Exit::Usage, message));
+            }
+        }
     }
+    Ok(channels)
 }
 
-struct Run<'a> {
-    machine: &'a Machine,
+struct Adding<'a> {
+    facts: &'a Facts<'a>,
     guest: &'a Guest,
     add: &'a Add,
+    wish: Wish,
     say: &'a Say,
-    gpus: &'a HostGpus,
+    /// Notes that were said already: a plan may be made twice.
+    told: RefCell<Vec<String>>,
 }
 
-impl Run<'_> {
-    /// Dry run and check: neither lock nor write.
-    fn look(
-        &self,
-        options: &Options,
-        wanted: &[Wanted],
-        over: &[PassedOver],
-        sink: &mut Sink,
-    ) -> Result<Exit, Stopped> {
-        let bytes = self.guest.read(self.machine)?;
-        let plan = self.plan(&bytes, wanted)?;
-        let changes = plan.steps.iter().any(|step| !step.there);
-        if self.add.change.check {
-            for step in &plan.steps {
-                sink.put(Record::Check(self.check(step)))?;
-            }
-            return Ok(if changes { Exit::Difference } else { Exit::Done });
-        }
-        let people = options.output == ::cli::OutputChoice::Auto && !sink.is_jsonl();
-        if people && changes {
-            let path = self.machine.shown(&self.guest.path);
-            let text = diff::unified(&path, &bytes, &plan.conf.bytes());
-            record::print_text(&text).context("standard output").map_err(Stopped::Other)?;
-            self.report_over(over, sink)?;
-            return Ok(Exit::Done);
-        }
-        self.report_over(over, sink)?;
-        self.report(&plan, ChangeStatus::Planned, None, sink)?;
-        Ok(Exit::Done)
-    }
-
-    /// Lock, read, plan, replace, read back.
-    fn change(
-        &self,
-        wanted: &[Wanted],
-        over: &[PassedOver],
-        sink: &mut Sink,
-    ) -> Result<Exit, Stopped> {
-        self.guest.require_quorum(self.machine)?;
-        let lock = self.machine.lock_guest_config(self.guest.ctid, GUEST_LOCK_WAIT, &interrupted);
-        let _lock = lock.map_err(|error| self.no_lock(&error))?;
-        let bytes = self.guest.read(self.machine)?;
-        let plan = self.plan(&bytes, wanted)?;
-        self.report_over(over, sink)?;
-        let new = plan.conf.bytes();
-        if new == bytes {
-            self.report(&plan, ChangeStatus::Unchanged, None, sink)?;
-            return Ok(Exit::Done);
-        }
-        if new.len() > guest::MOST {
-            let message = format!("{}: the configuration would exceed 1 MiB", self.guest.target());
-            return Err(fail(Exit::Refused, message).into());
-        }
-        match self.apply(&bytes, &new) {
-            Ok(()) => {
-                self.report(&plan, ChangeStatus::Changed, None, sink)?;
-                self.say.note(&format!(
-                    "{} has it from its next start on ('pct reboot {}' if it is running)",
-                    self.guest.target(),
-                    self.guest.ctid
-                ));
-                Ok(Exit::Done)
-            }
-            Err((status, failure)) => {
-                self.report(&plan, status, Some(&failure.message), sink)?;
-                Err(failure.into())
-            }
-        }
-    }
-
-    fn apply(&self, old: &[u8], new: &[u8]) -> Result<(), (ChangeStatus, Failure)> {
-        let (machine, path) = (self.machine, self.guest.path.as_str());
-        match machine.remove_leftovers(path) {
-            Ok(names) => {
-                for name in names {
-                    self.say
-                        .detail(&format!("removed '{name}', left by a process that was killed"));
-                }
-            }
-            Err(error) => self.say.detail(&error.to_string()),
-        }
-        let mut journal = Journal::new();
-        let replaced = machine.replace(path, old, new, &|| !interrupted());
-        journal.record(format!("replace {path}"), |machine: &Machine| {
-            Ok(machine.replace(path, new, old, &|| true)?)
-        });
-        let failure = match replaced {
-            Ok(()) => match machine.read(path, guest::MOST) {
-                Ok(now) if now == new => {
-                    journal.keep();
-                    return Ok(());
-                }
-                Ok(_) => {
-                    // what somebody else wrote is not ours to take back
-                    journal.keep();
-                    let message =
-                        format!("'{}' was overwritten by someone else", machine.shown(path));
-                    return Err((
-                        ChangeStatus::Failed,
-                        fail(Exit::System, message).hint("run it again"),
-                    ));
-                }
-                Err(error) => fail(Exit::System, error.to_string()),
-            },
-            Err(error @ ReplaceError::Unsure(_)) => fail(Exit::System, error.to_string()),
-            // the old file stands
-            Err(error) => {
-                journal.keep();
-                return Err((ChangeStatus::Failed, self.not_replaced(&error)));
-            }
-        };
-        let undone = journal.roll_back(machine);
-        match undone.iter().find_map(|u| u.error.as_deref()) {
-            None => Err((ChangeStatus::RolledBack, failure)),
-            Some(why) => {
-                let hint = format!("it could not be undone: {why}");
-                Err((ChangeStatus::Failed, failure.hint(hint)))
-            }
-        }
-    }
-
-    fn not_replaced(&self, error: &ReplaceError) -> Failure {
-        let failure = fail(Exit::System, format!("{}: {error}", self.guest.target()));
-        match error.errno() {
-            libc_errno::EACCES | libc_errno::EROFS => {
-                failure.hint("no quorum, or a read-only file system: see 'pvecm status'")
-            }
-            libc_errno::EINTR => failure.hint("interrupted; nothing was changed"),
-            libc_errno::ENOSPC | libc_errno::EDQUOT => failure.hint("free space and run it again"),
-            0 => failure.hint("run it again"),
-            _ => failure,
-        }
-    }
-
-    fn no_lock(&self, error: &LockError) -> Failure {
-        let failure = fail(Exit::System, format!("{}: {error}", self.guest.target()));
-        match error {
-            LockError::Busy { .. } if interrupted() => {
-                failure.hint("interrupted; nothing was changed")
-            }
-            LockError::Busy { .. } => failure.hint("wait for the running task and run it again"),
-            LockError::File(_) => failure,
-        }
-    }
-
-    fn plan(&self, bytes: &[u8], wanted: &[Wanted]) -> Result<Plan, Stopped> {
-        let conf = Conf::parse(bytes);
-        if !self.add.change.check {
-            guest::require_unlocked(self.guest, &conf)?;
-        }
-        let style = self.style(&conf);
-        let nodes = self.nodes(wanted, style)?;
-        let container =
-            Container { ctid: self.guest.ctid, unprivileged: guest::is_unprivileged(&conf) };
-        Ok(plan::plan(&conf, container, &nodes, style)?)
-    }
-
+impl Adding<'_> {
     fn style(&self, conf: &Conf) -> Style {
         match self.add.style {
             StyleChoice::Dev => Style::Dev,
             StyleChoice::Mount => Style::Mount,
+            StyleChoice::Auto if self.add.convert => Style::Dev,
             StyleChoice::Auto => {
-                let version = guest::pve_container_version(self.machine);
-                let has_dev = version.as_deref().is_some_and(guest::has_dev);
-                let style = plan::auto_style(&Access::of(conf), has_dev);
+                let version = self.facts.pve_container();
+                let has_dev = version.is_some_and(pve::has_dev);
+                let style = auto_style(&Access::of(conf), has_dev);
                 self.say.detail(&format!("style {style:?}, pve-container {version:?}"));
                 style
             }
         }
     }
 
-    /// The nodes that the GPUs need, as the host has them. One that is missing
-    /// or not what the driver made keeps a container with dev[n] from starting:
-    /// refused, with the command that makes it right.
-    fn nodes(&self, wanted: &[Wanted], style: Style) -> Result<Vec<HostNode>, Stopped> {
-        let mut nodes: Vec<HostNode> = Vec::new();
-        let mut specs: Vec<nvidia::NodeSpec> =
-            wanted.iter().flat_map(|gpu| nvidia::gpu_nodes(gpu.minor)).collect();
-        // the GPUs' own nodes first, then those that all share, each once
-        specs.sort_by_key(|spec| spec.class.is_shared());
-        for spec in specs {
-            if nodes.iter().any(|node| node.spec.path == spec.path) {
-                continue;
-            }
-            let minors: String = wanted.iter().map(|gpu| format!(" -c {}", gpu.minor)).collect();
-            let refuse = |why: String| Refusal {
-                property: spec.path.clone(),
-                reason: format!("{} {why}", spec.path),
-                hint: format!(
-                    "'nvidia-modprobe -c 255{minors} -m' and 'nvidia-modprobe -u -c 0' make the \
-                     host's nodes"
-                ),
-            };
-            let driver_major = spec.class.driver().and_then(|name| self.gpus.majors.major(name));
-            match self.machine.node(&spec.path).map_err(Failure::from)? {
-                None if spec.required => {
-                    let tail = match style {
-                        Style::Dev => ": with dev[n] the container would not start",
-                        Style::Mount => ": the container would find an empty file in its place",
-                    };
-                    return Err(refuse(format!("does not exist on the host{tail}")).into());
+    /// With --convert also what the container has already.
+    fn wish(&self, conf: &Conf) -> Result<Wish, Failure> {
+        let mut wish = self.wish.clone();
+        if !self.add.convert {
+            return Ok(wish);
+        }
+        let access = Access::of(conf);
+        let targets = access.mounts.iter().map(|mount| mount.target.as_str());
+        let devs = access.devs.values().map(|dev| dev.path.as_str());
+        let mut found = Wish::default();
+        for path in targets.chain(devs) {
+            match nvidia::classify(path) {
+                Some(nvidia::NodeClass::Gpu(minor)) => {
+                    // a card that is not here any more is not converted
+                    if let Some(gpu) = self.facts.by_minor(minor) {
+                        let wanted = self.facts.usable(gpu.address)?;
+                        found.gpus.push(GpuWish::of(self.facts, &wanted));
+                    }
                 }
-                None => self.say.detail(&format!("{} does not exist here: left out", spec.path)),
-                Some(node) if !node.is_char() => {
-                    return Err(refuse("is no character device on the host".into()).into());
+                Some(nvidia::NodeClass::Cap(2)) => found.mig_monitor = true,
+                Some(nvidia::NodeClass::ImexChannel(id)) => found.imex.push(id),
+                Some(nvidia::NodeClass::Cap(cap)) => {
+                    found.mig.extend(mig::of_capability(self.facts, cap));
                 }
-                Some(node) => {
-                    plan::check_numbers(&spec, node.major, node.minor, driver_major)
-                        .map_err(refuse)?;
-                    nodes.push(HostNode { spec, major: node.major, minor: node.minor });
-                }
+                _ => {}
             }
+            found.graphics |= self.facts.of_drm(path).is_some();
         }
-        Ok(nodes)
-    }
-
-    fn report(
-        &self,
-        plan: &Plan,
-        status: ChangeStatus,
-        why: Option<&str>,
-        sink: &mut Sink,
-    ) -> std::io::Result<()> {
-        for step in &plan.steps {
-            let mut change = self.change_of(&step.key);
-            change.to = Some(step.value.clone());
-            change.reason = step.reason.clone();
-            if step.there {
-                change.from = change.to.clone();
-                change.status = ChangeStatus::Unchanged;
-            } else {
-                change.status = status;
-                change.reason = why.map(str::to_string).or(change.reason);
-            }
-            sink.put(Record::Change(change))?;
+        if found.gpus.is_empty() && wish.gpus.is_empty() {
+            let message = format!("{} has no GPU to convert", self.guest.target());
+            return Err(fail(Exit::Usage, message).hint("name one with --gpu"));
         }
-        Ok(())
+        found.join(&wish);
+        wish = found;
+        Ok(wish)
     }
 
-    fn report_over(&self, over: &[PassedOver], sink: &mut Sink) -> std::io::Result<()> {
-        for gpu in over {
-            let mut change = self.change_of("gpu");
-            change.to = Some(gpu.address.to_string());
-            change.status = ChangeStatus::Skipped;
-            change.reason = Some(gpu.why.clone());
-            sink.put(Record::Change(change))?;
-        }
-        Ok(())
+    fn resolve(&self, conf: &Conf) -> Result<(Wish, Resolved, Style), Stopped> {
+        let style = self.style(conf);
+        let wish = self.wish(conf)?;
+        let mut resolved = wish.resolve(self.facts, self.guest, conf, style)?;
+        resolved.target.convert = self.add.convert;
+        Ok((wish, resolved, style))
     }
 
-    fn refused(&self, refusal: Refusal) -> Change {
-        let mut change = self.change_of(&refusal.property);
-        change.status = ChangeStatus::Refused;
-        change.reason = Some(refusal.reason);
-        change.hint = Some(refusal.hint);
-        change
-    }
-
-    fn change_of(&self, property: &str) -> Change {
-        Change::planned(self.say.tool(), &self.guest.target(), property)
-    }
-
-    fn check(&self, step: &plan::Step) -> Check {
-        let hint = format!("lxc-gpu-conf add {}", self.guest.ctid);
-        Check {
-            subject: self.guest.target(),
-            property: step.key.clone(),
-            expected: Some(step.value.clone()),
-            actual: step.there.then(|| step.value.clone()),
-            status: if step.there { CheckStatus::Ok } else { CheckStatus::Drift },
-            severity: if step.there { Severity::Info } else { Severity::Error },
-            hint: (!step.there).then_some(hint),
-        }
+    fn after(&self, machine: &Machine, edited: &Edited, sink: &mut Sink) -> anyhow::Result<Exit> {
+        let restart = Restart {
+            machine,
+            guest: self.guest,
+            say: self.say,
+            restart: self.add.restart,
+            wait: self.add.wait,
+        };
+        restart::finish(&restart, edited, sink)
     }
 }
 
-/// The few error numbers that get a hint.
-mod libc_errno {
-    pub const EINTR: i32 = 4;
-    pub const EACCES: i32 = 13;
-    pub const ENOSPC: i32 = 28;
-    pub const EROFS: i32 = 30;
-    pub const EDQUOT: i32 = 122;
+impl Planner for Adding<'_> {
+    fn plan(&self, conf: &Conf) -> Result<Plan, Stopped> {
+        let (_, resolved, style) = self.resolve(conf)?;
+        for note in resolved.notes {
+            if !self.told.borrow().contains(&note) {
+                self.say.note(&format!("{}: {note}", self.guest.target()));
+                self.told.borrow_mut().push(note);
+            }
+        }
+        let container =
+            Container { ctid: self.guest.ctid, unprivileged: pve::is_unprivileged(conf) };
+        let mut plan = Plan::of(conf);
+        let numbers = numbers(&Access::of(conf), self.facts);
+        give(&mut plan, container, &resolved.target, style, &numbers)?;
+        Ok(plan)
+    }
+
+    /// Remembers what is wanted, together with what was wanted before and is
+    /// still given.
+    fn done(&self, plan: &Plan) {
+        let Ok((wish, resolved, _)) = self.resolve(&plan.conf) else { return };
+        let old = state::load(self.facts.machine, self.guest.ctid).unwrap_or_default();
+        let access = Access::of(&plan.conf);
+        let given = |path: &str| access.dev(path).is_some() || access.mounted(path).is_some();
+        let mut all = old.wish;
+        let mut names = old.names;
+        names.retain(|_, path| given(path));
+        let keys: Vec<String> =
+            names.keys().filter_map(|name| name.strip_suffix("/gpu")).map(str::to_string).collect();
+        all.gpus.retain(|gpu| {
+            keys.iter().any(|key| gpu.uuid.as_ref() == Some(key) || gpu.address.to_string() == *key)
+        });
+        all.join(&wish);
+        names.extend(resolved.names);
+        if let Err(error) = state::save(self.facts.machine, self.guest.ctid, &all, names) {
+            self.say.warn(&format!(
+                "what {} is to have cannot be remembered ('sync' then goes by numbers): {error}",
+                self.guest.target()
+            ));
+        }
+    }
 }

@@ -1,19 +1,36 @@
 //! Gives a Proxmox VE container a GPU.
 //!
 //! [`pve::Conf`] reads and writes the configuration as Proxmox VE does,
-//! [`access`] understands what it gives, [`plan`] decides without touching anything,
-//! [`add`] applies, [`show`] tells.
+//! [`access`] understands what it gives, [`facts`] what the host has, [`view`]
+//! puts the two together, [`wish`] says what is wanted, [`plan`] decides without
+//! touching anything, [`edit`] applies.
 
 mod access;
 mod add;
 pub mod cli;
 mod diff;
-mod guest;
-mod host_gpus;
+mod edit;
+mod facts;
+mod finding;
+mod hook;
+mod hotplug;
+mod mig;
+mod nodes;
 mod plan;
 #[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
 mod properties;
+mod remove;
+mod restart;
+mod rules;
 mod show;
+mod state;
+mod sync;
+mod view;
+mod wish;
+
+pub use finding::CAUSES;
 
 use std::process::ExitCode;
 
@@ -29,7 +46,12 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     match &options.verb {
-        Verb::Show(show) => show::run(options, show, say, sink),
+        Verb::Show(which) => show::show(options, which, say, sink),
         Verb::Add(add) => add::run(options, add, say, sink),
+        Verb::Remove(remove) => remove::run(options, remove, say, sink),
+        Verb::Check(which) => show::check(options, which, say, sink),
+        Verb::Sync(sync) => sync::run(options, sync, say, sink),
+        Verb::Nodes(nodes) => nodes::run(options, nodes, say, sink),
+        Verb::Hook(hook) => hook::run(options, hook, say, sink),
     }
 }

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::access::Access;
-use crate::plan::{Container, HostNode, Style, plan};
+use crate::access::{Access, Opening};
+use crate::plan::{Container, HostNode, Plan, Refusal, Style, Taking, Target, give, take};
+use crate::plan_tests::{host_node, numbers};
 use pve::{Conf, Section};
 
 fn line() -> impl Strategy<Value = String> {
@@ -11,6 +12,14 @@ fn line() -> impl Strategy<Value = String> {
         4 => (0u32..300, prop::sample::select(vec!["/dev/a", "/dev/nvidia0", "/dev/dri/card0,gid=44"]))
             .prop_map(|(n, path)| format!("dev{n}: {path}")),
         3 => "(arch|cores|hostname|memory|net0|zzz): [ -~]{0,12}",
+        2 => prop::sample::select(vec![
+            "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind,optional,create=file",
+            "lxc.mount.entry = /dev/nvidia-uvm dev/nvidia-uvm none bind",
+            "lxc.cgroup2.devices.allow: c 195:* rwm",
+            "lxc.cgroup2.devices.allow: c 511:0 rw",
+            "lxc.cgroup2.devices.allow: c 10:229 rwm",
+            "lxc.cgroup.devices.allow: c 195:* rwm",
+        ]).prop_map(str::to_string),
         2 => "lxc\\.(cap\\.drop|mount\\.entry|idmap|cgroup2\\.devices\\.(allow|deny))( ?=|:) ?[ -~]{0,20}",
         2 => "#[ -~]{0,20}",
         1 => "\\[(pve:pending|[a-z]{1,6}|special:x)\\]",
@@ -38,19 +47,32 @@ prop_compose! {
 }
 
 fn nodes() -> Vec<HostNode> {
-    let mut nodes = Vec::new();
-    for minor in [0, 3] {
-        for spec in nvidia::gpu_nodes(minor) {
-            let numbers = (
-                if spec.class.driver().is_some() { 511 } else { 195 },
-                spec.class.minor().unwrap(),
-            );
-            if !nodes.iter().any(|n: &HostNode| n.spec.path == spec.path) {
-                nodes.push(HostNode { spec, major: numbers.0, minor: numbers.1 });
-            }
+    let mut nodes: Vec<HostNode> = Vec::new();
+    let caps = [12, 13].map(|minor| nvidia::NodeSpec {
+        path: nvidia::cap_path(minor),
+        class: nvidia::NodeClass::Cap(minor),
+        required: true,
+    });
+    for spec in [0, 3].into_iter().flat_map(nvidia::gpu_nodes).chain(caps) {
+        if !nodes.iter().any(|n| n.spec.path == spec.path) {
+            nodes.push(host_node(spec));
         }
     }
     nodes
+}
+
+fn plan(conf: &Conf, container: Container, style: Style) -> Result<Plan, Refusal> {
+    let target = Target { nodes: nodes(), ..Target::default() };
+    let mut plan = Plan::of(conf);
+    give(&mut plan, container, &target, style, &numbers())?;
+    Ok(plan)
+}
+
+fn all_taken(conf: &Conf, container: Container) -> Result<Conf, Refusal> {
+    let mut plan = Plan::of(conf);
+    let taking = Taking { all: true, userspace: true, ..Taking::default() };
+    take(&mut plan, container, &taking, &numbers())?;
+    Ok(plan.conf)
 }
 
 /// The lines of `before` are those of `after` in their order, but for what was
@@ -66,6 +88,11 @@ fn added(before: &[u8], after: &[u8]) -> Option<Vec<String>> {
         }
     }
     rest.all(<[u8]>::is_empty).then_some(added)
+}
+
+fn opening(node: &HostNode) -> Opening<'_> {
+    let (path, access) = (&node.spec.path, node.spec.class.access());
+    Opening { path, major: node.major, minor: node.minor, access }
 }
 
 proptest! {
@@ -84,7 +111,7 @@ proptest! {
         let conf = Conf::parse(&bytes);
         let container = Container { ctid: 901, unprivileged };
         let style = if mount { Style::Mount } else { Style::Dev };
-        let Ok(first) = plan(&conf, container, &nodes(), style) else { return Ok(()) };
+        let Ok(first) = plan(&conf, container, style) else { return Ok(()) };
         let after = first.conf.bytes();
         // what was there stays, in its order
         let new = added(&bytes, &after);
@@ -101,16 +128,59 @@ proptest! {
         let access = Access::of(&again);
         for node in nodes() {
             let path = &node.spec.path;
-            prop_assert!(access.dev(path).is_some() != access.mount(path).is_some(), "{path}");
+            prop_assert!(access.dev(path).is_some() != access.mounted(path).is_some(), "{path}");
             let pve_rule = !mount && !access.wipes_dev_rules();
             prop_assert!(
-                pve_rule || access.allows(path, node.major, node.minor, unprivileged)
-                    || (mount && unprivileged),
+                pve_rule || access.allows(&opening(&node), unprivileged) || (mount && unprivileged),
                 "{} may not be opened", path
             );
         }
-        let second = plan(&again, container, &nodes(), style);
-        prop_assert!(second.as_ref().is_ok_and(|p| p.steps.iter().all(|s| s.there)));
+        let second = plan(&again, container, style);
+        prop_assert!(second.as_ref().is_ok_and(|p| !p.changes()));
         prop_assert_eq!(second.unwrap().conf.bytes(), after);
+    }
+
+    #[test]
+    fn what_was_added_can_be_taken_away_again_to_the_byte(
+        text in file(), unprivileged in any::<bool>(), mount in any::<bool>(),
+    ) {
+        let conf = Conf::parse(text.as_bytes());
+        let container = Container { ctid: 901, unprivileged };
+        let style = if mount { Style::Mount } else { Style::Dev };
+        // what had a GPU before has none after; the rest is as it was
+        let Ok(before) = all_taken(&conf, container) else { return Ok(()) };
+        let Ok(first) = plan(&before, container, style) else { return Ok(()) };
+        let after = all_taken(&first.conf, container).unwrap();
+        let text = |conf: &Conf| String::from_utf8_lossy(&conf.bytes()).into_owned();
+        prop_assert_eq!(text(&after), text(&before));
+        prop_assert_eq!(&after, &before);
+    }
+
+    #[test]
+    fn taking_away_leaves_every_line_that_is_not_ours(
+        text in file(), unprivileged in any::<bool>(),
+    ) {
+        let conf = Conf::parse(text.as_bytes());
+        let container = Container { ctid: 901, unprivileged };
+        let Ok(after) = all_taken(&conf, container) else { return Ok(()) };
+        let gone = added(&after.bytes(), &conf.bytes());
+        prop_assert!(gone.is_some(), "a line moved or is new");
+        let keys = conf.keys(&Section::Main);
+        for line in gone.unwrap() {
+            // a line that another of its key hides would come into force
+            let key = line.split(':').next().unwrap();
+            if keys.get(key).is_some_and(|value| value.contains("/dev/nvidia")) {
+                continue;
+            }
+            let ours = ["/dev/nvidia", "c 195:", "c 511:", "c 236:"].iter().any(|s| line.contains(s));
+            prop_assert!(ours, "'{line}' was not ours");
+        }
+        prop_assert!(!Access::of(&after).has_nvidia());
+        for name in conf.snapshots() {
+            let section = Section::Snapshot(name.to_string());
+            prop_assert_eq!(after.keys(&section), conf.keys(&section));
+            let lxc: Vec<_> = after.lxc_in(&section).collect();
+            prop_assert_eq!(lxc, conf.lxc_in(&section).collect::<Vec<_>>());
+        }
     }
 }

@@ -43,7 +43,7 @@ fn only_the_main_section_changes_and_free_indices_are_used() {
     let bed = Bed::new(HOST);
     let before = bed.read(&conf(901));
     let ran = bed.tool(TOOL).args("add 901").input(pci("0000:2b:00.0") + &pci("2c:00.0")).run();
-    let ran = ran.expect(0).one_line("from its next start on");
+    let ran = ran.expect(0).one_line("counts from its next start on");
     let after = bed.read(&conf(901));
     assert_eq!(
         added(&before, &after),
@@ -260,7 +260,7 @@ fn nodes_that_are_missing_or_stale_are_refused_with_the_command_that_mends_them(
         bed
     };
     let ran = add(&missing("/dev/nvidia-uvm"), "901 -g 0").expect(4).one_line("does not exist");
-    assert!(ran.records[0]["hint"].as_str().unwrap().contains("nvidia-modprobe -u -c 0"));
+    assert!(ran.records[0]["hint"].as_str().unwrap().contains("lxc-gpu-conf nodes"));
     add(&missing("/dev/nvidia0"), "901 -g 0").expect(4).one_line("/dev/nvidia0 does not exist");
     // these two serve profilers and displays only
     let bed = missing("/dev/nvidia-modeset");

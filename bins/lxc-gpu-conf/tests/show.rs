@@ -77,8 +77,10 @@ fn every_problem_has_words_of_its_own() {
     has(&with("lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind"), "given twice");
     has(&with("dev9: /dev/nvidia-caps/nvidia-cap1"), "reconfigure MIG");
     has(&with("lxc.cgroup.devices.allow: c 195:* rwm"), "does nothing");
-    has(&with("lxc.cgroup2.devices.allow: c 195:* rwm # nvidia"), "is invalid");
-    has(&with("lxc.cgroup2.devices.deny: a"), "wipes out");
+    has(&with("lxc.cgroup2.devices.allow: c 195:* rw # nvidia"), "is invalid");
+    has(&with("lxc.cgroup2.devices.deny: a"), "open every device of the host");
+    let denied = with("lxc.cgroup2.devices.deny: a\nlxc.cgroup2.devices.allow: c 1:3 rw");
+    has(&denied, "wipes out");
     has(&GOOD.replace("nvidia0", "nvidia7"), "belongs to no GPU");
     has(&GOOD.replace("dev2: /dev/nvidia-uvm,mode=0666\n", ""), "/dev/nvidia-uvm is not given");
     has(&GOOD.replace("dev0: /dev/nvidia0,mode=0666\n", ""), "but no GPU");

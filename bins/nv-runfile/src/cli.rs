@@ -256,6 +256,7 @@ Where --for finds a GPU in the installer's own list, the second record says whic
 extract gives what the installer's own -x (upstream: --noexec --target) gives, except that set-id and \
         sticky bits are taken away unless --umask says otherwise. Memory is bounded by what the \
         compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.",
+    lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
 };

@@ -62,6 +62,8 @@ fn checks(function: &Function, installer: &Installer, content: &Content) -> Vec<
         actual: None,
         status: CheckStatus::Unknown,
         severity: Severity::Warning,
+        cause: None,
+        reason: None,
         hint: None,
     };
     if function.vendor != Some(NVIDIA) {
@@ -120,6 +122,8 @@ fn kernel_module(subject: &str, chip: &Chip, content: &Content) -> Check {
         actual: has.map(|has| has.join(" or ")),
         status,
         severity,
+        cause: None,
+        reason: None,
         hint,
     }
 }

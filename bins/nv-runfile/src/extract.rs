@@ -234,6 +234,8 @@ impl Run<'_> {
             actual: None,
             status: CheckStatus::Drift,
             severity: Severity::Info,
+            cause: None,
+            reason: None,
             hint: Some("without --check it is unpacked".into()),
         }
     }

@@ -25,6 +25,8 @@ pub struct ManText {
     pub files: &'static [(&'static str, &'static str)],
     /// What a user should know beside that.
     pub notes: &'static str,
+    /// Sections of named things: heading, then name and text of each.
+    pub lists: &'static [(&'static str, &'static [(&'static str, &'static str)])],
     /// Examples.
     pub examples: &'static [Example],
     /// Other pages, `name(section)`.

@@ -12,6 +12,7 @@ mod attr;
 pub mod command;
 mod error;
 mod input;
+mod inside;
 mod journal;
 mod kernel_files;
 mod lock;
@@ -23,6 +24,7 @@ mod staging;
 
 pub use error::FileError;
 pub use input::InputFile;
+pub use inside::{Opened, open_inside};
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};

@@ -21,6 +21,8 @@ use crate::error::errno_error;
 pub struct Machine {
     root: OwnedFd,
     below: Option<PathBuf>,
+    /// Its device nodes may be listed in a file (see [`crate::node`]).
+    pub(crate) listed: bool,
 }
 
 /// What stat(2) says, reduced to what the tools ask.
@@ -96,7 +98,17 @@ impl Machine {
             path: path.display().to_string(),
             source: errno_error(errno),
         })?;
-        Ok(Machine { root: fd, below: root.map(Path::to_path_buf) })
+        Ok(Machine { root: fd, below: root.map(Path::to_path_buf), listed: root.is_some() })
+    }
+
+    /// The root file system of a container, given by its directory on this
+    /// machine. It may be hostile: as below `--root`, every path is resolved
+    /// inside it and no command is run; a list of device nodes counts for
+    /// nothing. Errors: the directory cannot be opened.
+    pub fn container_root(&self, path: &str) -> Result<Machine, FileError> {
+        let root = self.open(path, DIR, Mode::empty());
+        let root = root.map_err(|source| self.error("open", path, source))?;
+        Ok(Machine { root, below: Some(self.shown(path).into()), listed: false })
     }
 
     /// Whether this is the running host itself: only then commands may be run.

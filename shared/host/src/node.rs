@@ -2,8 +2,13 @@
 //! somebody sends us, or that is unpacked without privileges, cannot hold them.
 
 use std::collections::BTreeMap;
+use std::io;
 
-use crate::machine::{FileKind, Machine};
+use nix::fcntl::{AtFlags, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknodat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
+
+use crate::machine::{FileKind, Machine, split};
 use crate::{FileError, Stat};
 
 /// Path of the list below `--root`: lines `c PATH MAJOR:MINOR MODE UID:GID`
@@ -45,6 +50,42 @@ impl Node {
     /// Whether it is a character device.
     pub fn is_char(&self) -> bool {
         self.kind == NodeKind::Char
+    }
+}
+
+impl Machine {
+    /// Makes a character device with exactly these numbers, owner and mode, its
+    /// directory too. What has that name now is replaced in one step, so that
+    /// nobody finds the name missing; a directory is not. Errors: it cannot be
+    /// made.
+    pub fn make_char(
+        &self,
+        path: &str,
+        (major, minor): (u32, u32),
+        mode: u32,
+        (uid, gid): (u32, u32),
+    ) -> Result<(), FileError> {
+        self.make_parents(path)?;
+        let (parent, name) = split(path);
+        let dir = self.dir(parent)?;
+        let error = |source: io::Error| self.error("make device", path, source);
+        let temporary = format!("{name}.tmp.{}", std::process::id());
+        let made = || -> nix::Result<()> {
+            let bits = Mode::from_bits_truncate(mode);
+            let device = makedev(u64::from(major), u64::from(minor));
+            mknodat(&dir.fd, temporary.as_str(), SFlag::S_IFCHR, bits, device)?;
+            // mknod(2) takes the umask off
+            let flags = FchmodatFlags::FollowSymlink;
+            fchmodat(&dir.fd, temporary.as_str(), bits, flags)?;
+            let (owner, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let not_followed = AtFlags::AT_SYMLINK_NOFOLLOW;
+            fchownat(&dir.fd, temporary.as_str(), Some(owner), Some(group), not_followed)?;
+            renameat(&dir.fd, temporary.as_str(), &dir.fd, name)
+        };
+        made().map_err(|errno| {
+            let _ = unlinkat(&dir.fd, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+            error(io::Error::from_raw_os_error(errno as i32))
+        })
     }
 }
 
@@ -160,7 +201,7 @@ fn device<'a>(kind: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<N
 impl Machine {
     /// Read anew each time: nodes come and go while a tool works.
     fn device_list(&self) -> DeviceList {
-        if self.is_host() {
+        if !self.listed {
             return DeviceList::default();
         }
         DeviceList::parse(&self.read_text(DEVICE_LIST, 4 << 20).unwrap_or_default())
@@ -173,6 +214,14 @@ impl Machine {
             Ok(stat) => Ok(Some(stat.into())),
             Err(error) if error.is_not_found() => Ok(self.device_list().get(path)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a path is a symbolic link.
+    pub fn is_link(&self, path: &str) -> bool {
+        match self.lstat(path) {
+            Ok(stat) => stat.kind == FileKind::Link,
+            Err(_) => matches!(self.device_list().entries.get(path), Some(Entry::Link(_))),
         }
     }
 

@@ -122,7 +122,8 @@ fn version_of_line(text: &str) -> Option<String> {
     is_version(word).then(|| word.to_string())
 }
 
-fn is_version(text: &str) -> bool {
+/// Whether a text is a driver version: two or three numbers with points between.
+pub fn is_version(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     matches!(parts.len(), 2 | 3)
         && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))

@@ -1,10 +1,19 @@
-//! NVIDIA's driver as procfs and /dev show it: GPUs, majors, device nodes.
-//! Everything without nvidia-smi, which needs a working userspace.
+//! NVIDIA's driver as procfs and /dev show it: GPUs, majors, device nodes, MIG
+//! instances, and its userspace as files. Everything without nvidia-smi, which
+//! needs a working userspace.
 
 mod devices;
 mod gpus;
+mod mig;
 mod nodes;
+mod params;
+pub mod userspace;
 
 pub use devices::CharDevices;
-pub use gpus::{GpuInfo, module_version, read_gpus};
-pub use nodes::{GPU_MAJOR, NodeClass, NodeSpec, classify, gpu_nodes};
+pub use gpus::{GpuInfo, is_version, module_version, read_gpus};
+pub use mig::{Capability, Mig, MigInstance};
+pub use nodes::{
+    CAPS_DRIVER, DYNAMIC_DRIVERS, GPU_MAJOR, NodeClass, NodeSpec, UVM_DRIVER, cap_path, classify,
+    gpu_nodes,
+};
+pub use params::NodeParams;

@@ -18,9 +18,25 @@ pub enum NodeClass {
     UvmTools,
     /// /dev/nvidia-caps/nvidia-cap<minor>.
     Cap(u32),
-    /// Any other node of NVIDIA's (NVSwitch, NVLink, IMEX, vGPU, ...).
+    /// /dev/nvidia-caps-imex-channels/channel<minor>.
+    ImexChannel(u32),
+    /// /dev/nvidia-nvswitchctl.
+    NvSwitchControl,
+    /// /dev/nvidia-nvswitch<minor>.
+    NvSwitch(u32),
+    /// /dev/nvidia-nvlink.
+    NvLink,
+    /// Any other node of NVIDIA's (vGPU, file system, ...).
     Other,
 }
+
+/// Name in /proc/devices of the driver of /dev/nvidia-uvm.
+pub const UVM_DRIVER: &str = "nvidia-uvm";
+/// Name in /proc/devices of the driver of /dev/nvidia-caps.
+pub const CAPS_DRIVER: &str = "nvidia-caps";
+/// Drivers with majors of their own, by their names in /proc/devices.
+pub const DYNAMIC_DRIVERS: [&str; 5] =
+    [UVM_DRIVER, CAPS_DRIVER, "nvidia-caps-imex-channels", "nvidia-nvswitch", "nvidia-nvlink"];
 
 impl NodeClass {
     /// Belongs to no single GPU.
@@ -28,13 +44,21 @@ impl NodeClass {
         !matches!(self, NodeClass::Gpu(_) | NodeClass::Cap(_))
     }
 
+    /// How programs open it: capabilities for reading, all else for both.
+    pub fn access(self) -> &'static str {
+        if matches!(self, NodeClass::Cap(_)) { "r" } else { "rw" }
+    }
+
     /// Minor number, where it is fixed (nvidia-modprobe-utils.h, uvm.c).
     pub fn minor(self) -> Option<u32> {
         match self {
-            NodeClass::Gpu(minor) | NodeClass::Cap(minor) => Some(minor),
-            NodeClass::Control => Some(255),
+            NodeClass::Gpu(minor)
+            | NodeClass::Cap(minor)
+            | NodeClass::ImexChannel(minor)
+            | NodeClass::NvSwitch(minor) => Some(minor),
+            NodeClass::Control | NodeClass::NvSwitchControl => Some(255),
             NodeClass::Modeset => Some(254),
-            NodeClass::Uvm => Some(0),
+            NodeClass::Uvm | NodeClass::NvLink => Some(0),
             NodeClass::UvmTools => Some(1),
             NodeClass::Other => None,
         }
@@ -44,8 +68,11 @@ impl NodeClass {
     /// where the major is [`GPU_MAJOR`] or unknown.
     pub fn driver(self) -> Option<&'static str> {
         match self {
-            NodeClass::Uvm | NodeClass::UvmTools => Some("nvidia-uvm"),
-            NodeClass::Cap(_) => Some("nvidia-caps"),
+            NodeClass::Uvm | NodeClass::UvmTools => Some(UVM_DRIVER),
+            NodeClass::Cap(_) => Some(CAPS_DRIVER),
+            NodeClass::ImexChannel(_) => Some("nvidia-caps-imex-channels"),
+            NodeClass::NvSwitch(_) | NodeClass::NvSwitchControl => Some("nvidia-nvswitch"),
+            NodeClass::NvLink => Some("nvidia-nvlink"),
             _ => None,
         }
     }
@@ -76,6 +103,11 @@ pub fn gpu_nodes(minor: u32) -> Vec<NodeSpec> {
     ]
 }
 
+/// Path of a capability's node.
+pub fn cap_path(minor: u32) -> String {
+    format!("/dev/nvidia-caps/nvidia-cap{minor}")
+}
+
 /// What a path in /dev is, `None` where it is no node of NVIDIA's.
 pub fn classify(path: &str) -> Option<NodeClass> {
     let number = |text: &str| {
@@ -90,12 +122,20 @@ pub fn classify(path: &str) -> Option<NodeClass> {
         "nvidia-modeset" => NodeClass::Modeset,
         "nvidia-uvm" => NodeClass::Uvm,
         "nvidia-uvm-tools" => NodeClass::UvmTools,
+        "nvidia-nvswitchctl" => NodeClass::NvSwitchControl,
+        "nvidia-nvlink" => NodeClass::NvLink,
         _ => {
             let rest = name.strip_prefix("nvidia")?;
             if let Some(minor) = number(rest) {
                 NodeClass::Gpu(minor)
             } else if let Some(cap) = rest.strip_prefix("-caps/nvidia-cap").and_then(number) {
                 NodeClass::Cap(cap)
+            } else if let Some(channel) =
+                rest.strip_prefix("-caps-imex-channels/channel").and_then(number)
+            {
+                NodeClass::ImexChannel(channel)
+            } else if let Some(minor) = rest.strip_prefix("-nvswitch").and_then(number) {
+                NodeClass::NvSwitch(minor)
             } else if rest.starts_with('-') {
                 NodeClass::Other
             } else {
@@ -115,7 +155,13 @@ mod tests {
         assert_eq!(classify("/dev/nvidia12"), Some(NodeClass::Gpu(12)));
         assert_eq!(classify("/dev/nvidia-uvm-tools"), Some(NodeClass::UvmTools));
         assert_eq!(classify("/dev/nvidia-caps/nvidia-cap21"), Some(NodeClass::Cap(21)));
-        assert_eq!(classify("/dev/nvidia-nvswitchctl"), Some(NodeClass::Other));
+        assert_eq!(classify("/dev/nvidia-nvswitchctl"), Some(NodeClass::NvSwitchControl));
+        assert_eq!(classify("/dev/nvidia-nvswitch3"), Some(NodeClass::NvSwitch(3)));
+        assert_eq!(
+            classify("/dev/nvidia-caps-imex-channels/channel7"),
+            Some(NodeClass::ImexChannel(7))
+        );
+        assert_eq!(classify("/dev/nvidia-vgpuctl"), Some(NodeClass::Other));
         for path in ["/dev/nvidia", "/dev/nvidia01", "/dev/nvidiax", "/dev/dri/card0", "nvidia0"] {
             assert_eq!(classify(path), None, "{path}");
         }

@@ -35,6 +35,17 @@ pub enum Line {
     Invalid,
 }
 
+/// What becomes of an `lxc.*` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Keep,
+    /// It goes.
+    Remove,
+    /// It becomes this key and value.
+    Become(String, String),
+}
+
 /// A parsed file that remembers every byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conf {
@@ -177,6 +188,86 @@ impl Conf {
         self.insert(at, Line::Lxc(key.into(), value.into()), &format!("{key}: {value}"));
     }
 
+    /// Gives a plain key of the main section another value: the line that is in
+    /// force, which is the last one. Says whether there is such a line.
+    pub fn set_key(&mut self, key: &str, value: &str) -> bool {
+        let end = self.main_end();
+        let at = self.lines[..end]
+            .iter()
+            .rposition(|l| matches!(&l.line, Line::Key(other, _) if other == key));
+        let Some(at) = at else { return false };
+        self.rewrite(at, Line::Key(key.into(), value.into()), &format!("{key}: {value}"));
+        true
+    }
+
+    /// Gives `lxc.*` entries of the main section other values, or takes them
+    /// away: `change` says for each key and value what becomes of it.
+    pub fn change_lxc(&mut self, change: impl FnMut(&str, &str) -> Fate) {
+        let mut change = change;
+        let mut at = 0;
+        while at < self.main_end() {
+            let fate = match &self.lines[at].line {
+                Line::Lxc(key, value) => change(key, value),
+                _ => Fate::Keep,
+            };
+            match fate {
+                Fate::Keep => at += 1,
+                Fate::Remove => self.remove_at(at),
+                Fate::Become(key, value) => {
+                    let text = format!("{key}: {value}");
+                    self.rewrite(at, Line::Lxc(key, value), &text);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Takes a plain key out of the main section. Where it stands twice both lines
+    /// go: the first, which the last one hid, would come into force.
+    pub fn remove_key(&mut self, key: &str) {
+        let mut at = 0;
+        while at < self.main_end() {
+            match &self.lines[at].line {
+                Line::Key(other, _) if other == key => self.remove_at(at),
+                _ => at += 1,
+            }
+        }
+    }
+
+    /// Lines of the main section that Proxmox VE warns of and drops.
+    pub fn invalid(&self) -> Vec<String> {
+        self.lines[..self.main_end()]
+            .iter()
+            .filter(|l| l.line == Line::Invalid)
+            .map(|l| to_text(trim(&l.bytes)))
+            .collect()
+    }
+
+    /// Where the last line of the file has no newline, its successor has none
+    /// either, so that taking a line away again leaves the file as it was.
+    fn remove_at(&mut self, at: usize) {
+        let removed = self.lines.remove(at);
+        let last = at == self.lines.len();
+        if last && !removed.bytes.ends_with(b"\n") {
+            if let Some(before) = self.lines.last_mut() {
+                before.bytes.pop();
+            }
+        }
+    }
+
+    /// A line's text anew, its end as it was.
+    fn rewrite(&mut self, at: usize, line: Line, text: &str) {
+        let parsed = &mut self.lines[at];
+        let ending: &[u8] = match () {
+            () if parsed.bytes.ends_with(b"\r\n") => b"\r\n",
+            () if parsed.bytes.ends_with(b"\n") => b"\n",
+            () => b"",
+        };
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.extend_from_slice(ending);
+        *parsed = Parsed { bytes, section: parsed.section.clone(), line };
+    }
+
     /// Index of the first line behind the main section.
     fn main_end(&self) -> usize {
         self.lines.iter().position(|l| l.section != Section::Main).unwrap_or(self.lines.len())
@@ -187,11 +278,12 @@ impl Conf {
         let crlf = self.lines.get(at.saturating_sub(1)).is_some_and(|l| l.bytes.ends_with(b"\r\n"));
         let newline: &[u8] = if crlf { b"\r\n" } else { b"\n" };
         let before = at.checked_sub(1).and_then(|i| self.lines.get_mut(i));
-        if let Some(before) = before.filter(|before| !before.bytes.ends_with(b"\n")) {
-            before.bytes.push(b'\n');
-        }
         let mut bytes = text.as_bytes().to_vec();
-        bytes.extend_from_slice(newline);
+        match before.filter(|before| !before.bytes.ends_with(b"\n")) {
+            // only the file's last line has none: now this one is the last
+            Some(before) => before.bytes.push(b'\n'),
+            None => bytes.extend_from_slice(newline),
+        }
         self.lines.insert(at, Parsed { bytes, section: Section::Main, line });
     }
 }
@@ -353,11 +445,45 @@ mod tests {
     }
 
     #[test]
+    fn what_was_put_in_can_be_taken_out_again() {
+        for text in [FILE, "", "arch: a", "arch: a\r\nb: c", "#n", "a: b\r", "\n\n", "[snap]\nx: y"]
+        {
+            let mut conf = Conf::parse(text.as_bytes());
+            for key in ["dev7", "dev8"] {
+                conf.insert_key(key, "x");
+            }
+            conf.append_lxc("lxc.mount.entry", "ours");
+            conf.append_lxc("lxc.mount.entry", "ours too");
+            assert!(conf.set_key("dev8", "y") && !conf.set_key("dev9", "y"));
+            assert_eq!(Conf::parse(&conf.bytes()), conf);
+            conf.remove_key("dev8");
+            conf.remove_key("dev7");
+            conf.change_lxc(|_, value| match value.starts_with("ours") {
+                true => Fate::Remove,
+                false => Fate::Keep,
+            });
+            assert_eq!(String::from_utf8(conf.bytes()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn entries_change_in_place_and_only_in_the_main_section() {
+        let mut conf = Conf::parse(b"lxc.a = 1\r\nlxc.b: 2\n[snap]\nlxc.a: 1\n");
+        conf.change_lxc(|key, value| match key {
+            "lxc.a" => Fate::Become(key.into(), format!("{value}{value}")),
+            _ => Fate::Keep,
+        });
+        assert_eq!(conf.bytes(), b"lxc.a: 11\r\nlxc.b: 2\n[snap]\nlxc.a: 1\n");
+        let conf = Conf::parse(b"x\n lxc.a: b\nlxc.x : y\n[s1]\nbad\n");
+        assert_eq!(conf.invalid(), ["x", "lxc.a: b", "lxc.x : y"]);
+    }
+
+    #[test]
     fn odd_files_get_their_line_all_the_same() {
         for (before, after) in [
             ("", "dev0: x\n"),
             ("#n\n", "#n\ndev0: x\n"),
-            ("arch: a", "arch: a\ndev0: x\n"),
+            ("arch: a", "arch: a\ndev0: x"),
             ("arch: a\r\nhostname: b\r\n", "arch: a\r\ndev0: x\r\nhostname: b\r\n"),
             ("lxc.a: b\n", "dev0: x\nlxc.a: b\n"),
             ("[snap]\ndev0: y\n", "dev0: x\n[snap]\ndev0: y\n"),

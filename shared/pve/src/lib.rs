@@ -1,6 +1,17 @@
-//! Proxmox VE's guest configuration files, as Proxmox VE itself reads and
-//! writes them.
+//! Proxmox VE's containers: their configuration files, read and written as
+//! Proxmox VE itself does, where they are in the cluster, and their root file
+//! systems.
 
 mod conf;
+mod guest;
+mod keys;
+mod rootfs;
+mod storage;
 
-pub use conf::{Conf, Line, Section};
+pub use conf::{Conf, Fate, Line, Section};
+pub use guest::{
+    Guest, MOST, all_guests, guest_nodes, has_dev, has_hotplug, is_unprivileged,
+    pve_container_version, require_cluster, require_quorum, require_unlocked,
+};
+pub use keys::is_permitted_lxc_key;
+pub use rootfs::{RootFs, init_pid, is_running, root_file_system};

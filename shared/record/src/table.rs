@@ -323,12 +323,16 @@ fn check_cells(c: &Check) -> Vec<Cell> {
         (CheckStatus::Drift, Severity::Error) => "DRIFT",
         (CheckStatus::Drift, _) => "drift",
     };
+    let actual = match &c.reason {
+        Some(reason) => format!("{}\n{reason}", or_dash(&c.actual)),
+        None => or_dash(&c.actual),
+    };
     vec![
         status.into(),
         c.subject.clone(),
         c.property.clone(),
         or_dash(&c.expected),
-        with_hint(&or_dash(&c.actual), &c.hint),
+        with_hint(&actual, &c.hint),
     ]
 }
 

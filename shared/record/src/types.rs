@@ -467,8 +467,31 @@ pub struct Check {
     pub status: CheckStatus,
     /// How much it matters.
     pub severity: Severity,
+    /// Name of what is wrong, for scripts: `stale-rule`. `None` where all is well
+    /// and where the property says it all.
+    pub cause: Option<String>,
+    /// The same in words.
+    pub reason: Option<String>,
     /// What to do next, where we know.
     pub hint: Option<String>,
+}
+
+impl Check {
+    /// A comparison that found what it should.
+    pub fn ok(subject: &str, property: &str, value: impl Into<Option<String>>) -> Check {
+        let value = value.into();
+        Check {
+            subject: subject.into(),
+            property: property.into(),
+            expected: value.clone(),
+            actual: value,
+            status: CheckStatus::Ok,
+            severity: Severity::Info,
+            cause: None,
+            reason: None,
+            hint: None,
+        }
+    }
 }
 
 /// How a container is given a node.
@@ -535,8 +558,9 @@ pub struct LxcNode {
     pub minor: Option<u32>,
     /// Octal mode inside the container, where the configuration says it.
     pub mode: Option<String>,
-    /// The host has a character device there now.
-    pub present: bool,
+    /// The host has a character device there now. `None`: the container is
+    /// another node's.
+    pub present: Option<bool>,
 }
 
 /// Why a stream ends here.

@@ -1,22 +1,29 @@
-//! The GPUs of this host that a container can share, and which of them are
-//! asked for.
+//! What this host has: GPUs, majors, MIG instances, device nodes. Read once,
+//! and only what is asked for.
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, Say, fail};
-use host::Machine;
-use nvidia::{CharDevices, GpuInfo};
+use host::{Machine, Node};
+use nvidia::{CharDevices, GPU_MAJOR, GpuInfo, Mig, NodeClass};
 use pci::{Depth, Function, NVIDIA, System};
 use record::{Address, PciDevice, Role};
 
 /// What this host has.
-pub struct HostGpus {
-    /// All PCI functions.
-    pub system: System,
+pub struct Facts<'a> {
+    /// The host.
+    pub machine: &'a Machine,
+    say: &'a Say,
     /// The GPUs that NVIDIA's driver owns.
     pub gpus: BTreeMap<Address, GpuInfo>,
     /// /proc/devices.
     pub majors: CharDevices,
+    system: OnceCell<System>,
+    mig: OnceCell<Mig>,
+    module: OnceCell<Option<String>>,
+    pve_container: OnceCell<Option<Vec<u32>>>,
+    nodes: RefCell<BTreeMap<String, Option<Node>>>,
 }
 
 /// One GPU that a container is to have.
@@ -37,18 +44,108 @@ pub struct PassedOver {
     pub why: String,
 }
 
-impl HostGpus {
-    /// Reads it. Errors: no PCI bus in sysfs, or no /proc/devices.
-    pub fn read(machine: &Machine, say: &Say) -> Result<HostGpus, Failure> {
-        let system = pci::scan(machine, Depth::Verdict)?;
-        for warning in &system.warnings {
-            say.warn(warning);
-        }
+impl<'a> Facts<'a> {
+    /// Begins to read. Errors: no /proc/devices.
+    pub fn read(machine: &'a Machine, say: &'a Say) -> Result<Facts<'a>, Failure> {
         let (gpus, warnings) = nvidia::read_gpus(machine);
         for warning in &warnings {
             say.warn(warning);
         }
-        Ok(HostGpus { system, gpus, majors: CharDevices::read(machine)? })
+        Ok(Facts {
+            machine,
+            say,
+            gpus,
+            majors: CharDevices::read(machine)?,
+            system: OnceCell::new(),
+            mig: OnceCell::new(),
+            module: OnceCell::new(),
+            pve_container: OnceCell::new(),
+            nodes: RefCell::default(),
+        })
+    }
+
+    /// All PCI functions. Errors: no PCI bus in sysfs.
+    pub fn system(&self) -> Result<&System, Failure> {
+        if let Some(system) = self.system.get() {
+            return Ok(system);
+        }
+        let system = pci::scan(self.machine, Depth::Verdict)?;
+        for warning in &system.warnings {
+            self.say.warn(warning);
+        }
+        Ok(self.system.get_or_init(|| system))
+    }
+
+    /// MIG instances and capabilities.
+    pub fn mig(&self) -> &Mig {
+        self.mig.get_or_init(|| Mig::read(self.machine))
+    }
+
+    /// Version of the loaded kernel module.
+    pub fn module_version(&self) -> Option<&str> {
+        self.module.get_or_init(|| nvidia::module_version(self.machine)).as_deref()
+    }
+
+    /// Version of the installed pve-container.
+    pub fn pve_container(&self) -> Option<&[u32]> {
+        self.pve_container.get_or_init(|| pve::pve_container_version(self.machine)).as_deref()
+    }
+
+    /// What is at a path in /dev.
+    pub fn node(&self, path: &str) -> Option<Node> {
+        if let Some(node) = self.nodes.borrow().get(path) {
+            return *node;
+        }
+        let node = self.machine.node(path).unwrap_or_else(|error| {
+            self.say.warn(&error.to_string());
+            None
+        });
+        self.nodes.borrow_mut().insert(path.into(), node);
+        node
+    }
+
+    /// Forgets what was seen in /dev: something was made there.
+    pub fn forget_nodes(&self) {
+        self.nodes.borrow_mut().clear();
+    }
+
+    /// The major that a class of nodes has now; `None` where its driver is not
+    /// loaded, or the class says nothing of it.
+    pub fn major(&self, class: NodeClass) -> Option<u32> {
+        match class.driver() {
+            Some(driver) => self.majors.major(driver),
+            None if class == NodeClass::Other => None,
+            None => Some(GPU_MAJOR),
+        }
+    }
+
+    /// Numbers that a class of nodes has now, where they can be known.
+    pub fn numbers(&self, class: NodeClass) -> Option<(u32, u32)> {
+        Some((self.major(class)?, class.minor()?))
+    }
+
+    /// DRM nodes of a GPU: `card1`, `renderD128`.
+    pub fn drm(&self, gpu: Address) -> Vec<String> {
+        let function = self.system().ok().and_then(|system| system.functions.get(&gpu));
+        function.map(|function| function.drm.clone()).unwrap_or_default()
+    }
+
+    /// The GPU of NVIDIA's driver that a path in /dev/dri belongs to.
+    pub fn of_drm(&self, path: &str) -> Option<&GpuInfo> {
+        let name = path.strip_prefix("/dev/dri/")?;
+        self.gpus.values().find(|gpu| self.drm(gpu.address).iter().any(|n| n == name))
+    }
+
+    /// The GPU that was this one: by its UUID where both know it, since a card
+    /// may have moved to another slot, else by its address.
+    pub fn same_gpu(&self, uuid: Option<&str>, address: Address) -> Option<&GpuInfo> {
+        let by_uuid =
+            uuid.and_then(|uuid| self.gpus.values().find(|gpu| gpu.uuid.as_deref() == Some(uuid)));
+        by_uuid.or_else(|| {
+            let gpu = self.gpus.get(&address)?;
+            let another = uuid.is_some() && gpu.uuid.is_some() && gpu.uuid.as_deref() != uuid;
+            (!another).then_some(gpu)
+        })
     }
 
     /// The GPU with a minor.
@@ -118,7 +215,7 @@ impl HostGpus {
 
     /// The GPUs among some records. Functions that only accompany a GPU are
     /// not asked for; GPUs of other vendors and VFs are passed over. Errors: as
-    /// [`HostGpus::named`], and none of them is a GPU.
+    /// [`Facts::named`], and none of them is a GPU.
     pub fn of_records(
         &self,
         records: &[PciDevice],
@@ -151,7 +248,7 @@ impl HostGpus {
     }
 
     fn function(&self, address: Address) -> Result<&Function, Failure> {
-        self.system.functions.get(&address).ok_or_else(|| {
+        self.system()?.functions.get(&address).ok_or_else(|| {
             fail(Exit::Usage, format!("no function {address} on this host"))
                 .hint("see 'gpu-iommu-groups'")
         })
@@ -159,9 +256,10 @@ impl HostGpus {
 
     /// A container shares a GPU that the host's nvidia driver owns: nothing
     /// else will do.
-    fn usable(&self, address: Address) -> Result<Wanted, Failure> {
+    pub fn usable(&self, address: Address) -> Result<Wanted, Failure> {
         let refuse = |why: String| fail(Exit::Refused, format!("{address} {why}"));
-        let driver = self.system.functions.get(&address).and_then(|f| f.driver.as_deref());
+        let system = self.system()?;
+        let driver = system.functions.get(&address).and_then(|f| f.driver.as_deref());
         match driver {
             Some("nvidia") => {}
             Some("nouveau" | "nova" | "nova_core" | "NovaCore") => {

@@ -1,0 +1,48 @@
+//! New dev[n] for a running container, through pct: only Proxmox VE can make
+//! the node inside and extend the container's device rules.
+
+use std::time::Duration;
+
+use host::Machine;
+use sha1::{Digest, Sha1};
+
+use crate::plan::Step;
+
+/// pct starts Perl, waits up to 10 s for the lock, and makes the nodes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Whether a new dev[n] can reach a container that runs now.
+pub fn possible(machine: &Machine, ctid: u32) -> bool {
+    machine.is_host()
+        && pve::is_running(machine, ctid)
+        && pve::pve_container_version(machine).as_deref().is_some_and(pve::has_hotplug)
+        && has_pct(machine)
+}
+
+/// Whether this host has Proxmox VE's command for containers.
+pub fn has_pct(machine: &Machine) -> bool {
+    let dirs = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    machine.is_host() && dirs.iter().any(|dir| machine.exists(&format!("{dir}/pct")))
+}
+
+/// Runs `pct set`, provided that the file still is `old`. Errors: in words.
+pub fn pct_set(machine: &Machine, ctid: u32, added: &[&Step], old: &[u8]) -> Result<(), String> {
+    let ctid = ctid.to_string();
+    let digest = hex(&Sha1::digest(old));
+    let mut argv = vec!["pct".to_string(), "set".into(), ctid, "--digest".into(), digest];
+    for step in added {
+        argv.push(format!("--{}", step.key));
+        argv.push(step.to.clone().unwrap_or_default());
+    }
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    match machine.run(&argv, DEADLINE) {
+        Ok(Some(ran)) if ran.success() => Ok(()),
+        Ok(Some(ran)) => Err(ran.reason()),
+        Ok(None) => Err("no command is run below --root".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,181 @@
+//! After a change: says when it takes effect, restarts where that was asked for,
+//! and waits until the nodes really open inside.
+
+use std::time::{Duration, Instant};
+
+use ::cli::{Exit, Say, fail, interrupted};
+use host::{Machine, Opened, open_inside};
+use nvidia::NodeClass;
+use pve::{Conf, Guest};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+
+use crate::access::Access;
+use crate::edit::Edited;
+use crate::hotplug;
+
+/// What to do.
+pub struct Restart<'a> {
+    /// The host.
+    pub machine: &'a Machine,
+    /// The container.
+    pub guest: &'a Guest,
+    /// For words.
+    pub say: &'a Say,
+    /// `--restart`.
+    pub restart: bool,
+    /// `--wait`, seconds.
+    pub wait: Option<u64>,
+}
+
+const DEFAULT_WAIT: u64 = 60;
+/// A first open may have to wake the card, which takes seconds.
+const OPEN: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Nodes that the container is given, as its configuration has them now, each
+/// with whether it is opened for writing.
+pub fn given(machine: &Machine, guest: &Guest) -> Vec<(String, bool)> {
+    let Ok(bytes) = guest.read(machine) else { return Vec::new() };
+    let access = Access::of(&Conf::parse(&bytes));
+    let devs = access.devs.values().map(|dev| &dev.path);
+    let mounts = access.mounts.iter().map(|mount| &mount.target);
+    let mut paths: Vec<(String, bool)> = devs
+        .chain(mounts)
+        .filter_map(|path| {
+            // exactly one program may hold nvidia-uvm-tools or a switch: looking
+            // must not take it away
+            match nvidia::classify(path)? {
+                NodeClass::Cap(_) => Some((path.clone(), false)),
+                NodeClass::Gpu(_) | NodeClass::Control | NodeClass::Uvm => {
+                    Some((path.clone(), true))
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// Says when the change takes effect, and does what was asked for. Exit 3 where
+/// the container cannot be restarted or a node does not open in time.
+pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Result<Exit> {
+    let ctid = r.guest.ctid;
+    let running = pve::is_running(r.machine, ctid);
+    if !r.restart && r.wait.is_none() {
+        if edited.hot {
+            r.say.note(&format!("{} has the nodes already: nothing to restart", r.guest.target()));
+        } else if edited.changed {
+            let when = if running {
+                format!(
+                    "it runs, and it counts from its next start on: 'pct reboot {ctid}', or --restart"
+                )
+            } else {
+                "it counts from its next start on".into()
+            };
+            r.say.note(&format!("{}: {when}", r.guest.target()));
+        }
+        return Ok(edited.exit);
+    }
+    if !running {
+        let mut change = change(r, "running");
+        change.status = ChangeStatus::Skipped;
+        change.reason = Some(match r.machine.is_host() {
+            true => "it does not run: the change counts from its next start on".into(),
+            false => "no command is run below --root".into(),
+        });
+        change.hint = r.machine.is_host().then(|| format!("pct start {ctid}"));
+        sink.put(Record::Change(change))?;
+        return Ok(edited.exit);
+    }
+    let paths = given(r.machine, r.guest);
+    let wait = Duration::from_secs(r.wait.unwrap_or(DEFAULT_WAIT));
+    if r.restart && (edited.changed && !edited.hot || !all_open(&look(r, &paths))) {
+        reboot(r, sink)?;
+    }
+    let end = Instant::now() + wait;
+    let answers = loop {
+        let answers = look(r, &paths);
+        if all_open(&answers) || Instant::now() >= end || interrupted() {
+            break answers;
+        }
+        std::thread::sleep(PAUSE);
+    };
+    report(r, &answers, wait, sink)
+}
+
+fn change(r: &Restart<'_>, property: &str) -> Change {
+    Change::planned(r.say.tool(), &r.guest.target(), property)
+}
+
+fn reboot(r: &Restart<'_>, sink: &mut Sink) -> anyhow::Result<()> {
+    let ctid = r.guest.ctid.to_string();
+    let mut change = change(r, "running");
+    change.to = Some("restarted".into());
+    if !hotplug::has_pct(r.machine) {
+        change.status = ChangeStatus::Skipped;
+        change.reason = Some("there is no pct".into());
+        sink.put(Record::Change(change))?;
+        return Ok(());
+    }
+    // its own default is 60 s for the shutdown
+    let ran = r.machine.run(&["pct", "reboot", &ctid], Duration::from_secs(180))?;
+    let why = ran.filter(|ran| !ran.success()).map(|ran| ran.reason());
+    change.status = if why.is_none() { ChangeStatus::Changed } else { ChangeStatus::Failed };
+    change.reason = why.clone();
+    sink.put(Record::Change(change))?;
+    match why {
+        None => Ok(()),
+        Some(why) => Err(fail(Exit::System, format!("{}: pct reboot: {why}", r.guest.target()))
+            .hint("the configuration is as it should be; the restart is not done")
+            .into()),
+    }
+}
+
+/// What each node says inside; nothing where the container cannot be entered.
+fn look(r: &Restart<'_>, paths: &[(String, bool)]) -> Vec<(String, Option<Opened>)> {
+    let opened =
+        pve::init_pid(r.machine, r.guest.ctid).and_then(|pid| open_inside(pid, paths, OPEN).ok());
+    match opened {
+        Some(opened) => {
+            paths.iter().zip(opened).map(|((path, _), o)| (path.clone(), Some(o))).collect()
+        }
+        None => paths.iter().map(|(path, _)| (path.clone(), None)).collect(),
+    }
+}
+
+fn all_open(answers: &[(String, Option<Opened>)]) -> bool {
+    answers.iter().all(|(_, opened)| matches!(opened, Some(Opened::Ok { .. })))
+}
+
+fn report(
+    r: &Restart<'_>,
+    answers: &[(String, Option<Opened>)],
+    wait: Duration,
+    sink: &mut Sink,
+) -> anyhow::Result<Exit> {
+    let mut failed = None;
+    for (path, opened) in answers {
+        let words = opened.as_ref().map_or("cannot be entered".into(), Opened::words);
+        let ok = matches!(opened, Some(Opened::Ok { .. }));
+        let mut check = Check::ok(&r.guest.target(), path, Some("opens inside".to_string()));
+        if !ok {
+            check.actual = Some(words.clone());
+            check.status = CheckStatus::Drift;
+            check.severity = Severity::Error;
+            check.hint = Some(format!("lxc-gpu-conf check {}", r.guest.ctid));
+            failed.get_or_insert_with(|| format!("{path} {words}"));
+        }
+        sink.put(Record::Check(check))?;
+    }
+    match failed {
+        None => Ok(Exit::Done),
+        Some(why) => {
+            let message = format!("{}: {why} inside, {} s after", r.guest.target(), wait.as_secs());
+            Err(fail(Exit::System, message)
+                .hint(format!("'lxc-gpu-conf check {}' says more", r.guest.ctid))
+                .into())
+        }
+    }
+}

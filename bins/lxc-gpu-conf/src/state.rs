@@ -1,0 +1,71 @@
+//! What `add` was asked for, kept beside the tools' other state on this host:
+//! configuration lines carry numbers, and comments do not stay where they are.
+
+use std::collections::BTreeMap;
+
+use host::{FileError, Machine};
+use serde::{Deserialize, Serialize};
+
+use crate::wish::Wish;
+
+const DIR: &str = "/var/lib/pve-gpu-tools/lxc";
+const MOST: usize = 1 << 20;
+
+/// What is remembered of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Form of this file.
+    pub version: u32,
+    /// The container.
+    pub ctid: u32,
+    /// What it is to have.
+    pub wish: Wish,
+    /// Path of each node of a card when it was last right.
+    pub names: BTreeMap<String, String>,
+}
+
+const VERSION: u32 = 1;
+
+fn path(ctid: u32) -> String {
+    format!("{DIR}/{ctid}.json")
+}
+
+/// Reads it. `None` where nothing is remembered, or nothing that we understand:
+/// then the configuration alone counts.
+pub fn load(machine: &Machine, ctid: u32) -> Option<State> {
+    let bytes = machine.read(&path(ctid), MOST).ok()?;
+    let state: State = serde_json::from_slice(&bytes).ok()?;
+    (state.version == VERSION && state.ctid == ctid).then_some(state)
+}
+
+/// Writes it, or removes it where nothing is left to remember. Errors: as the
+/// file system says.
+pub fn save(
+    machine: &Machine,
+    ctid: u32,
+    wish: &Wish,
+    names: BTreeMap<String, String>,
+) -> Result<(), FileError> {
+    let path = path(ctid);
+    if wish.gpus.is_empty() && wish.mig.is_empty() && wish.userspace.is_none() {
+        return if machine.exists(&path) { machine.remove(&path) } else { Ok(()) };
+    }
+    let state = State { version: VERSION, ctid, wish: wish.clone(), names };
+    if load(machine, ctid).as_ref() == Some(&state) {
+        return Ok(());
+    }
+    let mut text = serde_json::to_vec(&state).unwrap_or_default();
+    text.push(b'\n');
+    machine.put_mode(&path, &text, 0o600)
+}
+
+/// Forgets containers that are no longer on this host.
+pub fn forget_others(machine: &Machine, ctids: &[u32]) {
+    for name in machine.list(DIR).unwrap_or_default() {
+        let id = name.strip_suffix(".json").and_then(|id| id.parse::<u32>().ok());
+        if id.is_some_and(|id| !ctids.contains(&id)) {
+            // what cannot be removed does no harm
+            let _ = machine.remove(&format!("{DIR}/{name}"));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Inside a running container: may a process there open a device?
+//!
+//! The question can only be answered from within: the device rules hang on the
+//! container's cgroup, the nodes on its mount namespace, and whether a mode
+//! lets its root in on its user namespace. A forked copy of this process joins
+//! all three and opens; nothing of the container's is executed.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::{errno_error, reason};
+use crate::probe::probe;
+
+/// Where cgroup v2 is mounted: the unified hierarchy, or beside v1.
+const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// What came of opening one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// A driver answered: it is a character device and open(2) succeeded.
+    Ok {
+        /// Its major number.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+    },
+    /// There is something else: the empty file that a failed bind mount leaves.
+    NoDevice,
+    /// The error number of open(2): ENOENT (not there), EPERM (no device rule
+    /// allows it), EACCES (its mode does not), ENXIO or ENODEV (no driver).
+    Failed(i32),
+    /// open(2) did not come back in time.
+    Blocked,
+}
+
+impl Opened {
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Opened::Ok { major, minor } => format!("opens ({major}:{minor})"),
+            Opened::NoDevice => "is no device (an empty file in its place)".into(),
+            Opened::Failed(libc::ENOENT) => "is not there".into(),
+            Opened::Failed(libc::EPERM) => "may not be opened (device rules)".into(),
+            Opened::Failed(libc::EACCES) => "may not be opened (its mode)".into(),
+            Opened::Failed(libc::ENXIO | libc::ENODEV) => "has no driver behind it".into(),
+            Opened::Failed(errno) => {
+                format!("cannot be opened: {}", reason(&io::Error::from_raw_os_error(*errno)))
+            }
+            Opened::Blocked => "blocks in the kernel when opened".into(),
+        }
+    }
+}
+
+/// Opens paths inside the container whose first process is `init`, as its root
+/// would: each with whether it is opened for writing too. Gives one answer a
+/// path. Errors: the container cannot be entered (it ended meanwhile).
+pub fn open_inside(
+    init: i32,
+    paths: &[(String, bool)],
+    deadline: Duration,
+) -> io::Result<Vec<Opened>> {
+    const ENTERED: u8 = 0;
+    // several children: a path that hangs in the kernel must not hold up the rest
+    let answers = probe(paths.len(), 4, deadline, &|at, sink| {
+        let mut entered = false;
+        sink.put(ENTERED, || {
+            enter(init)?;
+            entered = true;
+            Ok(Vec::new())
+        });
+        if entered {
+            let (path, write) = &paths[at];
+            sink.put(1, || open(path, *write));
+        }
+    })?;
+    answers
+        .iter()
+        .map(|answer| {
+            if let Some(errno) = answer.errno(ENTERED) {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            Ok(match (answer.bytes(1), answer.errno(1)) {
+                (Some(bytes), _) => opened(bytes),
+                (None, Some(errno)) => Opened::Failed(errno),
+                (None, None) => Opened::Blocked,
+            })
+        })
+        .collect()
+}
+
+fn opened(bytes: &[u8]) -> Opened {
+    match <[u8; 8]>::try_from(bytes) {
+        Ok(numbers) => {
+            let rdev = u64::from_le_bytes(numbers);
+            Opened::Ok { major: libc::major(rdev), minor: libc::minor(rdev) }
+        }
+        Err(_) => Opened::NoDevice,
+    }
+}
+
+/// Opens without following a link and without waiting for a FIFO's other end.
+fn open(path: &str, write: bool) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // what is no device is not opened: it could be anything
+    let there = std::fs::symlink_metadata(path)?;
+    if !there.file_type().is_char_device() {
+        return Ok(Vec::new());
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(write).custom_flags(flags).open(path)?;
+    let meta = file.metadata()?;
+    let device = meta.file_type().is_char_device();
+    Ok(if device { meta.rdev().to_le_bytes().to_vec() } else { Vec::new() })
+}
+
+/// Joins cgroup, user namespace and mount namespace of a process, as its root.
+/// The caller is a forked child with one thread. A child enters once; for its
+/// further paths it is there already.
+fn enter(init: i32) -> io::Result<()> {
+    thread_local! {
+        static THERE: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
+    }
+    if THERE.get() == init {
+        return Ok(());
+    }
+    let proc_file = |name: &str| -> io::Result<File> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).open(format!("/proc/{init}/{name}"))
+    };
+    // all of it is opened before anything is joined: /proc is another one inside
+    let mut cgroup = String::new();
+    proc_file("cgroup")?.take(64 << 10).read_to_string(&mut cgroup)?;
+    let user = proc_file("ns/user")?;
+    let same_user = same_namespace(&user)?;
+    let mounts = proc_file("ns/mnt")?;
+    join_cgroup(&cgroup)?;
+    if !same_user {
+        setns(user.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(errno_error)?;
+    }
+    setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS).map_err(errno_error)?;
+    if !same_user {
+        // SAFETY: a null list of length 0 drops all supplementary groups.
+        unsafe { libc::setgroups(0, std::ptr::null()) };
+        nix::unistd::setgid(nix::unistd::Gid::from_raw(0)).map_err(errno_error)?;
+        nix::unistd::setuid(nix::unistd::Uid::from_raw(0)).map_err(errno_error)?;
+    }
+    THERE.set(init);
+    Ok(())
+}
+
+fn same_namespace(theirs: &File) -> io::Result<bool> {
+    let mut options = std::fs::OpenOptions::new();
+    let own = options.read(true).open("/proc/self/ns/user")?.metadata()?;
+    let theirs = theirs.metadata()?;
+    Ok((own.dev(), own.ino()) == (theirs.dev(), theirs.ino()))
+}
+
+/// Moves this process into the cgroup of `/proc/PID/cgroup`'s line of version 2,
+/// whose device rules then hold for it.
+fn join_cgroup(text: &str) -> io::Result<()> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let missing = || io::Error::from_raw_os_error(libc::ENOENT);
+    let path = path.filter(|path| path.starts_with('/')).ok_or_else(missing)?;
+    let mut last = missing();
+    for top in CGROUPS {
+        let mut options = std::fs::OpenOptions::new();
+        match options.write(true).open(format!("{top}{path}/cgroup.procs")) {
+            Ok(mut file) => return file.write_all(b"0"),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

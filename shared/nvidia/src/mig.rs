@@ -1,0 +1,145 @@
+//! MIG: which instances exist, and which capability nodes open them.
+
+use std::collections::BTreeMap;
+
+use host::Machine;
+
+const MINORS: &str = "/proc/driver/nvidia-caps/mig-minors";
+const CAPABILITIES: &str = "/proc/driver/nvidia/capabilities";
+/// A million GPUs' worth: the kernel's file has 4,323 lines.
+const MOST: usize = 1 << 20;
+
+/// One compute instance in its GPU instance: what a program sees as a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MigInstance {
+    /// Minor of the GPU.
+    pub gpu: u32,
+    /// GPU instance id.
+    pub gi: u32,
+    /// Compute instance id.
+    pub ci: u32,
+    /// Minor of the GPU instance's capability.
+    pub gi_cap: u32,
+    /// Minor of the compute instance's capability.
+    pub ci_cap: u32,
+}
+
+/// What a capability gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// `mig/config`: creating and destroying instances of every GPU.
+    Config,
+    /// `mig/monitor`: reading all of them.
+    Monitor,
+    /// A GPU instance.
+    Gi(u32, u32),
+    /// A compute instance.
+    Ci(u32, u32, u32),
+}
+
+/// The MIG side of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mig {
+    /// What each capability minor gives: all that could be, as the driver lists them.
+    pub capabilities: BTreeMap<u32, Capability>,
+    /// The instances that exist.
+    pub instances: Vec<MigInstance>,
+}
+
+impl Mig {
+    /// Reads it; empty where the driver has no MIG or is not loaded. The table of
+    /// minors lists every possible instance, so what exists is taken from the
+    /// capability files (nv-caps.c).
+    pub fn read(machine: &Machine) -> Mig {
+        let Ok(text) = machine.read_text(MINORS, MOST) else { return Mig::default() };
+        let capabilities = parse_minors(&text);
+        let mut mig = Mig { capabilities, instances: Vec::new() };
+        let numbered = |dir: &str, prefix: &str| -> Vec<u32> {
+            let names = machine.list(dir).unwrap_or_default();
+            let mut ids: Vec<u32> =
+                names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect();
+            ids.sort_unstable();
+            ids
+        };
+        for gpu in numbered(CAPABILITIES, "gpu") {
+            let gpu_dir = format!("{CAPABILITIES}/gpu{gpu}/mig");
+            for gi in numbered(&gpu_dir, "gi") {
+                for ci in numbered(&format!("{gpu_dir}/gi{gi}"), "ci") {
+                    let caps = (
+                        mig.minor(Capability::Gi(gpu, gi)),
+                        mig.minor(Capability::Ci(gpu, gi, ci)),
+                    );
+                    if let (Some(gi_cap), Some(ci_cap)) = caps {
+                        mig.instances.push(MigInstance { gpu, gi, ci, gi_cap, ci_cap });
+                    }
+                }
+            }
+        }
+        mig
+    }
+
+    /// Minor of a capability.
+    pub fn minor(&self, capability: Capability) -> Option<u32> {
+        self.capabilities.iter().find(|(_, c)| **c == capability).map(|(minor, _)| *minor)
+    }
+
+    /// The instances of a GPU.
+    pub fn of_gpu(&self, minor: u32) -> impl Iterator<Item = &MigInstance> {
+        self.instances.iter().filter(move |instance| instance.gpu == minor)
+    }
+
+    /// One instance.
+    pub fn instance(&self, gpu: u32, gi: u32, ci: u32) -> Option<&MigInstance> {
+        self.of_gpu(gpu).find(|instance| (instance.gi, instance.ci) == (gi, ci))
+    }
+
+    /// Path of a capability's file, which nvidia-modprobe takes.
+    pub fn file(&self, minor: u32) -> Option<String> {
+        Some(match self.capabilities.get(&minor)? {
+            Capability::Config => format!("{CAPABILITIES}/mig/config"),
+            Capability::Monitor => format!("{CAPABILITIES}/mig/monitor"),
+            Capability::Gi(gpu, gi) => format!("{CAPABILITIES}/gpu{gpu}/mig/gi{gi}/access"),
+            Capability::Ci(gpu, gi, ci) => {
+                format!("{CAPABILITIES}/gpu{gpu}/mig/gi{gi}/ci{ci}/access")
+            }
+        })
+    }
+}
+
+/// `config 1`, `monitor 2`, `gpu0/gi0/access 3`, `gpu0/gi0/ci0/access 4`, where
+/// `gpuN` is the GPU's minor.
+fn parse_minors(text: &str) -> BTreeMap<u32, Capability> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, minor) = line.trim().split_once(' ')?;
+            let parts: Vec<&str> = name.split('/').collect();
+            let id = |part: &str, prefix: &str| part.strip_prefix(prefix)?.parse::<u32>().ok();
+            let capability = match parts.as_slice() {
+                ["config"] => Capability::Config,
+                ["monitor"] => Capability::Monitor,
+                [gpu, gi, "access"] => Capability::Gi(id(gpu, "gpu")?, id(gi, "gi")?),
+                [gpu, gi, ci, "access"] => {
+                    Capability::Ci(id(gpu, "gpu")?, id(gi, "gi")?, id(ci, "ci")?)
+                }
+                _ => return None,
+            };
+            Some((minor.trim().parse().ok()?, capability))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minors_are_read_and_not_computed() {
+        let minors = parse_minors(
+            "config 1\nmonitor 2\ngpu0/gi0/access 3\ngpu0/gi0/ci7/access 11\ngpu1/gi2/access 9000\nx\n",
+        );
+        assert_eq!(minors[&1], Capability::Config);
+        assert_eq!(minors[&11], Capability::Ci(0, 0, 7));
+        assert_eq!(minors[&9000], Capability::Gi(1, 2));
+        assert_eq!(minors.len(), 5);
+    }
+}

@@ -1,0 +1,91 @@
+//! A container's first process and its root file system.
+
+use host::{FileKind, Machine};
+
+use crate::{Conf, Section, storage};
+
+/// Where a container's root file system is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootFs {
+    /// The container runs: what its processes see.
+    Running(String),
+    /// It is stopped, and its volume is a directory.
+    Stopped(String),
+    /// It cannot be looked at from here, and why.
+    Unknown(String),
+}
+
+impl RootFs {
+    /// Its directory.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            RootFs::Running(path) | RootFs::Stopped(path) => Some(path),
+            RootFs::Unknown(_) => None,
+        }
+    }
+}
+
+/// Whether a container runs: it has a control group (pve-container names it
+/// lxc/<CTID>).
+pub fn is_running(machine: &Machine, ctid: u32) -> bool {
+    machine.exists(&format!("/sys/fs/cgroup/lxc/{ctid}")) && init_pid(machine, ctid).is_some()
+}
+
+/// Process id of a running container's first process, as this host sees it.
+///
+/// It is the process in the container's control groups that is number 1 in its
+/// own pid namespace. systemd sits in a group of its own below the first.
+pub fn init_pid(machine: &Machine, ctid: u32) -> Option<i32> {
+    let top = format!("/sys/fs/cgroup/lxc/{ctid}");
+    let mut open = vec![(top, 0)];
+    while let Some((dir, depth)) = open.pop() {
+        let procs = machine.attr(&format!("{dir}/cgroup.procs")).unwrap_or_default();
+        let found = procs.lines().filter_map(|line| line.trim().parse().ok());
+        if let Some(pid) = found.into_iter().find(|pid| is_first(machine, *pid)) {
+            return Some(pid);
+        }
+        if depth < 3 {
+            let names = machine.list(&dir).unwrap_or_default();
+            // the usual places last: they are looked at first
+            let mut below: Vec<String> = names
+                .into_iter()
+                .filter(|name| !name.contains('.') || name == "init.scope")
+                .collect();
+            below.sort_by_key(|name| (name == "ns", name == "init.scope"));
+            open.extend(below.into_iter().map(|name| (format!("{dir}/{name}"), depth + 1)));
+        }
+    }
+    None
+}
+
+/// `NSpid: 4242 1`: number 1 of a pid namespace below ours.
+fn is_first(machine: &Machine, pid: i32) -> bool {
+    let status = machine.attr(&format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let ids: Vec<&str> = ids.unwrap_or_default().split_ascii_whitespace().collect();
+    ids.len() > 1 && ids.last() == Some(&"1")
+}
+
+/// Where a container's root file system is now.
+pub fn root_file_system(machine: &Machine, ctid: u32, conf: &Conf) -> RootFs {
+    if let Some(pid) = init_pid(machine, ctid) {
+        return RootFs::Running(format!("/proc/{pid}/root"));
+    }
+    let keys = conf.keys(&Section::Main);
+    let Some(value) = keys.get("rootfs") else {
+        return RootFs::Unknown("its configuration names no rootfs".into());
+    };
+    let first = value.split(',').next().unwrap_or_default();
+    let volume = first.strip_prefix("volume=").unwrap_or(first);
+    let path = match storage::directory(machine, volume) {
+        Ok(path) => path,
+        Err(why) => return RootFs::Unknown(format!("it is stopped and {why}")),
+    };
+    match machine.lstat(&path) {
+        Ok(stat) if stat.kind == FileKind::Dir => match machine.exists(&format!("{path}/etc")) {
+            true => RootFs::Stopped(path),
+            false => RootFs::Unknown(format!("it is stopped and '{path}' is not mounted")),
+        },
+        _ => RootFs::Unknown(format!("it is stopped and '{path}' is not there")),
+    }
+}

@@ -1,0 +1,85 @@
+//! /etc/pve/storage.cfg: where a container's volume is, when it is a directory.
+
+use std::collections::BTreeMap;
+
+use host::Machine;
+
+/// One storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Storage {
+    kind: String,
+    options: BTreeMap<String, String>,
+}
+
+/// Directory of a volume such as `local-zfs:subvol-901-disk-0`. `Err` says why
+/// there is none on this host: most kinds of storage are block devices.
+pub(crate) fn directory(machine: &Machine, volume: &str) -> Result<String, String> {
+    // a directory of the host may stand there itself
+    if volume.starts_with('/') {
+        return Ok(volume.into());
+    }
+    let (id, name) = volume.split_once(':').ok_or_else(|| format!("'{volume}' is no volume"))?;
+    let text = machine.read_text("/etc/pve/storage.cfg", 1 << 20).map_err(|e| e.to_string())?;
+    let storages = parse(&text);
+    let storage = storages.get(id).ok_or_else(|| format!("no storage '{id}'"))?;
+    let option = |name: &str| storage.options.get(name).map(String::as_str);
+    let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if !plain {
+        return Err(format!("'{name}' is no name of a volume"));
+    }
+    match storage.kind.as_str() {
+        "zfspool" => {
+            let pool = option("pool").ok_or_else(|| format!("storage '{id}' names no pool"))?;
+            let at = option("mountpoint").map_or_else(|| format!("/{pool}"), str::to_string);
+            // a linked clone is written base-.../subvol-...
+            let own = name.rsplit('/').next().unwrap_or(name);
+            Ok(format!("{}/{own}", at.trim_end_matches('/')))
+        }
+        "dir" | "btrfs" | "nfs" | "cifs" | "cephfs" if name.ends_with(".subvol") => {
+            let default = format!("/mnt/pve/{id}");
+            let path = option("path").unwrap_or(&default);
+            Ok(format!("{}/images/{name}", path.trim_end_matches('/')))
+        }
+        kind => Err(format!("its volume '{volume}' ({kind}) is no directory on the host")),
+    }
+}
+
+/// Sections `kind: id` with indented `key value` lines (PVE::SectionConfig).
+fn parse(text: &str) -> BTreeMap<String, Storage> {
+    let mut storages = BTreeMap::new();
+    let mut current: Option<(String, Storage)> = None;
+    for line in text.lines() {
+        if line.starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
+        if line.starts_with(char::is_whitespace) {
+            if let Some((_, storage)) = &mut current {
+                let (key, value) = line.trim().split_once(char::is_whitespace).unwrap_or_default();
+                storage.options.insert(key.into(), value.trim().into());
+            }
+            continue;
+        }
+        storages.extend(current.take());
+        if let Some((kind, id)) = line.split_once(':') {
+            let storage = Storage { kind: kind.trim().into(), options: BTreeMap::new() };
+            current = Some((id.trim().into(), storage));
+        }
+    }
+    storages.extend(current);
+    storages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_read() {
+        let storages = parse(
+            "dir: local\n\tpath /var/lib/vz\n\tcontent iso\n\nzfspool: z\n\tpool rpool/data\n\tsparse\n",
+        );
+        assert_eq!(storages["local"].options["path"], "/var/lib/vz");
+        assert_eq!(storages["z"].kind, "zfspool");
+        assert_eq!(storages["z"].options["pool"], "rpool/data");
+    }
+}

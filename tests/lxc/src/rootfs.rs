@@ -1,0 +1,64 @@
+//! A root file system that is one busybox.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use testbed::bed::scratch;
+
+/// Where the static program is in the container that looks at nodes.
+pub const PROBE: &str = "/sbin/probe";
+
+/// Ends on the signals that LXC asks a container to end with.
+const INIT: &str = "#!/bin/sh\n\
+    trap 'exit 0' PWR TERM INT USR1 USR2\n\
+    while :; do sleep 3600 & wait $!; done\n";
+
+/// Makes it at `dir`, owned by what the container's root is on the host.
+pub fn make(dir: &Path, owner: u32) {
+    for sub in ["bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "root", "run", "usr/bin"] {
+        fs::create_dir_all(dir.join(sub)).expect(sub);
+    }
+    let busybox = Path::new("/bin/busybox");
+    let program = fs::read(busybox).expect("/bin/busybox (package busybox-static)");
+    let dynamic = program.windows(9).any(|bytes| bytes == b"/ld-linux");
+    assert!(!dynamic, "/bin/busybox needs a C library: install busybox-static instead of busybox");
+    let list = Command::new(busybox).arg("--list").output().expect("busybox --list");
+    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|a| *a != "busybox") {
+        symlink("busybox", dir.join("bin").join(applet)).expect(applet);
+    }
+    let put = |path: &str, bytes: &[u8], mode: u32| {
+        let path = dir.join(path.trim_start_matches('/'));
+        fs::write(&path, bytes).expect("write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    put("/bin/busybox", &program, 0o755);
+    put("/sbin/init", INIT.as_bytes(), 0o755);
+    put(PROBE, probe(), 0o755);
+    put("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644);
+    put("/etc/group", b"root:x:0:\ntty:x:5:\nvideo:x:44:\n", 0o644);
+    for entry in walkdir::WalkDir::new(dir) {
+        lchown(entry.expect("walk").path(), Some(owner), Some(owner)).expect("chown");
+    }
+}
+
+/// The program, compiled once.
+fn probe() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let dir: PathBuf = scratch().join(format!("lxcbed-probe-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("temporary directory");
+        let (source, program) = (dir.join("probe.c"), dir.join("probe"));
+        fs::write(&source, include_str!("probe.c")).expect("probe.c");
+        let compiled = Command::new("cc")
+            .args(["-static", "-D_GNU_SOURCE", "-Wall", "-Werror", "-O1", "-o"])
+            .args([&program, &source])
+            .status();
+        assert!(compiled.expect("cc (package gcc)").success(), "cc -static");
+        let bytes = fs::read(&program).expect("probe");
+        let _ = fs::remove_dir_all(&dir);
+        bytes
+    })
+}
