@@ -1,9 +1,13 @@
 //! The command line.
 
+mod fetch;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+
+pub use fetch::{Fetch, Patience, Prune};
 
 /// Look into, verify and unpack NVIDIA .run installers
 ///
@@ -59,6 +63,17 @@ pub enum Verb {
     /// The directory appears complete and verified, or not at all. What would
     /// lead out of it, devices and the like are refused.
     Extract(Extract),
+    /// Bring an installer into the cache: found, downloaded, verified
+    ///
+    /// Goes on where an earlier download broke off. The final name is only ever
+    /// that of a complete file that somebody vouches for with a SHA-256. A file
+    /// that is there and untouched costs no network.
+    Fetch(Fetch),
+    /// Take installers out of the cache
+    ///
+    /// Without options only broken-off downloads and leftovers go. Nothing goes
+    /// that is in use.
+    Prune(Prune),
 }
 
 /// Installers by name.

@@ -38,6 +38,8 @@ pub fn describe(path: &str, header: &Header) -> Runfile {
         digests: header.digests.iter().map(|stated| digest(stated, None)).collect(),
         verified: Verified::Unchecked,
         sha256: None,
+        vouched_by: None,
+        url: None,
         content: None,
         problems,
     }

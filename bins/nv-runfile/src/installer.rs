@@ -22,13 +22,18 @@ impl Installer {
     /// Opens a file. Errors: it cannot be read, or is no installer.
     pub fn open(path: &Path) -> Result<Installer, Failure> {
         let shown = path.display().to_string();
-        let mut file = InputFile::open(path).map_err(|error| {
+        let file = InputFile::open(path).map_err(|error| {
             let exit = if error.is_not_found() { Exit::Usage } else { Exit::System };
             fail(exit, error.to_string())
         })?;
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        Installer::of(file, shown, &name)
+    }
+
+    /// The same of a file that is open; `name` says what its name is to tell.
+    pub fn of(mut file: InputFile, shown: String, name: &str) -> Result<Installer, Failure> {
         let size = file.size();
-        let header = Header::read(&mut file, size, &name).map_err(|error| match error {
+        let header = Header::read(&mut file, size, name).map_err(|error| match error {
             HeaderError::Io(error) => file.error(error).into(),
             HeaderError::Not(_) => fail(Exit::Usage, format!("'{shown}': {error}")),
         })?;

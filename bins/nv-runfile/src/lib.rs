@@ -1,18 +1,22 @@
 //! NVIDIA's `.run` installers without executing them.
 //!
 //! [`runfile`] understands the format; here are the verbs: [`info`] and
-//! [`list`] look, [`verify`] compares digests, [`extract`] unpacks.
+//! [`list`] look, [`verify`] compares digests, [`extract`] unpacks; [`fetch`]
+//! brings one into the [`cache`] and [`prune`] takes it out again.
 //! [`installer`] opens what the verbs work on, [`content`] looks inside,
 //! [`drives`] compares that with the GPUs of this machine.
 
+mod cache;
 pub mod cli;
 mod content;
 mod describe;
 mod drives;
 mod extract;
+mod fetch;
 mod info;
 mod installer;
 mod list;
+mod prune;
 mod unpacker;
 mod verify;
 
@@ -34,5 +38,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         Verb::Verify(verify) => verify::run(verify, say, sink),
         Verb::List(list) => list::run(list, say, sink),
         Verb::Extract(extract) => extract::run(extract, say, sink),
+        Verb::Fetch(fetch) => fetch::run(options, fetch, say, sink),
+        Verb::Prune(prune) => prune::run(options, prune, say, sink),
     }
 }

@@ -25,6 +25,8 @@ pub struct Progress {
     line: Option<Mutex<Line>>,
     what: String,
     total: Option<u64>,
+    /// Bytes that were done before it began: they say nothing about its rate.
+    before: u64,
     begun: Instant,
     /// Milliseconds since `begun` before which nothing is drawn.
     next: AtomicU64,
@@ -38,12 +40,18 @@ struct Line {
 impl Progress {
     /// Of work called `what` on `total` bytes.
     pub fn new(say: &Say, what: &str, total: Option<u64>) -> Progress {
+        Progress::resumed(say, what, total, 0)
+    }
+
+    /// Of work that goes on where `before` bytes are done already.
+    pub fn resumed(say: &Say, what: &str, total: Option<u64>, before: u64) -> Progress {
         let shown = !say.is_quiet() && io::stderr().is_terminal();
         let what: String = escape_controls(what).chars().take(40).collect();
         Progress {
             line: shown.then(Mutex::default),
             what: format!("{}: {what}", say.tool()),
             total: total.filter(|total| *total > 0),
+            before,
             begun: Instant::now(),
             next: AtomicU64::new(FIRST.as_millis() as u64),
         }
@@ -57,7 +65,7 @@ impl Progress {
             return;
         }
         self.next.store((now + PAUSE).as_millis() as u64, Ordering::Relaxed);
-        let text = text(&self.what, done, self.total, now);
+        let text = text(&self.what, done, self.before, self.total, now);
         let Ok(mut line) = line.lock() else { return };
         line.drawn = true;
         let _ = io::stderr().write_all(format!("\r{text}\x1b[K").as_bytes());
@@ -74,8 +82,8 @@ impl Drop for Progress {
     }
 }
 
-fn text(what: &str, done: u64, total: Option<u64>, took: Duration) -> String {
-    let rate = done as f64 / took.as_secs_f64().max(0.001);
+fn text(what: &str, done: u64, before: u64, total: Option<u64>, took: Duration) -> String {
+    let rate = done.saturating_sub(before) as f64 / took.as_secs_f64().max(0.001);
     let mut text = what.to_string();
     match total {
         Some(total) => {
@@ -113,13 +121,17 @@ mod tests {
     fn the_line_tells_share_rate_and_time_left() {
         let second = Duration::from_secs(1);
         assert_eq!(
-            text("t: check", 100_000_000, Some(300_000_000), second),
+            text("t: check", 100_000_000, 0, Some(300_000_000), second),
             "t: check  33 % of 300 MB, 100 MB/s, 2 s left"
         );
-        assert_eq!(text("t: get", 5_000_000, None, second), "t: get 5000 kB, 5000 kB/s");
-        assert!(text(&"x".repeat(200), 0, Some(1), second).len() <= COLUMNS);
+        assert_eq!(
+            text("t: get", 200_000_000, 100_000_000, Some(300_000_000), second),
+            "t: get  66 % of 300 MB, 100 MB/s, 1 s left"
+        );
+        assert_eq!(text("t: get", 5_000_000, 0, None, second), "t: get 5000 kB, 5000 kB/s");
+        assert!(text(&"x".repeat(200), 0, 0, Some(1), second).len() <= COLUMNS);
         assert_eq!(time(300.0), "5 min");
         // more than there was to be
-        assert!(text("t", 3, Some(2), second).contains("100 %"));
+        assert!(text("t", 3, 0, Some(2), second).contains("100 %"));
     }
 }

@@ -21,21 +21,31 @@ impl InputFile {
     /// it is no regular file (a FIFO does not block us).
     pub fn open(path: &Path) -> Result<InputFile, FileError> {
         let shown = path.display().to_string();
-        let open = || -> io::Result<(File, u64)> {
+        let open = || {
             let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            let file = File::options().read(true).custom_flags(flags).open(path)?;
-            let found = file.metadata()?;
-            if !found.is_file() {
-                return Err(io::Error::other("not a regular file"));
-            }
-            Ok((file, found.len()))
+            InputFile::of(File::options().read(true).custom_flags(flags).open(path)?)
         };
-        let (file, size) =
-            open().map_err(|source| FileError { action: "read", path: shown.clone(), source })?;
+        let opened: io::Result<InputFile> = open();
+        let input =
+            opened.map_err(|source| FileError { action: "read", path: shown.clone(), source })?;
+        Ok(input.named(shown))
+    }
+
+    /// A file that is open. Errors: it is no regular file.
+    pub(crate) fn of(file: File) -> io::Result<InputFile> {
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
         // SAFETY: a descriptor that `file` keeps open; advice only, so that an
         // error costs nothing but time.
         let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
-        Ok(InputFile { file, path: shown, size })
+        Ok(InputFile { file, path: String::new(), size: found.len() })
+    }
+
+    /// The same under the path that messages are to tell.
+    pub(crate) fn named(self, path: String) -> InputFile {
+        InputFile { path, ..self }
     }
 
     /// Its size in bytes when it was opened.

@@ -21,6 +21,7 @@ mod node;
 pub mod probe;
 mod replace;
 mod staging;
+mod store;
 
 pub use error::FileError;
 pub use input::InputFile;
@@ -32,3 +33,4 @@ pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use replace::ReplaceError;
 pub use staging::{Attributes, StagedFile, Staging};
+pub use store::{Growing, Store, StoreError, Stored};

@@ -65,6 +65,13 @@ pub struct Runfile {
     /// Of the whole file, where it was computed.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// Who stated the SHA-256 that it was held against: `user`, `pin`, `table`,
+    /// `vendor`, `mirror`; `installer` where only its own digests were.
+    #[serde(default)]
+    pub vouched_by: Option<String>,
+    /// Where it was downloaded from, where that is known.
+    #[serde(default)]
+    pub url: Option<String>,
     /// What is in it, where that was looked at.
     #[serde(default)]
     pub content: Option<RunfileContent>,
@@ -93,7 +100,7 @@ pub struct RunfileDigest {
     pub offset: u64,
     /// Number of bytes.
     pub size: u64,
-    /// Who stated it: `installer` or `user`.
+    /// Who stated it: `installer`, or as in [`Runfile::vouched_by`].
     pub stated_by: Option<String>,
     /// What it should be.
     pub expected: Option<String>,
