@@ -151,7 +151,7 @@ impl<'a> Job<'a> {
         };
         let is = match &state {
             State::Absent => None,
-            State::Wrong(why) => Some(why.clone()),
+            State::Wrong(why) | State::Disputed(why) => Some(why.clone()),
             State::Right(note) | State::Unvouched(note) => Some(format!("sha256 {}", note.sha256)),
         };
         let wanted = match (&self.vouched, &is) {
@@ -198,7 +198,15 @@ impl<'a> Job<'a> {
         let cached = Cached::of(store, name, self.say);
         match cached.state(self.vouched.as_ref(), self.fetch.verify)? {
             State::Absent => {}
-            State::Right(note) => return Ok(Done { note, changed: false }),
+            State::Right(note) => {
+                cached.write(&note)?;
+                return Ok(Done { note, changed: false });
+            }
+            State::Disputed(why) => {
+                let message = format!("'{}' {why}", store.shown(name));
+                return Err(fail(Exit::Refused, message)
+                    .hint("find out which of them is right; remove the file if it is not"));
+            }
             State::Unvouched(note) => return self.adopt(&cached, note),
             State::Wrong(why) => {
                 let path = store.shown(name);

@@ -30,6 +30,8 @@ pub enum State {
     Unvouched(Note),
     /// Not the right file, in words.
     Wrong(String),
+    /// Just as it was left, and now somebody says that it should be another.
+    Disputed(String),
 }
 
 /// One file of the cache.
@@ -66,9 +68,19 @@ impl<'a> Cached<'a> {
         let differs =
             |should: &str| State::Wrong(format!("has SHA-256 {sha256} and should have {should}"));
         Ok(match (vouched, note) {
+            (Some(vouched), Some(note))
+                if vouched.sha256 != sha256
+                    && note.sha256 == sha256
+                    && note.vouched_by != ITSELF =>
+            {
+                State::Disputed(format!(
+                    "has SHA-256 {sha256} ({}) and should have {} ({})",
+                    note.vouched_by, vouched.sha256, vouched.by
+                ))
+            }
             (Some(vouched), _) if vouched.sha256 != sha256 => differs(&vouched.sha256),
-            (_, Some(note)) if note.sha256 != sha256 => differs(&note.sha256),
             (Some(vouched), _) => State::Right(now(&vouched.by, url)),
+            (None, Some(note)) if note.sha256 != sha256 => differs(&note.sha256),
             (None, Some(note)) if note.vouched_by != ITSELF => {
                 State::Right(now(&note.vouched_by, url))
             }
@@ -76,8 +88,11 @@ impl<'a> Cached<'a> {
         })
     }
 
-    /// Writes down who vouches for it.
+    /// Writes down who vouches for it, where that is not written there.
     pub fn write(&self, note: &Note) -> Result<(), Failure> {
+        if read_note::<Note>(self.store, &note_name(self.name)).as_ref() == Some(note) {
+            return Ok(());
+        }
         write_note(self.store, &note_name(self.name), note)
     }
 
