@@ -19,8 +19,28 @@ use testbed::tree::Tree;
 const RUNS: usize = 11;
 
 fn main() -> Result<()> {
-    let tools = std::env::args().nth(1).context("usage: bench DIR-OF-RELEASE-BINARIES")?;
+    let usage = "usage: bench DIR-OF-RELEASE-BINARIES [lister|runfile]";
+    let tools = std::env::args().nth(1).context(usage)?;
     let tools = PathBuf::from(tools);
+    let part = std::env::args().nth(2);
+    ensure!(matches!(part.as_deref(), None | Some("lister" | "runfile")), usage);
+    println!("machine: {}", machine());
+    println!("median of all runs but the first, interleaved; ratio = theirs / ours");
+    println!(
+        "{:<34} {:<38} {:>10} {:>10} {:>8}  spread",
+        "where", "against", "ours", "theirs", "ratio"
+    );
+    if part.as_deref() != Some("runfile") {
+        lister(&tools)?;
+    }
+    if part.as_deref() != Some("lister") {
+        runfile::run(&tools)?;
+    }
+    Ok(())
+}
+
+/// gpu-iommu-groups against lspci, and what starting a tool costs.
+fn lister(tools: &Path) -> Result<()> {
     let mut large = Tree::default();
     testbed::generate::large(500).build(&mut large);
     // what a real host has beside its functions
@@ -35,12 +55,6 @@ fn main() -> Result<()> {
         large.file(to, std::fs::read(from)?);
     }
     let large = Bed::of(&large);
-    println!("machine: {}", machine());
-    println!("median of {} runs each, interleaved; ratio = theirs / ours", RUNS - 1);
-    println!(
-        "{:<34} {:<38} {:>10} {:>10} {:>8}  spread",
-        "where", "against", "ours", "theirs", "ratio"
-    );
     for (name, root, sysfs) in [
         ("this machine", None, "/sys".to_string()),
         ("500 functions, generated", Some(large.path()), large.at("/sys").display().to_string()),
@@ -95,7 +109,7 @@ fn main() -> Result<()> {
         })?;
         println!("{tool}: {} KiB, --version in {:.2} ms", size / 1024, ms(median(start)));
     }
-    runfile::run(&tools)
+    Ok(())
 }
 
 fn report(

@@ -1,9 +1,8 @@
 //! nv-runfile on archives of this system's own libraries, against the stub's
 //! own commands and against what verifies or unpacks the same bytes.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -71,7 +70,7 @@ pub fn run(tools: &Path) -> Result<()> {
             command.arg(&path).args(["-x", "--target"]).arg(&out);
             Ok(fresh(command, &out)?.0)
         })?;
-        println!("{place}: extract's peak memory {} MB", peak / 1000);
+        println!("{place}: extract's peak memory {} MB", peak >> 10);
     }
     Ok(())
 }
@@ -114,21 +113,24 @@ fn collect(to: &Path, most: u64) -> Result<u64> {
 fn fresh(mut command: Command, out: &Path) -> Result<(Duration, u64)> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let start = Instant::now();
-    let child = command.spawn().with_context(|| format!("{command:?}"))?;
-    let (status, memory) = wait(child.id())?;
+    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+    let mut peak = 0;
+    // what wait4(2) tells counts this process in, which it was forked from
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        peak = peak.max(peak_of(child.id()).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(2));
+    };
     let took = start.elapsed();
     ensure!(status.success() && out.is_dir(), "{command:?} failed");
     std::fs::remove_dir_all(out)?;
-    Ok((took, memory))
+    Ok((took, peak))
 }
 
-/// wait4(2): the only one that tells the memory of one child.
-fn wait(pid: u32) -> Result<(ExitStatus, u64)> {
-    // SAFETY: all zeros are a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let mut status = 0;
-    // SAFETY: our own child, and two places to write to.
-    let waited = unsafe { libc::wait4(pid as i32, &mut status, 0, &mut usage) };
-    ensure!(waited == pid as i32, "wait4: {}", std::io::Error::last_os_error());
-    Ok((ExitStatus::from_raw(status), usage.ru_maxrss as u64))
+fn peak_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
