@@ -39,7 +39,7 @@ impl Pack {
             Pack::None => &["cat"],
             Pack::Gzip => &["gzip", "-9c"],
             Pack::Bzip2 => &["bzip2", "-c"],
-            Pack::XzNoCheck => &["xz", "-C", "none", "-c"],
+            Pack::XzNoCheck => &["xz", "-1", "-C", "none", "-c"],
             Pack::Xz => &["xz", "-c"],
             Pack::Zstd => &["zstd", "-qc", "-9"],
             Pack::Lz4 => &["lz4", "-qc"],
