@@ -90,7 +90,7 @@ pub struct Info {
 
     /// Look inside as well: manifest, types of kernel modules, GPUs, nested
     /// installers
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "functions")]
     pub contents: bool,
 
     /// Does it drive this function (41:00.0), slot or group of this machine?

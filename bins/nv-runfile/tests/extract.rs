@@ -252,6 +252,18 @@ fn a_wrong_digest_leaves_nothing_unless_forced() {
 }
 
 #[test]
+fn what_cannot_be_unpacked_is_told_before_anything_is_made() {
+    let bed = Bed::empty();
+    small_tree(&bed.at("tree"));
+    makeself(&bed.at("tree"), &bed.at("x.run"), &["--base64"]);
+    let ran = extract(&bed.at("x.run"), &bed.at("out")).expect(2);
+    ran.one_line("its compression is not known");
+    Tool::new(TOOL).args("list").arg(bed.at("x.run")).run().expect(2);
+    Tool::new(TOOL).args("verify").arg(bed.at("x.run")).run().expect(0);
+    assert!(!bed.at("out").exists());
+}
+
+#[test]
 fn a_directory_that_is_there_is_left_alone() {
     let bed = Bed::empty();
     small_tree(&bed.at("tree"));
