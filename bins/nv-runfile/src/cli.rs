@@ -9,7 +9,7 @@ use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, Output
 
 pub use fetch::{Fetch, Patience, Prune};
 
-/// Look into, verify and unpack NVIDIA .run installers
+/// Fetch, look into, verify and unpack NVIDIA .run installers
 ///
 /// A .run file is a shell script with an archive behind it. This tool reads it
 /// as a file: nothing of it is ever executed. It knows the dialect of the
@@ -105,7 +105,7 @@ pub struct Info {
 
     /// Look inside as well: manifest, types of kernel modules, GPUs, nested
     /// installers
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "functions")]
     pub contents: bool,
 
     /// Does it drive this function (41:00.0), slot or group of this machine?
@@ -238,21 +238,33 @@ pub const MAN: ManText = ManText {
     input: "info, verify and list without a FILE read runfile records. info --for - reads \
         pci-device records; only the address counts, ids are looked up on this machine. All input \
         is read before anything else happens. An empty stream, a line that is no record, and an \
-        error record from the tool before are failures.",
+        error record from the tool before are failures. fetch and prune read nothing.",
     output: "info, verify: one runfile record for each installer; info --for: two check records for \
         each GPU, driver and kernel_module. list: runfile-entry records. extract: one change \
-        record, with --check one check record. The records are described in pve-gpu-records(5).",
+        record, with --check one check record. fetch: one change record, and where the file is \
+        there its runfile record, for verify and the like to read. prune: one change record for \
+        everything in the cache; both with --check check records. The records are described in pve-gpu-records(5).",
     exit: &[
         (1, "verify: a digest is wrong, or there is none. info --for: a GPU is not driven. extract \
-             --check: it would be unpacked."),
+             --check: it would be unpacked. fetch --check: it is not in the cache, or not right. \
+             prune --check: something would go."),
         (2, "Among others: no such file; not a .run installer; damaged so that it cannot be \
              unpacked."),
-        (3, "Among others: the file cannot be read to its end; a full disk; interrupted."),
+        (3, "Among others: the file cannot be read to its end; a full disk; interrupted. fetch: no \
+             server has it, what they have is not it, or none answers; what came in is kept, and \
+             the next fetch goes on there."),
         (4, "extract: DIR is there already; a digest is wrong; something in the archive leads out \
-             of DIR, or is a device; more bytes or members than allowed."),
+             of DIR, or is a device; more bytes or members than allowed. fetch: nobody vouches for \
+             it; two sources state different SHA-256; others can write in the cache."),
     ],
     files: &[
         ("DIR/../.DIR.tmp.PID", "what extract fills before it becomes DIR; one that a killed run left is removed by the next"),
+        ("/var/cache/pve-gpu-tools/runfiles", "the cache, unless --cache names another"),
+        ("NAME.json", "in it: who vouched for NAME, when, and where it came from"),
+        ("NAME.part, NAME.part.json", "in it: a download that is not complete, and where it comes from"),
+        ("NAME.lock", "in it: held by whoever works on NAME; it stays"),
+        ("/etc/pve-gpu-tools/runfiles", "more rows for the table of known SHA-256: version, architecture, size or '-', SHA-256, directory on NVIDIA's servers or '-'"),
+        ("/sys/module/nvidia/version", "prune keeps the installer of the loaded module"),
         ("/sys/bus/pci/devices", "ids of the functions that --for names"),
     ],
     notes: "Digests. A driver's installer carries a POSIX checksum and an MD5 of everything behind \
@@ -270,7 +282,32 @@ Where --for finds a GPU in the installer's own list, the second record says whic
 
 extract gives what the installer's own -x (upstream: --noexec --target) gives, except that set-id and \
         sticky bits are taken away unless --umask says otherwise. Memory is bounded by what the \
-        compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.",
+        compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.
+
+Who vouches. fetch holds a download against a SHA-256: that of --sha256, else of --pin, else of the \
+        table of known installers, else what the .run.sha256sum beside the file says. Those of the \
+        first three must agree. The last counts over https and from a file: mirror only. \
+        vouched_by in the record says which it was. Without any of them a download is refused; \
+        --unverified takes it if all digests that it carries are right.
+
+Where is looked. On us.download.nvidia.com, then download.nvidia.com: in the directory that the table \
+        names, then XFree86/, then tesla/; below each --mirror in the same directories, then for \
+        VERSION/FILE and FILE. 'latest' is what latest.txt there says. A branch is the newest \
+        version that the server (or the mirror's directory) lists; where none lists any, the newest \
+        of the table. A redirect never leads from https to http.
+
+Downloads. What broke off is gone on with if the server still has the same file (If-Range), or if a \
+        SHA-256 will tell; what is there already is read and digested again. An attempt that brought \
+        64 KiB counts as none that failed. Two fetches of one file download it once: the second \
+        waits. The environment's https_proxy, http_proxy, all_proxy and no_proxy count (CONNECT \
+        proxies, no SOCKS), SSL_CERT_FILE and SSL_CERT_DIR stand in for the system's authorities.
+
+A cached file is taken as it is if size and time are those that were noted; --verify reads it. One that \
+        is not what it should be is removed and fetched anew; one that is as it was noted and now \
+        disputed by another SHA-256 is kept and refused.
+
+prune without options removes parts and leftovers only. What is being fetched, what a process has \
+        open, and the installer of the loaded kernel module stay.",
     lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
@@ -281,6 +318,18 @@ pub const EXAMPLES: &[Example] = &[
     Example {
         says: "What is this file?",
         command: "nv-runfile info -o table NVIDIA-Linux-x86_64-550.163.01.run",
+    },
+    Example {
+        says: "What would be fetched, and from where?",
+        command: "nv-runfile fetch 550.163.01 --dry-run",
+    },
+    Example {
+        says: "Is it in the cache, every byte of it right?",
+        command: "nv-runfile fetch 550.163.01 --check --verify",
+    },
+    Example {
+        says: "Remove all but the two newest, as far as they were fetched more than 90 days ago.",
+        command: "nv-runfile prune --keep 2 --older-than 90",
     },
     Example {
         says: "Is the download whole?",

@@ -4,7 +4,7 @@
 //! is on disk. Paths below it come from archives and are hostile: each is
 //! resolved beneath the directory without following any link, by openat2(2).
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fsync, linkat, syml
 
 use crate::FileError;
 use crate::error::errno_error;
+use crate::lock::flock;
 use crate::replace::alive;
 
 const DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -59,8 +60,16 @@ impl Staging {
             let parent = place.parent.as_fd();
             mkdirat(parent, temporary.as_os_str(), Mode::from_bits_truncate(0o700))?;
             let flags = DIR | OFlag::O_NOFOLLOW;
-            let root = openat(parent, temporary.as_os_str(), flags, Mode::empty())?;
-            Ok((temporary, root))
+            let root = openat(parent, temporary.as_os_str(), flags, Mode::empty());
+            // says that somebody is at it, also to those who do not see this process
+            match root.and_then(|root| lock(&root).map(|()| root)) {
+                Ok(root) => Ok((temporary, root)),
+                Err(errno) => {
+                    // the first error is the one to tell
+                    let _ = unlinkat(parent, temporary.as_os_str(), UnlinkatFlags::RemoveDir);
+                    Err(errno)
+                }
+            }
         };
         let (temporary, root) = begin().map_err(|errno| cannot_make(target, errno))?;
         let Place { parent, parent_path, name } = place;
@@ -302,6 +311,12 @@ fn cannot_make(target: &Path, errno: Errno) -> FileError {
     FileError { action: "make", path: target.display().to_string(), source: errno_error(errno) }
 }
 
+/// Locks a directory that is being filled, until it is closed.
+fn lock(dir: &OwnedFd) -> Result<(), Errno> {
+    flock(dir, libc::LOCK_EX | libc::LOCK_NB)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+}
+
 /// Hidden, so that no glob takes it for the real one.
 fn temporary_name(name: &OsStr, pid: u32) -> OsString {
     let mut bytes = b".".to_vec();
@@ -323,8 +338,12 @@ fn remove_leftovers(parent: &Path, name: &OsStr) {
         let pid = pid.and_then(|pid| std::str::from_utf8(pid).ok()?.parse::<i32>().ok());
         let ours =
             pid.is_some_and(|pid| pid > 0 && (!alive(pid) || pid == std::process::id() as i32));
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if ours && is_dir && CString::new(name.as_bytes()).is_ok() {
+        let abandoned = || -> Result<(), Errno> {
+            lock(&open(&entry.path(), DIR | OFlag::O_NOFOLLOW, Mode::empty())?)
+        };
+        // its process may live where its number means nothing to us, in a
+        // container: then its lock is held
+        if ours && abandoned().is_ok() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

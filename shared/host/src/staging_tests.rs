@@ -112,6 +112,14 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
     for name in [".tree.tmp.4194305", ".tree.tmp.1", ".tree.tmp.x", ".other.tmp.4194305"] {
         fs::create_dir_all(dir.join(name).join("deep")).unwrap();
     }
+    // one whose process lives in another namespace
+    fs::create_dir(dir.join(".tree.tmp.4194306")).unwrap();
+    let busy = fs::File::open(dir.join(".tree.tmp.4194306")).unwrap();
+    flock(&busy, libc::LOCK_EX).unwrap();
+    let staging = Staging::begin(&dir.join("tree")).unwrap();
+    staging.discard().unwrap();
+    assert!(dir.join(".tree.tmp.4194306").exists());
+    drop(busy);
     let staging = Staging::begin(&dir.join("tree")).unwrap();
     staging.discard().unwrap();
     assert_eq!(names(&dir), [".other.tmp.4194305", ".tree.tmp.1", ".tree.tmp.x"]);
