@@ -237,6 +237,10 @@ impl<'a> Job<'a> {
 
     /// A file that is there, and nobody has vouched for.
     fn adopt(&self, cached: &Cached<'_>, note: cache::Note) -> Result<Done, Failure> {
+        // its own digests were right then, and it was not touched since
+        if self.fetch.unverified && !self.fetch.verify && cached.is_noted(&note) {
+            return Ok(Done { note, changed: false });
+        }
         for place in self.places.iter().filter(|place| place.is_safe()) {
             let Some(vouched) = self.sums(place)? else { continue };
             if vouched.sha256 != note.sha256 {

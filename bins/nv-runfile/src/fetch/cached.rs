@@ -88,9 +88,14 @@ impl<'a> Cached<'a> {
         })
     }
 
+    /// Whether just this is written beside it.
+    pub fn is_noted(&self, note: &Note) -> bool {
+        read_note::<Note>(self.store, &note_name(self.name)).as_ref() == Some(note)
+    }
+
     /// Writes down who vouches for it, where that is not written there.
     pub fn write(&self, note: &Note) -> Result<(), Failure> {
-        if read_note::<Note>(self.store, &note_name(self.name)).as_ref() == Some(note) {
+        if self.is_noted(note) {
             return Ok(());
         }
         write_note(self.store, &note_name(self.name), note)

@@ -1,8 +1,6 @@
 //! From places to a complete file: attempts, going on where one broke off, and
 //! the digest on the way.
 
-use std::time::{Duration, Instant};
-
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::{Growing, Store};
 use sha2::{Digest, Sha256};
@@ -11,7 +9,7 @@ use crate::cache::{PartNote, part_name, part_note_name, read_note, store_failure
 use crate::cli::Patience;
 use crate::fetch::http::{Ask, Head, LONGEST_WAIT, Trouble};
 use crate::fetch::places::Place;
-use crate::fetch::stream::{Stop, Stream};
+use crate::fetch::stream::{Stop, Stream, pause, rest};
 use crate::fetch::vouch::Vouched;
 
 /// No installer is larger; CUDA's have 5 GB.
@@ -20,8 +18,6 @@ const MOST_BYTES: u64 = 32 << 30;
 const PROGRESS: u64 = 64 << 10;
 /// Left free on the cache's file system.
 const SPARE: u64 = 16 << 20;
-/// Between two attempts at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Downloads one installer.
 pub struct Download<'a> {
@@ -125,7 +121,7 @@ impl Download<'_> {
             failed += 1;
             let secs = pause.as_secs_f32();
             self.say.note(&format!("{}: {why}; once more in {secs:.1} s", place.url));
-            wait(pause)?;
+            rest(pause).map_err(|_| self.interrupted(&part))?;
         }
     }
 
@@ -252,26 +248,6 @@ fn wrong(why: &str) -> Ended {
     Ended::Trouble(Trouble::Wrong(why.into()))
 }
 
-/// Twice as long each time, and a random part of it less, so that a hundred
-/// hosts do not come back at once.
-fn pause(first: Duration, failed: u32) -> Duration {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let full = first.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
-    let random = RandomState::new().build_hasher().finish() % 1000;
-    full.mul_f64(0.5 + random as f64 / 2000.0)
-}
-
-fn wait(pause: Duration) -> Result<(), Miss> {
-    let begun = Instant::now();
-    while begun.elapsed() < pause {
-        if interrupted() {
-            return Err(fail(Exit::System, "interrupted").into());
-        }
-        std::thread::sleep(Duration::from_millis(50).min(pause));
-    }
-    Ok(())
-}
-
 /// What of a file is here.
 struct Part {
     file: Growing,
@@ -383,19 +359,4 @@ impl Part {
 fn note_head(head: &mut Vec<u8>, bytes: &[u8]) {
     let missing = 2usize.saturating_sub(head.len());
     head.extend(bytes.iter().take(missing));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_never_the_same_for_all() {
-        let second = Duration::from_secs(1);
-        for failed in 0..40 {
-            let pause = pause(second, failed);
-            let full = second.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
-            assert!(pause >= full / 2 && pause <= full, "{failed}: {pause:?}");
-        }
-    }
 }

@@ -276,7 +276,7 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 fn trouble(error: ureq::Error) -> Trouble {
     let text = error.to_string();
     match error {
-        ureq::Error::HostNotFound => later("its name is not known"),
+        ureq::Error::HostNotFound => later("its name cannot be looked up"),
         ureq::Error::ConnectionFailed => later("cannot be connected to"),
         ureq::Error::Timeout(what) => later(format!("does not answer in time ({what})")),
         ureq::Error::ConnectProxyFailed(why) => later(format!("the proxy refuses: {why}")),
@@ -292,6 +292,9 @@ pub fn io_trouble(error: &std::io::Error) -> Trouble {
     // a certificate that does not fit stays so
     if text.contains("certificate") {
         return Trouble::Wrong(tls(&text));
+    }
+    if let Some((_, why)) = text.split_once("failed to lookup address information: ") {
+        return later(format!("its name cannot be looked up: {}", why.to_ascii_lowercase()));
     }
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => later("refuses connections"),

@@ -16,6 +16,10 @@ const CHUNK: usize = 256 << 10;
 const CHUNKS: usize = 8;
 /// Less than this many bytes a second is nothing.
 const SLOWEST: u64 = 1000;
+/// What is small is asked for once more at most this often.
+const SMALL_RETRIES: u32 = 2;
+/// Between two attempts at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often a wait looks for signals.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -100,8 +104,25 @@ impl Stream {
     }
 }
 
-/// All of a small text. Errors: as [`Stream`]; larger than `most`; no UTF-8.
+/// All of a small text, asked for a few times. Errors: as [`Stream`]; larger
+/// than `most`; no UTF-8.
 pub fn small(url: &str, patience: Patience, most: usize) -> Result<String, Stop> {
+    let mut failed = 0;
+    loop {
+        match small_once(url, patience, most) {
+            Err(Stop::Trouble(Trouble::Later { why, after: None })) => {
+                if failed >= patience.retries.min(SMALL_RETRIES) {
+                    return Err(Stop::Trouble(Trouble::Later { why, after: None }));
+                }
+            }
+            other => return other,
+        }
+        rest(pause(patience.retry_delay, failed))?;
+        failed += 1;
+    }
+}
+
+fn small_once(url: &str, patience: Patience, most: usize) -> Result<String, Stop> {
     let request = Ask { url: url.into(), ..Ask::default() };
     let (mut stream, head) = Stream::open(request, patience)?;
     let wrong = |why: &str| Stop::Trouble(Trouble::Wrong(why.into()));
@@ -116,6 +137,27 @@ pub fn small(url: &str, patience: Patience, most: usize) -> Result<String, Stop>
         return Err(Stop::Trouble(Trouble::Later { why: "broke off".into(), after: None }));
     }
     String::from_utf8(held).map_err(|_| wrong("answers with what is no text"))
+}
+
+/// How long to wait after so many failures: twice as long each time, and a
+/// random part of it less, so that a hundred hosts do not come back at once.
+pub fn pause(first: Duration, failed: u32) -> Duration {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let full = first.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    full.mul_f64(0.5 + random as f64 / 2000.0)
+}
+
+/// Waits. Errors: a signal came in.
+pub fn rest(pause: Duration) -> Result<(), Stop> {
+    let begun = Instant::now();
+    while begun.elapsed() < pause {
+        if interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        std::thread::sleep(LOOK.min(pause));
+    }
+    Ok(())
 }
 
 fn read(request: &Ask, patience: Patience, to: &SyncSender<Piece>) {
@@ -137,5 +179,20 @@ fn read(request: &Ask, patience: Patience, to: &SyncSender<Piece>) {
         };
         go_on = matches!(piece, Piece::Bytes(_));
         go_on &= to.send(piece).is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_never_the_same_for_all() {
+        let second = Duration::from_secs(1);
+        for failed in 0..40 {
+            let pause = pause(second, failed);
+            let full = second.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
+            assert!(pause >= full / 2 && pause <= full, "{failed}: {pause:?}");
+        }
     }
 }

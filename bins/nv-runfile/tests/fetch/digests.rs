@@ -61,6 +61,11 @@ fn sums_that_came_over_http_count_for_nothing() {
     let ran = cache.fetch(&format!("{args} --unverified")).run().expect(0);
     assert_eq!(record(&ran)["vouched_by"], "installer");
     assert_eq!(record(&ran)["verified"], "intact");
+    // once more costs neither network nor reading
+    let asked = server.requests().len();
+    cache.fetch(&format!("{args} --unverified")).run().expect(0);
+    cache.fetch(&format!("{args} --unverified --offline --verify")).run().expect(0);
+    assert_eq!(server.requests().len(), asked);
     // and is not taken again by somebody who did not
     cache.fetch(&args).run().expect(4);
     cache.fetch(&format!("{args} --check")).run().expect(1);

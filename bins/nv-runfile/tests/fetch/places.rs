@@ -64,6 +64,9 @@ fn latest_is_what_latest_txt_says() {
     let bytes = installer(VERSION, SIZE, 43);
     let served = bytes.clone();
     let server = Server::new(move |request, reply| match request.path.as_str() {
+        "/XFree86/Linux-x86_64/latest.txt" if request.before == 0 => {
+            reply.status("503 Service Unavailable")
+        }
         "/XFree86/Linux-x86_64/latest.txt" => {
             reply.whole("200 OK", &[], format!("{VERSION} {VERSION}/{NAME}\n").as_bytes())
         }
