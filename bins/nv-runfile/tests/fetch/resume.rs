@@ -230,3 +230,61 @@ fn a_part_of_something_else_does_no_harm() {
         cache.has(&bytes);
     }
 }
+
+#[test]
+fn killed_again_and_again_it_gets_there_and_never_leaves_a_wrong_file() {
+    let bytes = Arc::new(installer(VERSION, SIZE, 11));
+    let served = bytes.clone();
+    let server = Server::new(move |request, reply| {
+        let from = request.from().unwrap_or(0);
+        let headers = [
+            "ETag: \"a\"".to_string(),
+            format!("Content-Length: {}", served.len() - from),
+            format!("Content-Range: bytes {from}-{}/{}", served.len() - 1, served.len()),
+        ];
+        match from {
+            0 => reply.head("200 OK", &headers[..2])?,
+            _ => reply.head("206 Partial Content", &headers)?,
+        }
+        for chunk in served[from..].chunks(64 << 10) {
+            reply.body(chunk)?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    let cache = Cache::new();
+    let part = cache.at(&format!("{NAME}.part"));
+    let mut kills = 0;
+    let mut before = 0;
+    // a whole download takes some 160 ms; each turn is given a little longer
+    for turn in 0..200u64 {
+        let mut child = Command::new(testbed::bed::program("nv-runfile"))
+            .args(["fetch", "--arch", "x86_64", "--cache"])
+            .arg(cache.dir())
+            .args(args(&server, &bytes).split(' '))
+            .env("no_proxy", "127.0.0.1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(3 + turn * 2));
+        let done = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if cache.at(NAME).exists() {
+            assert!(std::fs::read(cache.at(NAME)).unwrap() == *bytes);
+        }
+        if done.is_some() {
+            assert!(done.unwrap().success());
+            break;
+        }
+        kills += 1;
+        // what came in stays
+        let size = std::fs::metadata(&part).map_or(0, |found| found.len());
+        assert!(size >= before || cache.at(NAME).exists(), "{size} after {before}");
+        before = size;
+    }
+    assert!(kills > 3, "{kills}");
+    cache.fetch(&args(&server, &bytes)).run().expect(0);
+    cache.has(&bytes);
+}
