@@ -93,6 +93,10 @@ pub fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::Foreign { .. } => fail(Exit::Refused, error.to_string())
             .hint("name a directory that only you write in: --cache DIR"),
+        // EACCES
+        StoreError::File(error) if error.errno() == 13 => {
+            Failure::from(error).hint("run as root, or name a directory of yours: --cache DIR")
+        }
         StoreError::File(error) => error.into(),
     }
 }

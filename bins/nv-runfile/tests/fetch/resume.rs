@@ -274,8 +274,8 @@ fn killed_again_and_again_it_gets_there_and_never_leaves_a_wrong_file() {
         if cache.at(NAME).exists() {
             assert!(std::fs::read(cache.at(NAME)).unwrap() == *bytes);
         }
-        if done.is_some() {
-            assert!(done.unwrap().success());
+        if let Some(status) = done {
+            assert!(status.success());
             break;
         }
         kills += 1;
