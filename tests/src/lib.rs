@@ -7,9 +7,11 @@
 #![allow(missing_docs, clippy::disallowed_methods)]
 
 pub mod bed;
+pub mod debian;
 pub mod generate;
 pub mod machine;
 pub mod pages;
+pub mod runfile;
 pub mod schema;
 pub mod tree;
 

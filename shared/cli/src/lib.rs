@@ -5,6 +5,7 @@ mod exit;
 mod input;
 mod man;
 mod options;
+mod progress;
 mod say;
 mod signals;
 
@@ -12,5 +13,6 @@ pub use exit::{Exit, Failure, fail, run};
 pub use input::records_from_stdin;
 pub use man::{EXIT_STATUS, Example, ManText};
 pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
+pub use progress::Progress;
 pub use say::Say;
 pub use signals::{catch_signals, interrupted};

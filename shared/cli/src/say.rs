@@ -26,6 +26,11 @@ impl Say {
         &self.tool
     }
 
+    /// Whether only errors are said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Why the tool fails; always said.
     pub fn error(&self, what: &dyn Display) {
         self.line(&what.to_string());

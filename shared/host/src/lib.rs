@@ -11,6 +11,7 @@
 mod attr;
 pub mod command;
 mod error;
+mod input;
 mod inside;
 mod journal;
 mod kernel_files;
@@ -19,8 +20,11 @@ mod machine;
 mod node;
 pub mod probe;
 mod replace;
+mod staging;
+mod store;
 
 pub use error::FileError;
+pub use input::InputFile;
 pub use inside::{Opened, open_inside};
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
@@ -28,3 +32,5 @@ pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use replace::ReplaceError;
+pub use staging::{Attributes, StagedFile, Staging};
+pub use store::{Growing, Store, StoreError, Stored};

@@ -33,7 +33,7 @@ impl Drop for FileLock {
 }
 
 /// flock(2). Not nix's guard, which panics where unlocking fails.
-fn flock(file: &File, operation: i32) -> io::Result<()> {
+pub(crate) fn flock(file: &impl AsRawFd, operation: i32) -> io::Result<()> {
     // SAFETY: flock(2) on a descriptor that `file` keeps open.
     match unsafe { libc::flock(file.as_raw_fd(), operation) } {
         0 => Ok(()),

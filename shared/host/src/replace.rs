@@ -155,7 +155,7 @@ impl Machine {
     }
 }
 
-fn alive(pid: i32) -> bool {
+pub(crate) fn alive(pid: i32) -> bool {
     let answer = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
     answer != Err(nix::errno::Errno::ESRCH)
 }

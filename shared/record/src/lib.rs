@@ -8,6 +8,7 @@
 
 mod address;
 mod read;
+mod runfile;
 mod schema;
 mod table;
 mod types;
@@ -15,6 +16,7 @@ mod write;
 
 pub use address::{Address, AddressError, Slot};
 pub use read::{Limits, ReadError, Stream, read};
+pub use runfile::*;
 pub use schema::{SCHEMAS, Schema};
 pub use table::{Cell, Overflow, Table, escape_controls};
 pub use types::*;

@@ -76,7 +76,16 @@ struct Peek {
     r#type: String,
 }
 
-const KNOWN: [&str; 6] = ["pci-device", "iommu-group", "change", "check", "lxc-gpu", "error"];
+const KNOWN: [&str; 8] = [
+    "pci-device",
+    "iommu-group",
+    "change",
+    "check",
+    "lxc-gpu",
+    "runfile",
+    "runfile-entry",
+    "error",
+];
 
 /// Reads a whole stream. `wanted` names the types that the caller has a use
 /// for; others are checked to be records, counted and passed over. Blank lines

@@ -21,4 +21,13 @@ macro_rules! schemas {
     };
 }
 
-schemas!("pci-device", "iommu-group", "change", "check", "lxc-gpu", "error");
+schemas!(
+    "pci-device",
+    "iommu-group",
+    "change",
+    "check",
+    "lxc-gpu",
+    "runfile",
+    "runfile-entry",
+    "error"
+);

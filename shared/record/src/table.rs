@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     Change, Check, CheckStatus, ErrorRecord, IommuGroup, LxcGpu, Passthrough, PciDevice, Record,
-    Role, Severity,
+    Role, Runfile, RunfileEntry, Severity,
 };
 
 /// One cell. Control characters are shown escaped: names come from devices,
@@ -181,6 +181,10 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["STATUS", "SUBJECT", "PROPERTY", "EXPECTED", "ACTUAL"], Overflow::Wrap)
         }
         Record::LxcGpu(_) => (&["CT", "GPU", "MINOR", "STYLE", "PROBLEMS"], Overflow::Wrap),
+        Record::Runfile(_) => {
+            (&["VERSION", "ARCH", "FLAVOUR", "PACKED", "SIZE", "VERIFIED", "PATH"], Overflow::Wrap)
+        }
+        Record::RunfileEntry(_) => (&["KIND", "MODE", "SIZE", "TYPE", "PATH"], Overflow::Cut),
         Record::Error(_) => (&["ERROR", "TOOL", "MESSAGE"], Overflow::Wrap),
     }
 }
@@ -192,6 +196,8 @@ fn rows(record: &Record) -> Vec<Vec<Cell>> {
         Record::Change(change) => vec![change_cells(change)],
         Record::Check(check) => vec![check_cells(check)],
         Record::LxcGpu(gpu) => vec![lxc_gpu(gpu)],
+        Record::Runfile(runfile) => vec![runfile_cells(runfile)],
+        Record::RunfileEntry(entry) => vec![runfile_entry(entry)],
         Record::Error(ErrorRecord { tool, message, exit }) => {
             vec![vec![exit.to_string(), tool.clone(), message.clone()]]
         }
@@ -333,6 +339,41 @@ fn check_cells(c: &Check) -> Vec<Cell> {
 fn lxc_gpu(g: &LxcGpu) -> Vec<Cell> {
     let problems = if g.problems.is_empty() { "-".into() } else { g.problems.join("\n") };
     vec![g.ctid.to_string(), or_dash(&g.gpu), or_dash(&g.minor), g.style.as_str().into(), problems]
+}
+
+fn runfile_cells(r: &Runfile) -> Vec<Cell> {
+    let flavour = r.flavour.iter().chain(&r.variants).map(String::as_str);
+    let mut last = vec![r.path.clone()];
+    last.extend(r.content.as_ref().map(|content| {
+        let types = content.kernel_module_types.as_deref().unwrap_or_default().join(" or ");
+        let gpus = content.supported_gpus.map(|n| format!("{n} GPU ids"));
+        let modules = (!types.is_empty()).then(|| format!("kernel modules {types}"));
+        let nested = content.nested.iter().map(|n| format!("holds {}", n.path));
+        modules.into_iter().chain(gpus).chain(nested).collect::<Vec<_>>().join(", ")
+    }));
+    last.retain(|line| !line.is_empty());
+    last.extend(r.problems.iter().cloned());
+    vec![
+        or_dash(&r.version),
+        or_dash(&r.arch),
+        flavour.collect::<Vec<_>>().join(" "),
+        or_dash(&r.compression),
+        or_dash(&r.size),
+        r.verified.as_str().into(),
+        last.join("\n"),
+    ]
+}
+
+fn runfile_entry(e: &RunfileEntry) -> Vec<Cell> {
+    let arrow = e.target.as_ref().map(|target| format!(" -> {target}"));
+    let problem = e.problem.as_ref().map(|problem| format!("  ({problem})"));
+    vec![
+        e.kind.as_str().into(),
+        e.mode.clone(),
+        e.size.to_string(),
+        or_dash(&e.manifest.as_ref().map(|row| &row.kind)),
+        [Some(e.path.clone()), arrow, problem].into_iter().flatten().collect(),
+    ]
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Slot};
+use crate::{Address, Runfile, RunfileEntry, Slot};
 
 /// One line of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,10 @@ pub enum Record {
     Check(Check),
     /// One GPU as one container sees it.
     LxcGpu(Box<LxcGpu>),
+    /// One installer.
+    Runfile(Box<Runfile>),
+    /// One thing in an installer.
+    RunfileEntry(Box<RunfileEntry>),
     /// Why the stream ends here.
     Error(ErrorRecord),
 }
@@ -33,6 +37,8 @@ impl Record {
             Record::Change(_) => "change",
             Record::Check(_) => "check",
             Record::LxcGpu(_) => "lxc-gpu",
+            Record::Runfile(_) => "runfile",
+            Record::RunfileEntry(_) => "runfile-entry",
             Record::Error(_) => "error",
         }
     }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "bench/runfile.rs"]
+mod runfile;
+
 use anyhow::{Context, Result, ensure};
 use testbed::Bed;
 use testbed::tree::Tree;
@@ -16,8 +19,32 @@ use testbed::tree::Tree;
 const RUNS: usize = 11;
 
 fn main() -> Result<()> {
-    let tools = std::env::args().nth(1).context("usage: bench DIR-OF-RELEASE-BINARIES")?;
+    let usage = "usage: bench DIR-OF-RELEASE-BINARIES [lister|containers|runfile]";
+    let tools = std::env::args().nth(1).context(usage)?;
     let tools = PathBuf::from(tools);
+    let part = std::env::args().nth(2);
+    ensure!(matches!(part.as_deref(), None | Some("lister" | "containers" | "runfile")), usage);
+    println!("machine: {}", machine());
+    println!("median of all runs but the first, interleaved; ratio = theirs / ours");
+    println!(
+        "{:<34} {:<38} {:>10} {:>10} {:>8}  spread",
+        "where", "against", "ours", "theirs", "ratio"
+    );
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    if wanted("lister") {
+        lister(&tools)?;
+    }
+    if wanted("containers") {
+        containers(&tools)?;
+    }
+    if wanted("runfile") {
+        runfile::run(&tools)?;
+    }
+    Ok(())
+}
+
+/// gpu-iommu-groups against lspci, and what starting a tool costs.
+fn lister(tools: &Path) -> Result<()> {
     let mut large = Tree::default();
     testbed::generate::large(500).build(&mut large);
     // what a real host has beside its functions
@@ -32,12 +59,6 @@ fn main() -> Result<()> {
         large.file(to, std::fs::read(from)?);
     }
     let large = Bed::of(&large);
-    println!("machine: {}", machine());
-    println!("median of {} runs each, interleaved; ratio = theirs / ours", RUNS - 1);
-    println!(
-        "{:<34} {:<38} {:>10} {:>10} {:>8}  spread",
-        "where", "against", "ours", "theirs", "ratio"
-    );
     for (name, root, sysfs) in [
         ("this machine", None, "/sys".to_string()),
         ("500 functions, generated", Some(large.path()), large.at("/sys").display().to_string()),
@@ -83,8 +104,7 @@ fn main() -> Result<()> {
         };
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
-    containers(&tools)?;
-    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"] {
+    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
             let mut command = Command::new(tools.join(tool));
@@ -152,10 +172,21 @@ fn report(
     ours: &dyn Fn() -> Command,
     theirs: &dyn Fn() -> Command,
 ) -> Result<()> {
+    report_each(place, against, runs, &mut || time(ours()), &mut || time(theirs()))
+}
+
+/// The same for what is more than one command.
+fn report_each(
+    place: &str,
+    against: &str,
+    runs: usize,
+    ours: &mut dyn FnMut() -> Result<Duration>,
+    theirs: &mut dyn FnMut() -> Result<Duration>,
+) -> Result<()> {
     let mut a = Vec::new();
     let mut b = Vec::new();
     for run in 0..runs {
-        let (x, y) = (time(ours())?, time(theirs())?);
+        let (x, y) = (ours()?, theirs()?);
         if run > 0 {
             a.push(x);
             b.push(y);

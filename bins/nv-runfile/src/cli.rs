@@ -1,0 +1,379 @@
+//! The command line.
+
+mod fetch;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+
+pub use fetch::{Fetch, Patience, Prune};
+
+/// Fetch, look into, verify and unpack NVIDIA .run installers
+///
+/// A .run file is a shell script with an archive behind it. This tool reads it
+/// as a file: nothing of it is ever executed. It knows the dialect of the
+/// driver's installers and upstream makeself's, which CUDA uses.
+#[derive(Parser, Debug)]
+#[command(name = "nv-runfile", version, max_term_width = 100)]
+pub struct Options {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+
+    /// How to print
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        help_heading = "Common options"
+    )]
+    pub output: OutputChoice,
+
+    /// Common options.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Show what an installer is
+    ///
+    /// Version, architecture, flavour, sizes, compression, the digests that it
+    /// carries and the options that it understands, all from its head. With
+    /// --contents also what only decompressing it tells. With --for: does it
+    /// drive this GPU?
+    Info(Info),
+    /// Compute every digest that an installer carries, and compare
+    ///
+    /// Reads the file once. Exit status 0 means that all digests are right and
+    /// that there is one.
+    Verify(Verify),
+    /// List what an installer holds
+    ///
+    /// Members of its archive in their order, then the links that only its
+    /// manifest knows.
+    List(List),
+    /// Unpack an installer into a directory that is not there yet
+    ///
+    /// The directory appears complete and verified, or not at all. What would
+    /// lead out of it, devices and the like are refused.
+    Extract(Extract),
+    /// Bring an installer into the cache: found, downloaded, verified
+    ///
+    /// Goes on where an earlier download broke off. The final name is only ever
+    /// that of a complete file that somebody vouches for with a SHA-256. A file
+    /// that is there and untouched costs no network.
+    Fetch(Fetch),
+    /// Take installers out of the cache
+    ///
+    /// Without options only broken-off downloads and leftovers go. Nothing goes
+    /// that is in use.
+    Prune(Prune),
+}
+
+/// Installers by name.
+#[derive(Args, Debug)]
+pub struct Files {
+    /// Installers; without one, runfile records are read from standard input
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Caps on what is unpacked.
+#[derive(Args, Debug)]
+pub struct Caps {
+    /// Refuse more bytes than this in all; K, M, G and T are understood
+    #[arg(long, value_name = "SIZE", default_value = "32G", value_parser = size)]
+    pub max_size: u64,
+
+    /// Refuse more members than this
+    #[arg(long, value_name = "NUMBER", default_value_t = 200_000)]
+    pub max_entries: u64,
+}
+
+/// Operands and options of `info`.
+#[derive(Args, Debug)]
+pub struct Info {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Files,
+
+    /// Look inside as well: manifest, types of kernel modules, GPUs, nested
+    /// installers
+    #[arg(short, long, conflicts_with = "functions")]
+    pub contents: bool,
+
+    /// Does it drive this function (41:00.0), slot or group of this machine?
+    /// '-' reads pci-device records from standard input
+    #[arg(long = "for", value_name = "FUNCTION", value_delimiter = ',')]
+    pub functions: Vec<String>,
+}
+
+/// Operands and options of `verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Files,
+
+    /// What SHA-256 the file must have
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub sha256: Option<String>,
+}
+
+/// Operands and options of `list`.
+#[derive(Args, Debug)]
+pub struct List {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Files,
+
+    /// How much it may hold.
+    #[command(flatten)]
+    pub caps: Caps,
+}
+
+/// Operands and options of `extract`.
+#[derive(Args, Debug)]
+pub struct Extract {
+    /// The installer
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// The directory to make; the one above it must be there
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// What SHA-256 the file must have
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub sha256: Option<String>,
+
+    /// Who shall own what is unpacked: numbers, or 'archive' for what the
+    /// archive says; by default whoever runs this
+    #[arg(long, value_name = "UID[:GID]|archive", value_parser = owner)]
+    pub owner: Option<Owner>,
+
+    /// Permissions to take away, in octal; the default takes set-id and sticky
+    /// bits, 0 nothing
+    #[arg(long, value_name = "OCTAL", default_value = "7000", value_parser = octal)]
+    pub umask: u32,
+
+    /// How much it may hold.
+    #[command(flatten)]
+    pub caps: Caps,
+
+    /// Unpack it although a digest is wrong
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Who owns what is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// What the archive says.
+    Archive,
+    /// User and group.
+    Ids(u32, u32),
+}
+
+impl Common for Options {
+    fn common(&self) -> Chosen {
+        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
+    }
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    match text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("a SHA-256 has 64 hexadecimal digits".into()),
+    }
+}
+
+fn owner(text: &str) -> Result<Owner, String> {
+    // the highest number means "leave it" to chown(2)
+    let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+    let ids = match text.split_once(':') {
+        _ if text == "archive" => return Ok(Owner::Archive),
+        Some((user, group)) => id(user).zip(id(group)),
+        None => id(text).map(|user| (user, user)),
+    };
+    let (user, group) = ids.ok_or("neither UID, nor UID:GID, nor 'archive'")?;
+    Ok(Owner::Ids(user, group))
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mask @ 0..=0o7777) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(mask),
+        _ => Err("an octal number up to 7777".into()),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("a number of bytes, such as 512M".into()),
+    };
+    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    number
+        .and_then(|n| n.checked_mul(1 << shift))
+        .ok_or_else(|| "a number of bytes, such as 512M".into())
+}
+
+/// The manual page beyond the options.
+pub const MAN: ManText = ManText {
+    input: "info, verify and list without a FILE read runfile records. info --for - reads \
+        pci-device records; only the address counts, ids are looked up on this machine. All input \
+        is read before anything else happens. An empty stream, a line that is no record, and an \
+        error record from the tool before are failures. fetch and prune read nothing.",
+    output: "info, verify: one runfile record for each installer; info --for: two check records for \
+        each GPU, driver and kernel_module. list: runfile-entry records. extract: one change \
+        record, with --check one check record. fetch: one change record, and where the file is \
+        there its runfile record, for verify and the like to read. prune: one change record for \
+        everything in the cache; both with --check check records. The records are described in pve-gpu-records(5).",
+    exit: &[
+        (1, "verify: a digest is wrong, or there is none. info --for: a GPU is not driven. extract \
+             --check: it would be unpacked. fetch --check: it is not in the cache, or not right. \
+             prune --check: something would go."),
+        (2, "Among others: no such file; not a .run installer; damaged so that it cannot be \
+             unpacked."),
+        (3, "Among others: the file cannot be read to its end; a full disk; interrupted. fetch: no \
+             server has it, what they have is not it, or none answers; what came in is kept, and \
+             the next fetch goes on there."),
+        (4, "extract: DIR is there already; a digest is wrong; something in the archive leads out \
+             of DIR, or is a device; more bytes or members than allowed. fetch: nobody vouches for \
+             it; two sources state different SHA-256; others can write in the cache."),
+    ],
+    files: &[
+        ("DIR/../.DIR.tmp.PID", "what extract fills before it becomes DIR; one that a killed run left is removed by the next"),
+        ("/var/cache/pve-gpu-tools/runfiles", "the cache, unless --cache names another"),
+        ("NAME.json", "in it: who vouched for NAME, when, and where it came from"),
+        ("NAME.part, NAME.part.json", "in it: a download that is not complete, and where it comes from"),
+        ("NAME.lock", "in it: held by whoever works on NAME; it stays"),
+        ("/etc/pve-gpu-tools/runfiles", "more rows for the table of known SHA-256: version, architecture, size or '-', SHA-256, directory on NVIDIA's servers or '-'"),
+        ("/sys/module/nvidia/version", "prune keeps the installer of the loaded module"),
+        ("/sys/bus/pci/devices", "ids of the functions that --for names"),
+    ],
+    notes: "Digests. A driver's installer carries a POSIX checksum and an MD5 of everything behind \
+        its third line; upstream makeself carries those and since 2.4.0 perhaps a SHA-256 of the \
+        payload only, so that a change in its stub goes unnoticed. Whoever changes a file can write \
+        them anew: 'intact' says that a download is whole, not who made it. That takes a SHA-256 \
+        from elsewhere: --sha256 makes it 'pinned'. verify always computes one, to be noted down.
+
+Compression is told by the payload's first bytes. Archives that are encrypted or packed with other \
+        programs can be verified, not unpacked.
+
+Where --for finds a GPU in the installer's own list, the second record says which types of kernel \
+        modules drive it (expected) and which the installer can build (actual). Drivers before 450 \
+        have no list: the answer is unknown then.
+
+extract gives what the installer's own -x (upstream: --noexec --target) gives, except that set-id and \
+        sticky bits are taken away unless --umask says otherwise. Memory is bounded by what the \
+        compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.
+
+Who vouches. fetch holds a download against a SHA-256: that of --sha256, else of --pin, else of the \
+        table of known installers, else what the .run.sha256sum beside the file says. Those of the \
+        first three must agree. The last counts over https and from a file: mirror only. \
+        vouched_by in the record says which it was. Without any of them a download is refused; \
+        --unverified takes it if all digests that it carries are right.
+
+Where is looked. On us.download.nvidia.com, then download.nvidia.com: in the directory that the table \
+        names, then XFree86/, then tesla/; below each --mirror in the same directories, then for \
+        VERSION/FILE and FILE. 'latest' is what latest.txt there says. A branch is the newest \
+        version that the server (or the mirror's directory) lists; where none lists any, the newest \
+        of the table. A redirect never leads from https to http.
+
+Downloads. What broke off is gone on with if the server still has the same file (If-Range), or if a \
+        SHA-256 will tell; what is there already is read and digested again. An attempt that brought \
+        64 KiB counts as none that failed. Two fetches of one file download it once: the second \
+        waits. The environment's https_proxy, http_proxy, all_proxy and no_proxy count (CONNECT \
+        proxies, no SOCKS), SSL_CERT_FILE and SSL_CERT_DIR stand in for the system's authorities.
+
+A cached file is taken as it is if size and time are those that were noted; --verify reads it. One that \
+        is not what it should be is removed and fetched anew; one that is as it was noted and now \
+        disputed by another SHA-256 is kept and refused.
+
+prune without options removes parts and leftovers only. What is being fetched, what a process has \
+        open, and the installer of the loaded kernel module stay.",
+    lists: &[],
+    examples: EXAMPLES,
+    see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
+};
+
+/// Commands that the manual page shows; tests run them.
+pub const EXAMPLES: &[Example] = &[
+    Example {
+        says: "What is this file?",
+        command: "nv-runfile info -o table NVIDIA-Linux-x86_64-550.163.01.run",
+    },
+    Example {
+        says: "What would be fetched, and from where?",
+        command: "nv-runfile fetch 550.163.01 --dry-run",
+    },
+    Example {
+        says: "Is it in the cache, every byte of it right?",
+        command: "nv-runfile fetch 550.163.01 --check --verify",
+    },
+    Example {
+        says: "Remove all but the two newest, as far as they were fetched more than 90 days ago.",
+        command: "nv-runfile prune --keep 2 --older-than 90",
+    },
+    Example {
+        says: "Is the download whole?",
+        command: "nv-runfile verify NVIDIA-Linux-x86_64-550.163.01.run",
+    },
+    Example {
+        says: "Does it drive the GPUs of this machine, and with which kernel modules?",
+        command: "gpu-iommu-groups --vendor 10de | nv-runfile info --for - NVIDIA-Linux-x86_64-550.163.01.run",
+    },
+    Example {
+        says: "Which files does it want to install as libraries of CUDA?",
+        command: "nv-runfile list NVIDIA-Linux-x86_64-550.163.01.run | jq -r 'select(.manifest.kind == \"CUDA_LIB\") | .path'",
+    },
+    Example {
+        says: "Does this installer understand an option?",
+        command: "nv-runfile info NVIDIA-Linux-x86_64-550.163.01.run | jq '.options | index(\"--no-kernel-modules\") != null'",
+    },
+    Example {
+        says: "Unpack it.",
+        command: "nv-runfile extract NVIDIA-Linux-x86_64-550.163.01.run driver",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_owners_and_masks_are_read_strictly() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("2G"), Ok(2 << 30));
+        for bad in ["", "G", "1GG", "1g", "-1", "+1", "99999999T", "1.5G"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(owner("100000"), Ok(Owner::Ids(100_000, 100_000)));
+        assert_eq!(owner("1:2"), Ok(Owner::Ids(1, 2)));
+        for bad in ["", "root", "1:", ":1", "4294967295", "1:2:3"] {
+            assert!(owner(bad).is_err(), "{bad}");
+        }
+        assert_eq!(octal("022"), Ok(0o22));
+        for bad in ["", "8", "17777", "+7", "-1"] {
+            assert!(octal(bad).is_err(), "{bad}");
+        }
+        assert!(sha256(&"A".repeat(64)).is_ok_and(|hex| hex == "a".repeat(64)));
+        assert!(sha256(&"g".repeat(64)).is_err());
+    }
+}

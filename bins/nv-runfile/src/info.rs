@@ -1,0 +1,48 @@
+//! `info`: what an installer is.
+
+use ::cli::{Exit, Say, fail};
+use record::{Record, Sink};
+use runfile::Limits;
+
+use crate::cli::{Info, Options};
+use crate::content::{Look, look};
+use crate::describe::{content, describe};
+use crate::drives::Gpus;
+use crate::installer::{Installer, named};
+
+/// The verb.
+pub fn run(options: &Options, info: &Info, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+    let from_stdin = info.functions.iter().any(|function| function == "-");
+    if from_stdin && info.named.files.is_empty() {
+        return Err(fail(Exit::Usage, "--for - reads standard input: name the installer").into());
+    }
+    let gpus = match info.functions.is_empty() {
+        true => None,
+        false => Some(Gpus::of(&options.common.machine()?, &info.functions, say)?),
+    };
+    let mut exit = Exit::Done;
+    for path in named(&info.named, say)? {
+        let mut installer = Installer::open(&path)?;
+        if let Some(gpus) = &gpus {
+            let found =
+                look(&mut installer, Look::ManifestAndGpus, Limits::default(), say, &mut |_| {})?;
+            for check in gpus.checks(&installer, &found) {
+                if check.status != record::CheckStatus::Ok {
+                    exit = exit.max(Exit::Difference);
+                }
+                sink.put(Record::Check(check))?;
+            }
+            continue;
+        }
+        let mut record = describe(&installer.path, &installer.header);
+        if info.contents {
+            let found = look(&mut installer, Look::All, Limits::default(), say, &mut |_| {})?;
+            if let Some(Err(why)) = &found.gpus {
+                record.problems.push(format!("its list of GPUs cannot be read: {why}"));
+            }
+            record.content = Some(content(&found));
+        }
+        sink.put(Record::Runfile(Box::new(record)))?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,73 @@
+//! The installers that a verb works on.
+
+use std::path::{Path, PathBuf};
+
+use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
+use host::InputFile;
+use record::Record;
+use runfile::{Header, HeaderError, Source};
+
+use crate::cli::Files;
+
+/// An installer that is open, its head read.
+pub struct Installer {
+    /// As it was named.
+    pub path: String,
+    /// What its head says.
+    pub header: Header,
+    file: InputFile,
+}
+
+impl Installer {
+    /// Opens a file. Errors: it cannot be read, or is no installer.
+    pub fn open(path: &Path) -> Result<Installer, Failure> {
+        let shown = path.display().to_string();
+        let file = InputFile::open(path).map_err(|error| {
+            let exit = if error.is_not_found() { Exit::Usage } else { Exit::System };
+            fail(exit, error.to_string())
+        })?;
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        Installer::of(file, shown, &name)
+    }
+
+    /// The same of a file that is open; `name` says what its name is to tell.
+    pub fn of(mut file: InputFile, shown: String, name: &str) -> Result<Installer, Failure> {
+        let size = file.size();
+        let header = Header::read(&mut file, size, name).map_err(|error| match error {
+            HeaderError::Io(error) => file.error(error).into(),
+            HeaderError::Not(_) => fail(Exit::Usage, format!("'{shown}': {error}")),
+        })?;
+        Ok(Installer { path: shown, header, file })
+    }
+
+    /// The file from its beginning, as one pass takes it.
+    pub fn source<'a>(
+        &'a mut self,
+        stop: &'a (dyn Fn() -> bool + Sync),
+        at: &'a (dyn Fn(u64) + Sync),
+    ) -> Result<(Source<'a>, &'a Header), Failure> {
+        self.file.rewind()?;
+        Ok((Source { input: &mut self.file, stop, at }, &self.header))
+    }
+
+    /// A failed pass in words.
+    pub fn pass_error(&self, error: runfile::PassError) -> Failure {
+        match error {
+            runfile::PassError::Read(error) => self.file.error(error).into(),
+            runfile::PassError::Stopped => fail(Exit::System, "interrupted"),
+        }
+    }
+}
+
+/// The files that are named, or those of the records on standard input.
+pub fn named(files: &Files, say: &Say) -> Result<Vec<PathBuf>, Failure> {
+    if !files.files.is_empty() {
+        return Ok(files.files.clone());
+    }
+    let records = records_from_stdin(say, &["runfile"], "runfile records or name a file")?;
+    let paths = records.into_iter().filter_map(|record| match record {
+        Record::Runfile(runfile) => Some(PathBuf::from(runfile.path)),
+        _ => None,
+    });
+    Ok(paths.collect())
+}

@@ -1,0 +1,359 @@
+//! A directory of our own with files by single names: a cache. Nobody else may
+//! write in it, and no name in it is followed out.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, fchmod, fstatat};
+
+use crate::error::errno_error;
+use crate::lock::{FileLock, LockError};
+use crate::machine::{FileKind, Machine, Stat};
+use crate::{FileError, InputFile};
+
+/// A directory that only its owner writes in.
+pub struct Store {
+    machine: Machine,
+}
+
+/// Why a directory cannot be one.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Somebody else could change what is in it.
+    Foreign {
+        /// The directory or file.
+        path: String,
+        /// In words.
+        why: String,
+    },
+    /// The kernel's answer.
+    File(FileError),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Foreign { path, why } => write!(f, "'{path}' {why}"),
+            StoreError::File(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> StoreError {
+        StoreError::File(error)
+    }
+}
+
+/// What lies in a store under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Kind of file; a link is told as one.
+    pub kind: FileKind,
+    /// Bytes.
+    pub size: u64,
+    /// Time of its last change, nanoseconds since 1970.
+    pub mtime: i64,
+}
+
+impl Store {
+    /// Opens the directory that `path` names on `machine`, or makes it with
+    /// those above it. `None`: it is not there and was not to be made. Errors:
+    /// it is another user's, or others may write in it.
+    pub fn open(machine: &Machine, path: &str, make: bool) -> Result<Option<Store>, StoreError> {
+        if make {
+            machine.make_parents(&format!("{}/x", path.trim_end_matches('/')))?;
+        }
+        let machine = match machine.container_root(path) {
+            Ok(machine) => machine,
+            Err(error) if error.is_not_found() && !make => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let store = Store { machine };
+        let found = store.machine.stat("/")?;
+        let foreign = |why: &str| StoreError::Foreign { path: store.dir(), why: why.into() };
+        let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        if found.uid != 0 && found.uid != user {
+            return Err(foreign("belongs to another user"));
+        }
+        let shared = found.mode & 0o020 != 0 && found.gid != 0 && found.gid != group;
+        if found.mode & 0o002 != 0 || shared {
+            return Err(foreign("can be written in by others"));
+        }
+        Ok(Some(store))
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> String {
+        self.shown("").trim_end_matches('/').to_string()
+    }
+
+    /// Where the file of a name is.
+    pub fn shown(&self, name: &str) -> String {
+        self.machine.shown(&format!("/{name}"))
+    }
+
+    fn fail<T>(
+        &self,
+        action: &'static str,
+        name: &str,
+        result: io::Result<T>,
+    ) -> Result<T, FileError> {
+        result.map_err(|source| self.machine.error(action, &format!("/{name}"), source))
+    }
+
+    /// What a name stands for; `None` for nothing.
+    pub fn stat(&self, name: &str) -> Result<Option<Stored>, FileError> {
+        let dir = self.machine.dir("/")?;
+        match fstatat(dir.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(nix::errno::Errno::ENOENT) => Ok(None),
+            Err(errno) => self.fail("stat", name, Err(errno_error(errno))),
+            Ok(found) => {
+                let mtime = found.st_mtime.saturating_mul(1_000_000_000);
+                let mtime = mtime.saturating_add(found.st_mtime_nsec);
+                let Stat { kind, size, .. } = found.into();
+                Ok(Some(Stored { kind, size, mtime }))
+            }
+        }
+    }
+
+    /// Names in it, sorted.
+    pub fn list(&self) -> Result<Vec<String>, FileError> {
+        self.machine.list("/")
+    }
+
+    /// A small file as text; `None` where it is not there or is no such file.
+    pub fn small(&self, name: &str) -> Option<String> {
+        let found = self.stat(name).ok().flatten()?;
+        let bytes = match found.kind {
+            FileKind::File => self.machine.read(&format!("/{name}"), 64 << 10).ok()?,
+            _ => return None,
+        };
+        String::from_utf8(bytes).ok()
+    }
+
+    /// Makes or replaces a small file as a whole.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        self.machine.put(&format!("/{name}"), bytes)
+    }
+
+    /// Removes a file; one that is not there is as good.
+    pub fn remove(&self, name: &str) -> Result<(), FileError> {
+        self.machine.remove(&format!("/{name}"))
+    }
+
+    /// Gives a file its final name, for good when this returns.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
+        let dir = self.machine.dir("/")?;
+        self.fail("make", to, dir.rename(from, to).and_then(|()| dir.sync()))
+    }
+
+    /// Bytes that a file of this user may still take on its file system.
+    pub fn free(&self) -> Result<u64, FileError> {
+        let dir = self.machine.dir("/")?;
+        let found = nix::sys::statvfs::fstatvfs(dir.fd.as_fd()).map_err(errno_error);
+        let found = self.fail("ask the file system of", "", found)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+
+    /// Takes the lock that stands for a name; see [`Machine::lock_file`].
+    pub fn lock(
+        &self,
+        name: &str,
+        wait: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FileLock, LockError> {
+        self.machine.lock_file(&format!("/{name}"), wait, stop)
+    }
+
+    /// Whether some process has the file open. A kernel or file system that
+    /// cannot tell counts as no.
+    pub fn in_use(&self, name: &str) -> bool {
+        let Ok(dir) = self.machine.dir("/") else { return false };
+        let Ok(file) = dir.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) else { return false };
+        // a write lease is granted where nobody else has the file open (fcntl(2))
+        // SAFETY: fcntl(2) with an integer on a descriptor that `file` keeps open.
+        let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        if lease(libc::F_WRLCK) == 0 {
+            lease(libc::F_UNLCK);
+            return false;
+        }
+        io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
+    }
+
+    /// Opens a file for reading.
+    pub fn input(&self, name: &str) -> Result<InputFile, FileError> {
+        let dir = self.machine.dir("/")?;
+        let open = || InputFile::of(dir.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)?);
+        let input = self.fail("read", name, open())?;
+        Ok(input.named(self.shown(name)))
+    }
+
+    /// Opens a file that is being written, or makes it; only its owner may read
+    /// it. Errors: what is there is no regular file with one name.
+    pub fn growing(&self, name: &str) -> Result<Growing, StoreError> {
+        let dir = self.machine.dir("/")?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let path = self.shown(name);
+        let file = match dir.open(name, flags, 0o600) {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return Err(StoreError::Foreign { path, why: "is a link".into() });
+            }
+            other => self.fail("write", name, other)?,
+        };
+        let found = self.fail("write", name, file.metadata())?;
+        if !found.is_file() || found.nlink() != 1 {
+            let why = "is no regular file with one name".into();
+            return Err(StoreError::Foreign { path, why });
+        }
+        Ok(Growing { file, path })
+    }
+}
+
+/// A file of a store that is being written.
+pub struct Growing {
+    file: File,
+    path: String,
+}
+
+impl Growing {
+    fn fail<T>(&self, action: &'static str, result: io::Result<T>) -> Result<T, FileError> {
+        result.map_err(|source| FileError { action, path: self.path.clone(), source })
+    }
+
+    /// Bytes in it.
+    pub fn size(&self) -> Result<u64, FileError> {
+        Ok(self.fail("stat", self.file.metadata())?.len())
+    }
+
+    /// Calls `each` with all that is in it, from its beginning; false ends it.
+    /// What is written next goes behind what was read.
+    pub fn replay(&mut self, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), FileError> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut read = || -> io::Result<()> {
+            self.file.rewind()?;
+            loop {
+                match self.file.read(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(used) if each(&buffer[..used]) => {}
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let read = read();
+        self.fail("read", read)
+    }
+
+    /// Writes behind what was read or written last.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        let written = self.file.write_all(bytes);
+        self.fail("write", written)
+    }
+
+    /// Begins anew with an empty file.
+    pub fn clear(&mut self) -> Result<(), FileError> {
+        let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        self.fail("write", cleared).map(drop)
+    }
+
+    /// Lets all read it and brings it to disk.
+    pub fn finish(&self) -> Result<(), FileError> {
+        let mode = Mode::from_bits_truncate(0o644);
+        let done = fchmod(self.file.as_fd(), mode).map_err(errno_error);
+        self.fail("sync", done.and_then(|()| self.file.sync_all()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn store(name: &str) -> (std::path::PathBuf, Machine) {
+        let dir = std::env::temp_dir().join(format!("host-store-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        (dir, machine)
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_in_is_none_of_ours() {
+        let (dir, machine) = store("foreign");
+        assert!(Store::open(&machine, "/cache", false).unwrap().is_none());
+        Store::open(&machine, "/cache", true).unwrap().unwrap();
+        let cache = dir.join("cache");
+        for mode in [0o1777, 0o757] {
+            std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(
+                Store::open(&machine, "/cache", true),
+                Err(StoreError::Foreign { .. })
+            ));
+        }
+        std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&cache, Some(12345), None).unwrap();
+            let error = Store::open(&machine, "/cache", true).err().unwrap();
+            assert!(error.to_string().contains("another user"), "{error}");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_grows_and_is_replayed_and_links_are_not_written_through() {
+        let (dir, machine) = store("grow");
+        let store = Store::open(&machine, "/", true).unwrap().unwrap();
+        let mut file = store.growing("a").unwrap();
+        file.write(b"one").unwrap();
+        let mut file = store.growing("a").unwrap();
+        let mut seen = Vec::new();
+        file.replay(&mut |bytes| {
+            seen.extend_from_slice(bytes);
+            true
+        })
+        .unwrap();
+        file.write(b"two").unwrap();
+        assert_eq!((seen.as_slice(), file.size().unwrap()), (&b"one"[..], 6));
+        file.clear().unwrap();
+        file.write(b"x").unwrap();
+        file.finish().unwrap();
+        store.rename("a", "b").unwrap();
+        assert_eq!(std::fs::read(dir.join("b")).unwrap(), b"x");
+        symlink("/etc/shadow", dir.join("link")).unwrap();
+        assert!(matches!(store.growing("link"), Err(StoreError::Foreign { .. })));
+        std::fs::hard_link(dir.join("b"), dir.join("c")).unwrap();
+        assert!(matches!(store.growing("c"), Err(StoreError::Foreign { .. })));
+        assert_eq!(store.stat("link").unwrap().unwrap().kind, FileKind::Link);
+        assert!(store.small("link").is_none());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_open_elsewhere_is_in_use() {
+        let (dir, machine) = store("use");
+        let store = Store::open(&machine, "/", true).unwrap().unwrap();
+        store.put("a", b"x").unwrap();
+        // a child that another test forked meanwhile has it open for a moment
+        let let_go = || {
+            (0..500).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                !store.in_use("a")
+            })
+        };
+        assert!(let_go() && !store.in_use("none"));
+        let held = File::open(dir.join("a")).unwrap();
+        assert!(store.in_use("a"));
+        drop(held);
+        assert!(let_go());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,157 @@
+//! What others say about installers: the table of known SHA-256, and lists in
+//! the form that sha256sum(1) writes.
+
+use std::cmp::Ordering;
+
+use crate::is_version;
+
+/// The table that comes with this crate.
+pub const KNOWN: &str = include_str!("../data/known.txt");
+
+/// One row of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    /// Version as NVIDIA writes it.
+    pub version: String,
+    /// `x86_64`, `aarch64`, ...
+    pub arch: String,
+    /// Bytes, where they are known.
+    pub size: Option<u64>,
+    /// Lower case hex.
+    pub sha256: String,
+    /// Directory on NVIDIA's servers, where it is known.
+    pub dir: Option<String>,
+}
+
+/// Reads a table. Errors: a line is no row, with its number.
+pub fn known_files(text: &str) -> Result<Vec<KnownFile>, String> {
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+    let rows = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    rows.map(|(at, line)| row(line).ok_or_else(|| format!("line {at} is no row of the table")))
+        .collect()
+}
+
+fn row(line: &str) -> Option<KnownFile> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [version, arch, size, sha256, dir] = words.as_slice() else { return None };
+    let size = match *size {
+        "-" => None,
+        digits if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
+        _ => return None,
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_.-".contains(&b);
+    let dir_fits = dir.bytes().all(plain) && !dir.starts_with('/') && !dir.contains("..");
+    let fits = is_version(version) && arch.bytes().all(plain) && is_sha256(sha256) && dir_fits;
+    fits.then(|| KnownFile {
+        version: (*version).into(),
+        arch: (*arch).into(),
+        size,
+        sha256: sha256.to_ascii_lowercase(),
+        dir: Some(*dir).filter(|dir| *dir != "-").map(str::to_string),
+    })
+}
+
+fn is_sha256(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Reads lines as sha256sum(1) writes them: digest, two spaces (or one and
+/// `*`), file name. Gives name and digest; directories in names are dropped.
+/// Errors: a line is none, with its number.
+pub fn sha256_sums(text: &str) -> Result<Vec<(String, String)>, String> {
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim_end()));
+    let rows = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    rows.map(|(at, line)| sum(line).ok_or_else(|| format!("line {at} is no line of sha256sum's")))
+        .collect()
+}
+
+fn sum(line: &str) -> Option<(String, String)> {
+    let (digest, name) = line.split_once(' ')?;
+    let name = name.strip_prefix([' ', '*'])?;
+    let name = name.rsplit('/').next().filter(|name| !name.is_empty())?;
+    is_sha256(digest).then(|| (name.to_string(), digest.to_ascii_lowercase()))
+}
+
+/// Compares versions as numbers: 580.142 is newer than 580.126.20, and
+/// 575.64.03 than 575.64.
+pub fn by_version(one: &str, other: &str) -> Ordering {
+    let numbers = |version: &str| -> Vec<u64> {
+        version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    numbers(one).cmp(&numbers(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_well_formed_in_order_and_without_repetition() {
+        let rows = known_files(KNOWN).unwrap();
+        assert!(rows.len() > 40);
+        let x86 = |row: &KnownFile| row.arch != "x86_64";
+        for pair in rows.windows(2) {
+            let order = x86(&pair[0]).cmp(&x86(&pair[1]));
+            let order = order.then_with(|| by_version(&pair[0].version, &pair[1].version));
+            assert_eq!(order, Ordering::Less, "{pair:?}");
+        }
+        for row in &rows {
+            assert!(row.size.is_none_or(|size| size > 200_000_000), "{row:?}");
+            assert!(row.dir.as_ref().is_none_or(|dir| dir.ends_with(&row.version)), "{row:?}");
+        }
+        let known = rows.iter().find(|row| row.version == "550.163.01").unwrap();
+        assert_eq!(known.size, Some(307_143_336));
+        assert!(known.sha256.starts_with("ef8149f5"));
+    }
+
+    #[test]
+    fn what_is_no_row_is_told_by_its_line() {
+        let hex = "a".repeat(64);
+        assert!(known_files(&format!("# x\n\n550.1 x86_64 - {hex} -\n")).is_ok());
+        for bad in [
+            "550.1 x86_64 - zz -".to_string(),
+            format!("550.1 x86_64 +1 {hex} -"),
+            format!("550 x86_64 1 {hex} -"),
+            format!("550.1 x86_64 1 {hex}"),
+            format!("550.1 x86_64 1 {hex} ../../etc"),
+            format!("550.1 x86_64 1 {hex} /etc"),
+            format!("550.1 x86_64 1 {hex} http://x"),
+        ] {
+            assert_eq!(
+                known_files(&format!("\n{bad}")).unwrap_err(),
+                "line 2 is no row of the table"
+            );
+        }
+    }
+
+    #[test]
+    fn sums_are_read_as_sha256sum_writes_them() {
+        let hex = "A".repeat(64);
+        let name = "NVIDIA-Linux-x86_64-580.159.03.run";
+        for line in
+            [format!("{hex}  {name}\n"), format!("{hex} *{name}"), format!("{hex}  a/b/{name}\r\n")]
+        {
+            assert_eq!(sha256_sums(&line).unwrap(), [(name.to_string(), "a".repeat(64))]);
+        }
+        for bad in [
+            name.to_string(),
+            format!("{hex} {name}"),
+            format!("{hex}x  {name}"),
+            format!("{hex}  "),
+        ] {
+            assert!(sha256_sums(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        for (older, newer) in [
+            ("580.126.20", "580.142"),
+            ("575.64", "575.64.03"),
+            ("99.1", "550.54.14"),
+            ("570.9", "570.10"),
+        ] {
+            assert_eq!(by_version(older, newer), Ordering::Less, "{older} {newer}");
+        }
+    }
+}

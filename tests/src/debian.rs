@@ -1,0 +1,112 @@
+//! Files of the real driver, from Debian's packages: fetched once by apt-get,
+//! with lists and cache of its own, so that the machine's apt stays as it is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The version in Debian 13.
+pub const DRIVER: &str = "550.163.01";
+
+/// Packages of the driver's userspace that a container needs.
+const PACKAGES: [&str; 6] = [
+    "libcuda1",
+    "libnvidia-ml1",
+    "nvidia-smi",
+    "libnvcuvid1",
+    "libnvidia-encode1",
+    "libnvidia-ptxjitcompiler1",
+];
+
+const SOURCE: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+    http://deb.debian.org/debian trixie non-free\n";
+
+/// Makes what an installer of the driver holds, from real files: libraries and
+/// nvidia-smi beside each other, and a manifest for them. Panics with what
+/// apt-get says where the packages cannot be had.
+pub fn driver_tree(to: &Path) {
+    let unpacked = unpacked();
+    fs::create_dir_all(to).expect("directory");
+    let mut manifest = format!(
+        "NVIDIA Accelerated Graphics Driver for Linux-x86_64\n{DRIVER}\n \n\
+         nvidia nvidia-uvm nvidia-modeset nvidia-drm \n \n \n \n \n"
+    );
+    let walk = walkdir::WalkDir::new(&unpacked).sort_by_file_name().into_iter();
+    for entry in walk.map(|entry| entry.expect("walk")).filter(|e| e.file_type().is_file()) {
+        // not its namesakes below /usr/share
+        if !entry.path().parent().is_some_and(|dir| dir.ends_with("nvidia/current")) {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(&format!(".so.{DRIVER}"));
+        let kind = match (name.as_str(), stem) {
+            ("nvidia-smi", _) => "UTILITY_BINARY",
+            (_, Some("libnvcuvid")) => "NVCUVID_LIB NATIVE",
+            (_, Some("libnvidia-encode")) => "ENCODEAPI_LIB NATIVE",
+            (_, Some(_)) => "CUDA_LIB NATIVE /",
+            _ => continue,
+        };
+        let at = to.join(&name);
+        fs::copy(entry.path(), &at).expect("copy");
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).expect("chmod");
+        manifest += &format!("{name} 0755 {kind} MODULE:real\n");
+        if let Some(stem) = stem {
+            let kind = kind.replace("_LIB", "_LIB_SYMLINK").replace("CUDA_LIB_SYM", "CUDA_SYM");
+            manifest += &format!("{stem}.so.1 0000 {kind} {name} MODULE:real\n");
+        }
+    }
+    fs::write(to.join(".manifest"), manifest + "\n").expect("manifest");
+}
+
+/// The packages' files, fetched and unpacked once.
+fn unpacked() -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project");
+    let cache = project.join("target/debian-packages");
+    fs::create_dir_all(&cache).expect("cache");
+    let done = cache.join(DRIVER);
+    let lock = fs::File::create(cache.join("lock")).expect("lock");
+    // SAFETY: flock(2) on a descriptor that `lock` keeps open.
+    let locked = unsafe { libc::flock(std::os::fd::AsRawFd::as_raw_fd(&lock), libc::LOCK_EX) };
+    assert_eq!(locked, 0, "flock");
+    if done.exists() {
+        return done;
+    }
+    for dir in ["lists/partial", "archives/partial"] {
+        fs::create_dir_all(cache.join(dir)).expect("cache");
+    }
+    fs::write(cache.join("sources.list"), SOURCE).expect("sources.list");
+    apt(&cache, &["update"]);
+    let versions = PACKAGES.map(|name| format!("{name}:amd64={DRIVER}-*"));
+    let mut args = vec!["download"];
+    args.extend(versions.iter().map(String::as_str));
+    apt(&cache, &args);
+    let half = cache.join(format!("{DRIVER}.half"));
+    let _ = fs::remove_dir_all(&half);
+    for entry in fs::read_dir(&cache).expect("cache") {
+        let path = entry.expect("entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".deb") && name.contains(&format!("_{DRIVER}-")) {
+            let ran = Command::new("dpkg-deb").arg("-x").args([&path, &half]).output();
+            let ran = ran.expect("dpkg-deb");
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        }
+    }
+    fs::rename(&half, &done).expect("rename");
+    done
+}
+
+fn apt(cache: &Path, args: &[&str]) {
+    let at = cache.display();
+    let ran = Command::new("apt-get")
+        .args(["-q", "-o", "Dir::Etc::SourceParts=/dev/null", "-o", "APT::Sandbox::User=root"])
+        .args(["-o", &format!("Dir::Etc::SourceList={at}/sources.list")])
+        .args(["-o", &format!("Dir::State::Lists={at}/lists")])
+        .args(["-o", &format!("Dir::Cache={at}")])
+        .args(args)
+        .current_dir(cache)
+        .output()
+        .expect("apt-get is needed: these tests run on Debian");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "the driver's packages cannot be had from Debian: {said}");
+}
