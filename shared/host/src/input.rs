@@ -21,17 +21,24 @@ impl InputFile {
     /// it is no regular file (a FIFO does not block us).
     pub fn open(path: &Path) -> Result<InputFile, FileError> {
         let shown = path.display().to_string();
-        let open = || -> io::Result<(File, u64)> {
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = File::options().read(true).custom_flags(flags).open(path);
+        let file =
+            file.map_err(|source| FileError { action: "read", path: shown.clone(), source })?;
+        InputFile::of(file, shown)
+    }
+
+    /// A file that is open at its beginning. Errors: it is no regular file.
+    pub(crate) fn of(file: File, shown: String) -> Result<InputFile, FileError> {
+        let look = || -> io::Result<u64> {
             let found = file.metadata()?;
             if !found.is_file() {
                 return Err(io::Error::other("not a regular file"));
             }
-            Ok((file, found.len()))
+            Ok(found.len())
         };
-        let (file, size) =
-            open().map_err(|source| FileError { action: "read", path: shown.clone(), source })?;
+        let size =
+            look().map_err(|source| FileError { action: "read", path: shown.clone(), source })?;
         // SAFETY: a descriptor that `file` keeps open; advice only, so that an
         // error costs nothing but time.
         let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };

@@ -232,6 +232,22 @@ impl Staging {
 }
 
 impl StagedFile {
+    pub(crate) fn of(file: File, path: String) -> StagedFile {
+        StagedFile { file, path }
+    }
+
+    /// Gives it its owner and permissions and brings it to disk.
+    pub(crate) fn finish_synced(self, mode: u32, owner: (u32, u32)) -> Result<(), FileError> {
+        let attributes = Attributes { owner: Some(owner), mode, mtime: None };
+        let finished =
+            apply(self.file.as_fd(), attributes).and_then(|()| fsync(self.file.as_fd()));
+        finished.map_err(|errno| FileError {
+            action: "write",
+            path: self.path,
+            source: errno_error(errno),
+        })
+    }
+
     /// Writes what follows.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         let path = &self.path;
