@@ -10,6 +10,7 @@ pub mod bed;
 pub mod generate;
 pub mod machine;
 pub mod pages;
+pub mod runfile;
 pub mod schema;
 pub mod tree;
 

@@ -72,13 +72,17 @@ impl Run<'_> {
                 Err(error) => Err(self.stopped(&Stop::File(error))),
             }
         });
-        // after a commit that could not be synced there is nothing to discard
         outcome.map_err(|undone| match staging.discard() {
-            Err(error) if !error.is_not_found() => Undone::new(
+            Ok(()) => undone,
+            // it has its name already: only the last sync failed
+            Err(error) if error.is_not_found() => Undone::new(
+                ChangeStatus::Failed,
+                undone.failure.hint("it is complete, but may not survive a power failure"),
+            ),
+            Err(error) => Undone::new(
                 ChangeStatus::Failed,
                 undone.failure.hint(format!("what was unpacked is left over: {error}")),
             ),
-            _ => undone,
         })
     }
 

@@ -177,7 +177,10 @@ impl<'a> Unpacker<'a> {
                     staging.hardlink(place, &target).map_err(|error| {
                         match error.is_not_found() {
                             true => hostile(member, "a link to what is not there"),
-                            false if error.errno() == 1 => hostile(member, "a link to no file"),
+                            // EPERM, ELOOP: a directory, a symbolic link
+                            false if [1, 40].contains(&error.errno()) => {
+                                hostile(member, "a link to no file")
+                            }
                             false => Stop::File(error),
                         }
                     })?;

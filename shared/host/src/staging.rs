@@ -59,8 +59,14 @@ impl Staging {
             let parent = place.parent.as_fd();
             mkdirat(parent, temporary.as_os_str(), Mode::from_bits_truncate(0o700))?;
             let flags = DIR | OFlag::O_NOFOLLOW;
-            let root = openat(parent, temporary.as_os_str(), flags, Mode::empty())?;
-            Ok((temporary, root))
+            match openat(parent, temporary.as_os_str(), flags, Mode::empty()) {
+                Ok(root) => Ok((temporary, root)),
+                Err(errno) => {
+                    // the first error is the one to tell
+                    let _ = unlinkat(parent, temporary.as_os_str(), UnlinkatFlags::RemoveDir);
+                    Err(errno)
+                }
+            }
         };
         let (temporary, root) = begin().map_err(|errno| cannot_make(target, errno))?;
         let Place { parent, parent_path, name } = place;
