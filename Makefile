@@ -8,7 +8,7 @@
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
-TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf
+TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf nv-runfile
 
 bindir      = $(DESTDIR)$(PREFIX)/bin
 mandir      = $(DESTDIR)$(PREFIX)/share/man

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use testbed::bed::program;
+use testbed::runfile::{self, NvidiaRun, Pack};
 use testbed::{Bed, machine, schema};
 
-const TOOLS: [&str; 3] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"];
+const TOOLS: [&str; 4] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"];
 
 /// A directory with the tools under their own names, each working on `bed`.
 fn wrappers(bed: &Bed) -> PathBuf {
@@ -31,8 +32,12 @@ fn wrappers(bed: &Bed) -> PathBuf {
 
 fn bash(bed: &Bed, script: &str) -> Output {
     let path = format!("{}:{}", wrappers(bed).display(), std::env::var("PATH").unwrap());
-    let output =
-        Command::new("bash").args(["-c", script]).env("PATH", path).output().expect("bash");
+    let output = Command::new("bash")
+        .args(["-c", script])
+        .env("PATH", path)
+        .current_dir(bed.path())
+        .output()
+        .expect("bash");
     for line in String::from_utf8_lossy(&output.stdout).lines().filter(|l| l.starts_with('{')) {
         schema::check_line(line);
     }
@@ -63,9 +68,13 @@ fn the_examples_of_the_manual_pages_run() {
     let examples = gpu_iommu_groups::cli::EXAMPLES
         .iter()
         .chain(gpu_vfio_bind::cli::EXAMPLES)
-        .chain(lxc_gpu_conf::cli::EXAMPLES);
+        .chain(lxc_gpu_conf::cli::EXAMPLES)
+        .chain(nv_runfile::cli::EXAMPLES);
     for example in examples {
         let bed = Bed::new("pve9-two-gpus");
+        runfile::driver_tree(&bed.at("unpacked"), "550.163.01");
+        let run = NvidiaRun::new("550.163.01", Pack::Zstd);
+        run.write(&bed.at("unpacked"), bed.path());
         let output = bash(&bed, &format!("set -o pipefail; {}", example.command));
         // a check may well answer no
         let no = output.status.code() == Some(1) && example.command.contains("--check");

@@ -226,8 +226,8 @@ impl<'a> Tar<'a> {
             let Some(header) = header(&block) else {
                 return malformed("a header's checksum is wrong");
             };
-            let bad = |error: io::Error| TarError::Malformed(error.to_string());
-            let size = header.entry_size().map_err(bad)?;
+            let size = field(header, 124..136, tar::Header::entry_size);
+            let size = size.map_err(TarError::Malformed)?;
             match header.entry_type().as_byte() {
                 b'L' => extended.path = Some(self.name(size)?),
                 b'K' => extended.link = Some(self.name(size)?),
@@ -405,8 +405,17 @@ fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
 }
 
+/// A number of a header; a field that is blank is zero, as for tar itself.
+fn field<T: Default>(
+    header: &tar::Header,
+    at: std::ops::Range<usize>,
+    read: impl Fn(&tar::Header) -> io::Result<T>,
+) -> Result<T, String> {
+    let blank = header.as_bytes()[at].iter().all(|b| matches!(b, 0 | b' '));
+    if blank { Ok(T::default()) } else { read(header).map_err(|error| error.to_string()) }
+}
+
 fn member(header: &tar::Header, extended: Extended, size: u64) -> Result<Member, String> {
-    let text = |error: io::Error| error.to_string();
     let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
     let link = || {
         let own = || header.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default();
@@ -436,10 +445,10 @@ fn member(header: &tar::Header, extended: Extended, size: u64) -> Result<Member,
     Ok(Member {
         path,
         kind,
-        mode: header.mode().map_err(text)? & 0o7777,
-        uid: header.uid().map_err(text)?,
-        gid: header.gid().map_err(text)?,
-        mtime: header.mtime().map_err(text)?,
+        mode: field(header, 100..108, tar::Header::mode)? & 0o7777,
+        uid: field(header, 108..116, tar::Header::uid)?,
+        gid: field(header, 116..124, tar::Header::gid)?,
+        mtime: field(header, 136..148, tar::Header::mtime)?,
         size,
     })
 }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "bench/runfile.rs"]
+mod runfile;
+
 use anyhow::{Context, Result, ensure};
 use testbed::Bed;
 use testbed::tree::Tree;
@@ -83,7 +86,7 @@ fn main() -> Result<()> {
         };
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
-    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"] {
+    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
             let mut command = Command::new(tools.join(tool));
@@ -92,7 +95,7 @@ fn main() -> Result<()> {
         })?;
         println!("{tool}: {} KiB, --version in {:.2} ms", size / 1024, ms(median(start)));
     }
-    Ok(())
+    runfile::run(&tools)
 }
 
 fn report(
@@ -102,10 +105,21 @@ fn report(
     ours: &dyn Fn() -> Command,
     theirs: &dyn Fn() -> Command,
 ) -> Result<()> {
+    report_each(place, against, runs, &mut || time(ours()), &mut || time(theirs()))
+}
+
+/// The same for what is more than one command.
+fn report_each(
+    place: &str,
+    against: &str,
+    runs: usize,
+    ours: &mut dyn FnMut() -> Result<Duration>,
+    theirs: &mut dyn FnMut() -> Result<Duration>,
+) -> Result<()> {
     let mut a = Vec::new();
     let mut b = Vec::new();
     for run in 0..runs {
-        let (x, y) = (time(ours())?, time(theirs())?);
+        let (x, y) = (ours()?, theirs()?);
         if run > 0 {
             a.push(x);
             b.push(y);

@@ -1,0 +1,85 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_nv_runfile_global_optspecs
+    string join \n o/output= root= v/verbose q/quiet h/help V/version
+end
+
+function __fish_nv_runfile_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_nv_runfile_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_nv_runfile_using_subcommand
+    set -l cmd (__fish_nv_runfile_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s V -l version -d 'Print version'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "info" -d 'Show what an installer is'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'List what an installer holds'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Does it drive this function (41:00.0), slot or group of this machine? \'-\' reads pci-device records from standard input' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s c -l contents -d 'Look inside as well: manifest, types of kernel modules, GPUs, nested installers'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'What SHA-256 the file must have' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes than this in all; K, M, G and T are understood' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-entries -d 'Refuse more members than this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l sha256 -d 'What SHA-256 the file must have' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner -d 'Who shall own what is unpacked: numbers, or \'archive\' for what the archive says; by default whoever runs this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Permissions to take away, in octal; the default takes set-id and sticky bits, 0 nothing' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes than this in all; K, M, G and T are understood' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-entries -d 'Refuse more members than this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Unpack it although a digest is wrong'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s n -l dry-run -d 'Show what would be done and do nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'As --dry-run, and exit 1 if a change would be made'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract help" -f -a "info" -d 'Show what an installer is'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract help" -f -a "list" -d 'List what an installer holds'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
