@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+use nvidia::userspace::Set;
 
 /// Look into, verify and unpack NVIDIA .run installers
 ///
@@ -59,6 +60,120 @@ pub enum Verb {
     /// The directory appears complete and verified, or not at all. What would
     /// lead out of it, devices and the like are refused.
     Extract(Extract),
+    /// Install a driver's userspace: into a container, or for containers
+    ///
+    /// Into a container only the files that programs need are placed, from
+    /// outside: no kernel module, no compiler, no network, and nothing of the
+    /// installer is executed (--mode installer does execute it, inside).
+    Install(Install),
+    /// Take away what install placed into a container
+    ///
+    /// Exactly the files that were placed, and nothing else. What somebody
+    /// changed since stays, and is told.
+    Uninstall(Uninstall),
+}
+
+/// Where a driver goes.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// Into this container, running or stopped
+    #[arg(long, value_name = "CTID")]
+    pub ct: Option<u32>,
+}
+
+/// How a driver gets into a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Place the files of its manifest from outside
+    #[default]
+    Unpack,
+    /// Run the installer inside, without kernel modules
+    Installer,
+}
+
+/// What programs in a container are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SetChoice {
+    /// CUDA and OpenCL
+    Compute,
+    /// nvidia-smi and NVML
+    Utility,
+    /// Encoding and decoding
+    Video,
+    /// OpenGL, Vulkan, ray tracing
+    Graphics,
+}
+
+impl SetChoice {
+    /// The set.
+    pub fn set(self) -> Set {
+        match self {
+            SetChoice::Compute => Set::Compute,
+            SetChoice::Utility => Set::Utility,
+            SetChoice::Video => Set::Video,
+            SetChoice::Graphics => Set::Graphics,
+        }
+    }
+}
+
+/// Operands and options of `install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Files,
+
+    /// Where it goes.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// How it gets into a container
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub mode: Mode,
+
+    /// What programs in the container are to do
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SET",
+        value_delimiter = ',',
+        default_value = "compute,utility,video"
+    )]
+    pub set: Vec<SetChoice>,
+
+    /// What SHA-256 the file must have
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub sha256: Option<String>,
+
+    /// How much it may hold.
+    #[command(flatten)]
+    pub caps: Caps,
+
+    /// Install a version other than the loaded kernel module's; replace files of
+    /// ours that were changed
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Options of `uninstall`.
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    /// From this container, running or stopped
+    #[arg(long, value_name = "CTID")]
+    pub ct: u32,
+
+    /// Remove files of ours that were changed since, too
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
 }
 
 /// Installers by name.

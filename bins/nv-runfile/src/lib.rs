@@ -6,13 +6,21 @@
 //! [`drives`] compares that with the GPUs of this machine.
 
 pub mod cli;
+mod container;
 mod content;
 mod describe;
+mod distribution;
 mod drives;
 mod extract;
 mod info;
+mod install;
 mod installer;
+mod ledger;
 mod list;
+mod pick;
+mod study;
+mod transition;
+mod unpack_into;
 mod unpacker;
 mod verify;
 
@@ -34,5 +42,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         Verb::Verify(verify) => verify::run(verify, say, sink),
         Verb::List(list) => list::run(list, say, sink),
         Verb::Extract(extract) => extract::run(extract, say, sink),
+        Verb::Install(install) => install::run(options, install, say, sink),
+        Verb::Uninstall(uninstall) => install::uninstall(options, uninstall, say, sink),
     }
 }

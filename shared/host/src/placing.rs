@@ -87,13 +87,12 @@ impl Machine {
     /// Removes a directory that is empty. Whether it is gone; one that holds
     /// something stays.
     pub fn remove_empty_dir(&self, path: &str) -> Result<bool, FileError> {
-        let removed = self.at(path, |parent, name| {
-            match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        let removed =
+            self.at(path, |parent, name| match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => Ok(true),
                 Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => Ok(false),
                 Err(other) => Err(errno_error(other)),
-            }
-        });
+            });
         match removed {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
             other => other.map_err(|error| self.error("remove", path, error)),

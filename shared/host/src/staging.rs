@@ -245,8 +245,7 @@ impl StagedFile {
     /// Gives it its owner and permissions and brings it to disk.
     pub(crate) fn finish_synced(self, mode: u32, owner: (u32, u32)) -> Result<(), FileError> {
         let attributes = Attributes { owner: Some(owner), mode, mtime: None };
-        let finished =
-            apply(self.file.as_fd(), attributes).and_then(|()| fsync(self.file.as_fd()));
+        let finished = apply(self.file.as_fd(), attributes).and_then(|()| fsync(self.file.as_fd()));
         finished.map_err(|errno| FileError {
             action: "write",
             path: self.path,

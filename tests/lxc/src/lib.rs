@@ -9,12 +9,14 @@
 //! cgroup allows it and with EPERM where it does not: so a generated
 //! configuration is judged by the kernel, without a GPU.
 //!
-//! Needs root, and the packages lxc, busybox-static, gcc and libc6-dev.
+//! Needs root, and the packages lxc, uidmap, busybox-static, debootstrap, gcc and
+//! libc6-dev.
 
 #![allow(missing_docs, clippy::disallowed_methods)]
 
 pub mod conf;
 mod container;
+pub mod debian;
 mod host;
 mod rootfs;
 
