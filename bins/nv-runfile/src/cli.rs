@@ -80,6 +80,11 @@ pub struct Target {
     /// Into this container, running or stopped
     #[arg(long, value_name = "CTID")]
     pub ct: Option<u32>,
+
+    /// Into a directory that is not there yet, for 'lxc-gpu-conf add
+    /// --share-driver DIR'
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
 }
 
 /// How a driver gets into a container.

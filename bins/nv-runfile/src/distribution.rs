@@ -70,12 +70,23 @@ fn is_driver_package(name: &str) -> bool {
     NAMES.contains(&name) || STEMS.iter().any(|stem| name.starts_with(stem))
 }
 
+/// The version that a .run installer installed: the first line of its record.
+pub fn run_install(root: &Machine) -> Option<String> {
+    let log = root.read_text("/var/lib/nvidia/log", 16 << 20).ok()?;
+    Some(log.lines().next().unwrap_or_default().trim().to_string())
+}
+
 /// Another packaging of the driver: what it is, and how to get rid of it.
 pub fn other_packaging(root: &Machine) -> Option<(String, String)> {
     if root.exists("/var/lib/nvidia/log") {
         let what = "the driver was installed in it with a .run installer";
         return Some((what.into(), "run 'nvidia-uninstall' inside".into()));
     }
+    driver_packages(root)
+}
+
+/// Packages of the driver's userspace, and how to get rid of them.
+pub fn driver_packages(root: &Machine) -> Option<(String, String)> {
     // hostile or not: a list of packages has a few MB
     let status = root.read_text("/var/lib/dpkg/status", 64 << 20).unwrap_or_default();
     let mut found = Vec::new();

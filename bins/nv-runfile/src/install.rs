@@ -14,9 +14,11 @@ use runfile::{Arch, Limits};
 use crate::cli::{Install, Mode, Options, Uninstall};
 use crate::container::Container;
 use crate::distribution::{Layout, other_packaging};
+use crate::inside;
 use crate::installer::{Installer, named};
 use crate::ledger::{Entry, Ledger, Now, bytes, compare};
 use crate::pick::{Pick, What};
+use crate::share;
 use crate::study::{Study, require_loaded, study};
 use crate::transition::{Goal, Recovered};
 use crate::unpack_into::{Plan, apply, plan};
@@ -46,10 +48,15 @@ pub fn run(
                 let run = Run { machine: &machine, guest: &guest, install, say };
                 run.unpack(&mut installer, sink)
             }
-            Mode::Installer => Err(fail(Exit::Usage, "not there yet").into()),
+            Mode::Installer => inside::run(&machine, &guest, install, &mut installer, say, sink),
         };
     }
-    Err(fail(Exit::Usage, "not there yet").into())
+    match &install.target.share {
+        Some(dir) => share::run(&machine, install, dir, &mut installer, say, sink),
+        None => {
+            Err(fail(Exit::Usage, "name a container with --ct, or a directory with --share").into())
+        }
+    }
 }
 
 /// The installer that is meant.
@@ -62,7 +69,7 @@ fn one(install: &Install, say: &Say) -> Result<PathBuf, Failure> {
 }
 
 /// A change that undid itself, or did not begin: its record and the failure.
-fn failed(tool: &str, target: &str, status: ChangeStatus, failure: &Failure) -> Change {
+pub fn failed(tool: &str, target: &str, status: ChangeStatus, failure: &Failure) -> Change {
     let mut change = Change::planned(tool, target, PROPERTY);
     change.status = match failure.exit {
         Exit::Refused => ChangeStatus::Refused,
@@ -71,6 +78,20 @@ fn failed(tool: &str, target: &str, status: ChangeStatus, failure: &Failure) -> 
     change.reason = Some(failure.message.clone());
     change.hint = failure.hint.clone();
     change
+}
+
+/// How much an installer may hold.
+pub fn limits(install: &Install) -> Limits {
+    let caps = &install.caps;
+    Limits { entries: caps.max_entries, bytes: caps.max_size }
+}
+
+/// The sets that are asked for.
+pub fn sets(install: &Install) -> Vec<Set> {
+    let mut sets: Vec<Set> = install.set.iter().map(|set| set.set()).collect();
+    sets.sort();
+    sets.dedup();
+    sets
 }
 
 struct Run<'a> {
@@ -89,14 +110,9 @@ enum Outcome {
 }
 
 impl Run<'_> {
-    fn limits(&self) -> Limits {
-        let caps = &self.install.caps;
-        Limits { entries: caps.max_entries, bytes: caps.max_size }
-    }
-
     fn unpack(&self, installer: &mut Installer, sink: &mut Sink) -> anyhow::Result<Exit> {
         let install = self.install;
-        let limits = self.limits();
+        let limits = limits(install);
         let study = study(installer, install.sha256.as_deref(), limits, self.say)?;
         require_loaded(self.machine, &study.version, install.force, self.say)?;
         let arch = installer.header.arch().unwrap_or(Arch::X86_64);
@@ -143,7 +159,7 @@ impl Run<'_> {
         recover(container, only_look, self.say)?;
         self.refuse_others(container)?;
         let layout = Layout::of(&container.root, tree.name, arch)?;
-        let sets = self.sets();
+        let sets = sets(self.install);
         let plan = plan(&tree, study, &sets, &layout.libraries, self.install.force)?;
         if !plan.conflicts.is_empty() {
             return Err(conflict(tree.name, &plan));
@@ -157,7 +173,7 @@ impl Run<'_> {
             }
             self.loads(container, &study.version)
         };
-        let made = apply(&tree, &plan, installer, self.limits(), self.say, &mut check);
+        let made = apply(&tree, &plan, installer, limits(self.install), self.say, &mut check);
         match made {
             Ok(made) => {
                 if let Ok(Some(ledger)) = tree.ledger() {
@@ -167,13 +183,6 @@ impl Run<'_> {
             }
             Err(failure) => Err(undo(container, failure)),
         }
-    }
-
-    fn sets(&self) -> Vec<Set> {
-        let mut sets: Vec<Set> = self.install.set.iter().map(|set| set.set()).collect();
-        sets.sort();
-        sets.dedup();
-        sets
     }
 
     /// Other packagings of the driver, and libraries that are mounted.
@@ -196,7 +205,7 @@ impl Run<'_> {
 
     /// Whether programs inside would get the version that was placed.
     fn loads(&self, container: &Container<'_>, version: &str) -> Result<(), Failure> {
-        if !self.sets().iter().any(|set| matches!(set, Set::Utility | Set::Compute)) {
+        if !sets(self.install).iter().any(|set| matches!(set, Set::Utility | Set::Compute)) {
             return Ok(());
         }
         match loaded_version(&container.root) {
@@ -289,11 +298,15 @@ impl Run<'_> {
     }
 
     fn nvidia_smi(&self, container: &Container<'_>) -> Result<Option<Check>, Failure> {
-        if !self.sets().contains(&Set::Utility) || !container.root.exists("/usr/bin/nvidia-smi") {
+        if !sets(self.install).contains(&Set::Utility)
+            || !container.root.exists("/usr/bin/nvidia-smi")
+        {
             return Ok(None);
         }
         let mut check = Check::ok(&self.guest.target(), "nvidia-smi", None);
         check.expected = Some("runs".into());
+        // asked first: where it may, nvidia-smi makes nodes itself
+        let given = container.exec(&["test", "-c", "/dev/nvidiactl"], SMI)?;
         let Some(ran) = container.exec(&["/usr/bin/nvidia-smi", "-L"], SMI)? else {
             (check.status, check.severity) = (CheckStatus::Unknown, Severity::Info);
             check.reason = Some("the container does not run".into());
@@ -312,7 +325,6 @@ impl Run<'_> {
         check.severity = Severity::Warning;
         // without nodes it cannot work, whatever its libraries
         let ctid = self.guest.ctid;
-        let given = container.exec(&["test", "-c", "/dev/nvidiactl"], SMI)?;
         if given.is_some_and(|ran| ran.success()) {
             check.status = CheckStatus::Drift;
             check.severity = Severity::Error;
@@ -338,7 +350,8 @@ fn words(pick: &Pick) -> String {
     }
 }
 
-fn check_of(change: Change) -> Check {
+/// The same as a comparison, for --check.
+pub fn check_of(change: Change) -> Check {
     let same = change.status == ChangeStatus::Unchanged;
     Check {
         subject: change.target,

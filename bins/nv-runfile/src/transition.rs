@@ -91,10 +91,8 @@ impl Tree<'_> {
         let intent = read_intent(self.root).map_err(|error| error.failure(self.name))?;
         let ledger = self.ledger()?;
         let Some(intent) = intent else {
-            // killed before it could say what it wants
-            if ledger.is_none() {
-                self.forget_dir()?;
-            }
+            // perhaps killed before it could say what it wants
+            self.tidy()?;
             return Ok(Recovered::Clean);
         };
         let committed = match (&intent.to, &ledger) {
@@ -282,19 +280,19 @@ impl Tree<'_> {
     fn forget_intent(&self) -> Result<(), Failure> {
         self.root.sync_file_system(DIR)?;
         self.root.remove(INTENT)?;
-        match self.root.lstat(LEDGER).is_err() {
-            true => self.forget_dir(),
-            false => Ok(()),
-        }
+        self.tidy()
     }
 
-    fn forget_dir(&self) -> Result<(), Failure> {
-        // killed in the middle of a write: under the name that put_as gives it
+    /// Removes what a write that was killed left (under the names that put_as
+    /// gives), and the directory where nothing is written down in it.
+    fn tidy(&self) -> Result<(), Failure> {
         for file in [LEDGER, INTENT] {
             let name = file.rsplit('/').next().unwrap_or_default();
             self.root.remove(&format!("{DIR}/.{name}.tmp"))?;
         }
-        self.root.remove_empty_dir(DIR)?;
+        if self.root.lstat(LEDGER).is_err() {
+            self.root.remove_empty_dir(DIR)?;
+        }
         Ok(())
     }
 

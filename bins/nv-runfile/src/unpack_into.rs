@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
-use host::{Attributes, FileError};
+use host::{Attributes, FileError, Owner, StagedFile};
 use nvidia::userspace::{Set, soname};
 use runfile::{Kind, Limits, Tar, TarError};
 use sha2::{Digest, Sha256};
@@ -145,7 +145,9 @@ pub fn apply(
         paths: plan.make.iter().map(|pick| pick.path.clone()).collect(),
     };
     let intent = tree.begin(&goal)?;
-    let mut made = stage_files(tree, plan, installer, limits, say)?;
+    let mut start = |path: &str| tree.stage(path);
+    let owner = Some(tree.owner);
+    let mut made = take_out(&plan.make, installer, limits, say, &mut start, owner)?;
     let links = plan.make.iter().filter_map(|pick| match &pick.what {
         What::Link { target } => {
             let what = Placed::Link { target: target.clone() };
@@ -161,16 +163,17 @@ pub fn apply(
     Ok(made)
 }
 
-/// Writes the files under their temporary names.
-fn stage_files(
-    tree: &Tree<'_>,
-    plan: &Plan,
+/// Takes files out of an installer; `start` makes each.
+pub fn take_out(
+    picks: &[Pick],
     installer: &mut Installer,
     limits: Limits,
     say: &Say,
+    start: &mut dyn FnMut(&str) -> Result<StagedFile, FileError>,
+    owner: Option<Owner>,
 ) -> Result<Vec<Entry>, Failure> {
     let mut wanted: HashMap<&str, (&str, u32)> = HashMap::new();
-    for pick in &plan.make {
+    for pick in picks {
         if let What::File { member, mode, .. } = &pick.what {
             wanted.insert(member, (&pick.path, *mode));
         }
@@ -192,7 +195,7 @@ fn stage_files(
                 let Ok(name) = String::from_utf8(place) else { continue };
                 let found = wanted.remove(name.as_str()).filter(|_| member.kind == Kind::File);
                 let Some((path, mode)) = found else { continue };
-                let mut file = tree.stage(path).map_err(Stop::File)?;
+                let mut file = start(path).map_err(Stop::File)?;
                 let (mut sha, mut size) = (Sha256::new(), 0u64);
                 tar.content::<Stop>(&mut |bytes| {
                     if interrupted() {
@@ -203,7 +206,7 @@ fn stage_files(
                     file.write(bytes).map_err(Stop::File)
                 })?;
                 let mtime = Some(member.mtime);
-                let attributes = Attributes { owner: Some(tree.owner), mode, mtime };
+                let attributes = Attributes { owner, mode, mtime };
                 file.finish(attributes).map_err(Stop::File)?;
                 let what = Placed::File { size, sha256: hex(sha), mode };
                 made.push(Entry { path: path.into(), what });

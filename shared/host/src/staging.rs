@@ -73,6 +73,11 @@ impl Staging {
         Ok(Staging { parent, parent_path, name, temporary, root })
     }
 
+    /// Where it is filled, until it has its name.
+    pub fn path(&self) -> PathBuf {
+        self.parent_path.join(&self.temporary)
+    }
+
     /// Whether [`Staging::begin`] could begin, as far as looking tells.
     pub fn could_begin(target: &Path) -> Result<(), FileError> {
         Place::of(target).map(drop)

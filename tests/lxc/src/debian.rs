@@ -67,7 +67,13 @@ fn bookworm() -> PathBuf {
 
 /// Puts a copy of it at `dir`, owned by what the container's root is on the host.
 pub(crate) fn make(dir: &Path, shift: u32) {
-    run(Command::new("cp").arg("-a").arg(bookworm()).arg(dir));
+    fs::create_dir(dir).expect("volume");
+    fill(dir, shift);
+}
+
+/// The same into a directory that is there.
+pub fn fill(dir: &Path, shift: u32) {
+    run(Command::new("cp").arg("-a").arg(bookworm().join(".")).arg(dir));
     if shift == 0 {
         return;
     }

@@ -19,6 +19,7 @@ mod container;
 pub mod debian;
 mod host;
 mod rootfs;
+pub mod snapshot;
 
 /// Where a host keeps the root file systems of its containers.
 pub const VOLUMES: &str = "/run/lxcbed/volumes";
