@@ -25,8 +25,14 @@ _nv__runfile() {
             nv__runfile,info)
                 cmd="nv__runfile__subcmd__info"
                 ;;
+            nv__runfile,install)
+                cmd="nv__runfile__subcmd__install"
+                ;;
             nv__runfile,list)
                 cmd="nv__runfile__subcmd__list"
+                ;;
+            nv__runfile,uninstall)
+                cmd="nv__runfile__subcmd__uninstall"
                 ;;
             nv__runfile,verify)
                 cmd="nv__runfile__subcmd__verify"
@@ -40,8 +46,14 @@ _nv__runfile() {
             nv__runfile__subcmd__help,info)
                 cmd="nv__runfile__subcmd__help__subcmd__info"
                 ;;
+            nv__runfile__subcmd__help,install)
+                cmd="nv__runfile__subcmd__help__subcmd__install"
+                ;;
             nv__runfile__subcmd__help,list)
                 cmd="nv__runfile__subcmd__help__subcmd__list"
+                ;;
+            nv__runfile__subcmd__help,uninstall)
+                cmd="nv__runfile__subcmd__help__subcmd__uninstall"
                 ;;
             nv__runfile__subcmd__help,verify)
                 cmd="nv__runfile__subcmd__help__subcmd__verify"
@@ -53,7 +65,7 @@ _nv__runfile() {
 
     case "${cmd}" in
         nv__runfile)
-            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version info verify list extract help"
+            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version info verify list extract install uninstall help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,7 +137,7 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__help)
-            opts="info verify list extract help"
+            opts="info verify list extract install uninstall help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -180,7 +192,35 @@ _nv__runfile() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nv__subcmd__runfile__subcmd__help__subcmd__install)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nv__subcmd__runfile__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__help__subcmd__uninstall)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -238,6 +278,60 @@ _nv__runfile() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nv__subcmd__runfile__subcmd__install)
+            opts="-n -o -v -q -h --ct --share --mode --set --sha256 --max-size --max-entries --force --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ct)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --share)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mode)
+                    COMPREPLY=($(compgen -W "unpack installer" -- "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -W "compute utility video graphics" -- "${cur}"))
+                    return 0
+                    ;;
+                --sha256)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-entries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nv__subcmd__runfile__subcmd__list)
             opts="-o -v -q -h --max-size --max-entries --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -250,6 +344,36 @@ _nv__runfile() {
                     return 0
                     ;;
                 --max-entries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__uninstall)
+            opts="-n -o -v -q -h --ct --force --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ct)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

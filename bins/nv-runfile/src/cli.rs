@@ -6,11 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 use nvidia::userspace::Set;
 
-/// Look into, verify and unpack NVIDIA .run installers
+/// Look into, verify, unpack and install NVIDIA .run installers
 ///
 /// A .run file is a shell script with an archive behind it. This tool reads it
-/// as a file: nothing of it is ever executed. It knows the dialect of the
-/// driver's installers and upstream makeself's, which CUDA uses.
+/// as a file: nothing of it is executed, except where --mode installer asks for
+/// that. It knows the dialect of the driver's installers and upstream
+/// makeself's, which CUDA uses.
 #[derive(Parser, Debug)]
 #[command(name = "nv-runfile", version, max_term_width = 100)]
 pub struct Options {
@@ -340,25 +341,38 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// The manual page beyond the options.
 pub const MAN: ManText = ManText {
-    input: "info, verify and list without a FILE read runfile records. info --for - reads \
+    input: "info, verify, list and install without a FILE read runfile records. info --for - reads \
         pci-device records; only the address counts, ids are looked up on this machine. All input \
         is read before anything else happens. An empty stream, a line that is no record, and an \
         error record from the tool before are failures.",
     output: "info, verify: one runfile record for each installer; info --for: two check records for \
         each GPU, driver and kernel_module. list: runfile-entry records. extract: one change \
-        record, with --check one check record. The records are described in pve-gpu-records(5).",
+        record, with --check one check record. install, uninstall: one change record for each path \
+        and one for the whole (property userspace), or check records with --check; after an install \
+        check records of what the container loads now (libraries) and of nvidia-smi. The records are described in pve-gpu-records(5).",
     exit: &[
         (1, "verify: a digest is wrong, or there is none. info --for: a GPU is not driven. extract \
-             --check: it would be unpacked."),
+             --check: it would be unpacked. install, uninstall --check: something would change."),
         (2, "Among others: no such file; not a .run installer; damaged so that it cannot be \
              unpacked."),
-        (3, "Among others: the file cannot be read to its end; a full disk; interrupted."),
-        (4, "extract: DIR is there already; a digest is wrong; something in the archive leads out \
+        (3, "Among others: the file cannot be read to its end; a full disk; interrupted; pct or \
+             ldconfig failed. install, uninstall: what was placed or taken away is undone. Also: \
+             nvidia-smi fails in a container that is given a GPU."),
+        (4, "install: not the version of the loaded kernel module; another packaging of the driver, \
+             or files that are not ours, are in the way; the container is locked; it has no glibc. \
+             extract: DIR is there already; a digest is wrong; something in the archive leads out \
              of DIR, or is a device; more bytes or members than allowed."),
     ],
     files: &[
         ("DIR/../.DIR.tmp.PID", "what extract fills before it becomes DIR; one that a killed run left is removed by the next"),
         ("/sys/bus/pci/devices", "ids of the functions that --for names"),
+        ("/sys/module/nvidia/version", "version of the loaded kernel module; else /proc/driver/nvidia/version"),
+        ("/var/lib/pve-gpu-tools/nv-runfile.json", "inside a container: what was placed, with a SHA-256 for each file"),
+        ("/var/lib/pve-gpu-tools/nv-runfile.next.json", "inside a container: what a run is about to do; one that a killed run left is made good by the next"),
+        ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.json", "on the host: a copy of the first, for when that is lost"),
+        ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.mounted", "on the host: this tool mounted the container and has not unmounted it yet"),
+        ("/run/lock/pve-gpu-tools/nv-runfile-CTID.lock", "one run at a time"),
+        ("DIR/nv-runfile.json", "with --share: what the directory holds"),
     ],
     notes: "Digests. A driver's installer carries a POSIX checksum and an MD5 of everything behind \
         its third line; upstream makeself carries those and since 2.4.0 perhaps a SHA-256 of the \
@@ -375,7 +389,34 @@ Where --for finds a GPU in the installer's own list, the second record says whic
 
 extract gives what the installer's own -x (upstream: --noexec --target) gives, except that set-id and \
         sticky bits are taken away unless --umask says otherwise. Memory is bounded by what the \
-        compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.",
+        compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.
+
+install --ct verifies the whole file first. Then it writes the chosen files of the manifest into the \
+        container's root file system from outside: 64-bit libraries to where the container's \
+        distribution has them, programs to /usr/bin, with the links of the manifest and the names that \
+        the libraries give themselves, owned by the container's root whatever its id map. Firmware, \
+        kernel sources, 32-bit libraries, libglvnd, the OpenCL loader and X's modules are left out; \
+        the distribution has its own (libgl1, libegl1, ocl-icd-libopencl1). Every path is resolved \
+        inside the container's root, in a running one never over a mount point. All of it takes effect, or \
+        nothing.
+
+A running container makes its loader's cache itself (ldconfig through pct exec). A stopped one is \
+        mounted with pct mount; the host's own ldconfig then reads its libraries, confined to that tree, \
+        and for an unprivileged container as one of its users in a user namespace (lxc-usernsexec): no \
+        program of the container is executed on the host. ldconfig writes notes of its own to \
+        /var/cache/ldconfig/aux-cache, which uninstall does not take back.
+
+Another version than the loaded kernel module's does not work: it is refused, and --force is for those \
+        who are about to load the other module. The driver's packages of the distribution, an installer \
+        that was run inside, and files mounted by lxc-gpu-conf --libs exclude each other: each is \
+        refused with the way out. An upgrade is the same command with the new installer.
+
+install --share unpacks once into a directory of the host, for 'lxc-gpu-conf add --share-driver DIR'. \
+        A directory that is there is never changed: containers may have its files mounted.
+
+install --mode installer copies the file into the running container and runs it there without kernel \
+        modules, spelling each option as this version does, by its own list (-A) where its stub has one. It \
+        wants kmod inside, and takes more than 500 MB there.",
     lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
@@ -402,6 +443,22 @@ pub const EXAMPLES: &[Example] = &[
     Example {
         says: "Does this installer understand an option?",
         command: "nv-runfile info NVIDIA-Linux-x86_64-550.163.01.run | jq '.options | index(\"--no-kernel-modules\") != null'",
+    },
+    Example {
+        says: "Give a container the driver's libraries and nvidia-smi, of the host's version.",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --ct 901",
+    },
+    Example {
+        says: "Would that change anything?",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --ct 901 --check",
+    },
+    Example {
+        says: "Unpack a driver once for all containers, and give it to one.",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --share \"$PWD/driver-550\" && lxc-gpu-conf add 901 --gpu 0 --share-driver \"$PWD/driver-550\"",
+    },
+    Example {
+        says: "Take it out of the container again.",
+        command: "nv-runfile uninstall --ct 901",
     },
     Example {
         says: "Unpack it.",

@@ -143,6 +143,10 @@ fn refuse_others(container: &Container<'_>, name: &str) -> Result<Option<String>
     Ok(run_install(&container.root))
 }
 
+fn read_log(container: &Container<'_>) -> Option<String> {
+    container.root.read_text("/var/log/nvidia-installer.log", 16 << 20).ok()
+}
+
 fn execute(
     machine: &Machine,
     container: &Container<'_>,
@@ -154,7 +158,7 @@ fn execute(
     let inside = format!("/root/nv-runfile-{version}.run");
     let path = std::path::absolute(&installer.path);
     let path = path.map_or_else(|_| installer.path.clone(), |path| path.display().to_string());
-    let push = ["/usr/sbin/pct", "push", &ctid, &path, &inside, "--perms", "0700"];
+    let push = ["/usr/sbin/pct", "push", &ctid, &path, &inside, "--perms", "0755"];
     let pushed = machine.run(&push, PUSH)?;
     let result = match pushed {
         None => Err(fail(Exit::System, "no command is run below --root")),
@@ -163,11 +167,13 @@ fn execute(
         }
         Some(_) => {
             let argv = [&["sh", inside.as_str()], options].concat();
+            // one of before says nothing of this run
+            let before = read_log(container);
             match container.exec(&argv, INSTALL)? {
                 Some(ran) if ran.success() => Ok(()),
                 Some(ran) => {
-                    let log = container.root.read_text("/var/log/nvidia-installer.log", 16 << 20);
-                    let why = log.ok().and_then(|log| cause(&log)).unwrap_or_else(|| ran.reason());
+                    let log = read_log(container).filter(|log| Some(log) != before.as_ref());
+                    let why = log.and_then(|log| cause(&log)).unwrap_or_else(|| ran.reason());
                     Err(fail(Exit::System, format!("{name}: the installer failed: {why}"))
                         .hint("see /var/log/nvidia-installer.log inside"))
                 }

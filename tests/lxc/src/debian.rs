@@ -144,3 +144,15 @@ pub fn installer() -> PathBuf {
     });
     dir.join(NvidiaRun::new(VERSION, Pack::Zstd).file_name())
 }
+
+/// One whose libraries are small and only look like some.
+pub fn small_installer() -> PathBuf {
+    let dir = once("small-installer", |dir| {
+        let tree = dir.join("tree");
+        fs::create_dir_all(&tree).expect("directory");
+        testbed::runfile::driver_tree(&tree, VERSION);
+        NvidiaRun::new(VERSION, Pack::Gzip).write(&tree, dir);
+        fs::remove_dir_all(tree).expect("tree");
+    });
+    dir.join(NvidiaRun::new(VERSION, Pack::Gzip).file_name())
+}

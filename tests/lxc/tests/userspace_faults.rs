@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use lxcbed::debian::installer;
+use lxcbed::debian::{installer, small_installer};
 use lxcbed::snapshot::difference;
 use lxcbed::{Container, Host};
 use testbed::Ran;
@@ -16,7 +16,7 @@ const HOST: &str = "pve9-two-gpus";
 
 /// All files but ldconfig's private notes, in an order that changes.
 fn tree(root: &Path) -> BTreeMap<String, String> {
-    let mut all = lxcbed::snapshot::tree(root);
+    let mut all = lxcbed::snapshot::quick_tree(root);
     all.remove("var/cache/ldconfig/aux-cache");
     all
 }
@@ -28,19 +28,21 @@ fn settled<'a>(host: &'a Host, running: bool) -> Container<'a> {
     if !running {
         container.stop();
         // the cache as the host's own ldconfig writes it
-        host.run(&format!("nv-runfile install {} --ct 950 --set utility", run_file())).expect(0);
+        host.run(&format!("nv-runfile install {} --ct 950 --set compute,utility", run_file()))
+            .expect(0);
         host.run("nv-runfile uninstall --ct 950").expect(0);
     }
     container
 }
 
+/// A small one: the campaigns run it some hundred times.
 fn run_file() -> String {
-    installer().display().to_string()
+    small_installer().display().to_string()
 }
 
 fn with(host: &Host, inject: &str, verb: &str) -> Ran {
     let file = if verb == "install" { run_file() } else { String::new() };
-    let set = if verb == "install" { "--set utility" } else { "" };
+    let set = if verb == "install" { "--set compute,utility" } else { "" };
     host.run(&format!(
         "strace -qq -f -o /dev/null -e inject={inject} /usr/sbin/nv-runfile {verb} {file} --ct 950 {set}"
     ))
@@ -48,7 +50,7 @@ fn with(host: &Host, inject: &str, verb: &str) -> Ran {
 
 fn whole(container: &Container<'_>) {
     let all = tree(&container.at("/"));
-    for name in ["libnvidia-ml.so.1", "libnvidia-cfg.so.1"] {
+    for name in ["libnvidia-ml.so.1", "libcuda.so"] {
         assert!(all.contains_key(&format!("usr/lib/x86_64-linux-gnu/{name}")), "{name}");
     }
     assert!(all.contains_key("usr/bin/nvidia-smi"));
@@ -69,15 +71,19 @@ fn killed(running: bool) -> usize {
         for call in ["renameat", "symlinkat", "mkdirat", "syncfs", "unlinkat", "fchmod"] {
             for when in 1.. {
                 if verb == "uninstall" {
-                    host.run(&format!("nv-runfile install {} --ct 950 --set utility", run_file()))
-                        .expect(0);
+                    host.run(&format!(
+                        "nv-runfile install {} --ct 950 --set compute,utility",
+                        run_file()
+                    ))
+                    .expect(0);
                 }
                 let ran = with(&host, &format!("{call}:signal=KILL:when={when}"), verb);
                 let survived = ran.status.success();
                 kills += usize::from(!survived);
                 // the next run is the same or the opposite
                 if when % 2 == 0 {
-                    let next = format!("nv-runfile install {} --ct 950 --set utility", run_file());
+                    let next =
+                        format!("nv-runfile install {} --ct 950 --set compute,utility", run_file());
                     let next = host.run(&next);
                     assert!(next.status.success(), "{verb} {call} {when}: {next:?}");
                     whole(&container);
