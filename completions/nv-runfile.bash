@@ -279,7 +279,7 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__install)
-            opts="-n -o -v -q -h --ct --share --mode --set --sha256 --max-size --max-entries --force --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --ct --share --host --mode --set --purge --dkms --no-dkms --sha256 --max-size --max-entries --force --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -36,7 +36,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "info" -d 'Sho
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'List what an installer holds'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver\'s userspace: into a container, or for containers'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "uninstall" -d 'Take away what install placed into a container'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Does it drive this function (41:00.0), slot or group of this machine? \'-\' reads pci-device records from standard input' -r
@@ -95,7 +95,11 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l o
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Install a version other than the loaded kernel module\'s; replace files of ours that were changed'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'On this host: runs the installer, after a pre-flight'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: remove packages and DKMS modules of another packaging first; --dry-run shows which'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the kernel modules with DKMS, so that new kernels get them; the default where dkms is there'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: build them for the running kernel only'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Install a version other than the loaded kernel module\'s; replace files of ours that were changed; run the installer on a host that is not ready'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Say more on standard error'
@@ -116,6 +120,6 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fi
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "list" -d 'List what an installer holds'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "install" -d 'Install a driver\'s userspace: into a container, or for containers'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "uninstall" -d 'Take away what install placed into a container'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -9,8 +9,8 @@ use nvidia::userspace::Set;
 /// Look into, verify, unpack and install NVIDIA .run installers
 ///
 /// A .run file is a shell script with an archive behind it. This tool reads it
-/// as a file: nothing of it is executed, except where --mode installer asks for
-/// that. It knows the dialect of the driver's installers and upstream
+/// as a file: nothing of it is executed, except where --mode installer or --host
+/// ask for that. It knows the dialect of the driver's installers and upstream
 /// makeself's, which CUDA uses.
 #[derive(Parser, Debug)]
 #[command(name = "nv-runfile", version, max_term_width = 100)]
@@ -61,11 +61,12 @@ pub enum Verb {
     /// The directory appears complete and verified, or not at all. What would
     /// lead out of it, devices and the like are refused.
     Extract(Extract),
-    /// Install a driver's userspace: into a container, or for containers
+    /// Install a driver: its userspace into a container or for containers, or on the host
     ///
     /// Into a container only the files that programs need are placed, from
     /// outside: no kernel module, no compiler, no network, and nothing of the
-    /// installer is executed (--mode installer does execute it, inside).
+    /// installer is executed (--mode installer does execute it, inside). On the
+    /// host it is executed, with the options that its version understands.
     Install(Install),
     /// Take away what install placed into a container
     ///
@@ -86,6 +87,10 @@ pub struct Target {
     /// --share-driver DIR'
     #[arg(long, value_name = "DIR")]
     pub share: Option<PathBuf>,
+
+    /// On this host: runs the installer, after a pre-flight
+    #[arg(long)]
+    pub host: bool,
 }
 
 /// How a driver gets into a container.
@@ -148,6 +153,20 @@ pub struct Install {
     )]
     pub set: Vec<SetChoice>,
 
+    /// With --host: remove packages and DKMS modules of another packaging first;
+    /// --dry-run shows which
+    #[arg(long, requires = "host")]
+    pub purge: bool,
+
+    /// With --host: build the kernel modules with DKMS, so that new kernels get
+    /// them; the default where dkms is there
+    #[arg(long, requires = "host", overrides_with = "no_dkms")]
+    pub dkms: bool,
+
+    /// With --host: build them for the running kernel only
+    #[arg(long, requires = "host")]
+    pub no_dkms: bool,
+
     /// What SHA-256 the file must have
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub sha256: Option<String>,
@@ -157,7 +176,7 @@ pub struct Install {
     pub caps: Caps,
 
     /// Install a version other than the loaded kernel module's; replace files of
-    /// ours that were changed
+    /// ours that were changed; run the installer on a host that is not ready
     #[arg(long)]
     pub force: bool,
 
@@ -373,6 +392,7 @@ pub const MAN: ManText = ManText {
         ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.mounted", "on the host: this tool mounted the container and has not unmounted it yet"),
         ("/run/lock/pve-gpu-tools/nv-runfile-CTID.lock", "one run at a time"),
         ("DIR/nv-runfile.json", "with --share: what the directory holds"),
+        ("/var/lib/nvidia/log, /var/log/nvidia-installer.log", "what NVIDIA's installer installed, and how that went"),
     ],
     notes: "Digests. A driver's installer carries a POSIX checksum and an MD5 of everything behind \
         its third line; upstream makeself carries those and since 2.4.0 perhaps a SHA-256 of the \
@@ -416,7 +436,15 @@ install --share unpacks once into a directory of the host, for 'lxc-gpu-conf add
 
 install --mode installer copies the file into the running container and runs it there without kernel \
         modules, spelling each option as this version does, by its own list (-A) where its stub has one. It \
-        wants kmod inside, and takes more than 500 MB there.",
+        wants kmod inside, and takes more than 500 MB there.
+
+install --host looks first: kernel headers (of the running kernel, and of the one that boots next), \
+        compiler, nouveau, other packagings, the loaded module and who uses it, Secure Boot, which type of \
+        kernel modules drives all GPUs that are not on VFIO, running VMs with PCI functions. Each is a check \
+        record; one of severity error is a refusal. --purge removes other packagings. Nothing of that is \
+        undone where the installer fails: its own undo, and its log, are what there is; the first error of \
+        the log is the reason told. Where another module stays loaded, the check reboot_required says so. \
+        Where the wanted version is installed and loaded, nothing is done.",
     lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
@@ -453,8 +481,12 @@ pub const EXAMPLES: &[Example] = &[
         command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --ct 901 --check",
     },
     Example {
-        says: "Unpack a driver once for all containers, and give it to one.",
-        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --share \"$PWD/driver-550\" && lxc-gpu-conf add 901 --gpu 0 --share-driver \"$PWD/driver-550\"",
+        says: "Unpack a driver once for all containers that get it mounted.",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --share driver-550.163.01",
+    },
+    Example {
+        says: "What would installing it on the host take, and is the host ready?",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --host --purge --check",
     },
     Example {
         says: "Take it out of the container again.",

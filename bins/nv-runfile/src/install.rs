@@ -17,6 +17,7 @@ use crate::distribution::{Layout, other_packaging};
 use crate::inside;
 use crate::installer::{Installer, named};
 use crate::ledger::{Entry, Ledger, Now, bytes, compare};
+use crate::on_host;
 use crate::pick::{Pick, What};
 use crate::share;
 use crate::study::{Study, require_loaded, study};
@@ -53,9 +54,7 @@ pub fn run(
     }
     match &install.target.share {
         Some(dir) => share::run(&machine, install, dir, &mut installer, say, sink),
-        None => {
-            Err(fail(Exit::Usage, "name a container with --ct, or a directory with --share").into())
-        }
+        None => on_host::run(&machine, install, &mut installer, say, sink),
     }
 }
 

@@ -19,6 +19,7 @@ mod installer;
 mod ledger;
 mod list;
 mod log;
+mod on_host;
 mod pick;
 mod share;
 mod spelling;

@@ -1,12 +1,10 @@
 //! Before anything is installed: the whole file is read once, its digests are
 //! compared and its manifest is taken out.
 
-use std::collections::HashMap;
-
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
-use runfile::{Algorithm, Covers, Flavour, Kind, Limits, Manifest, Stated, SupportedGpus, unpack};
+use runfile::{Algorithm, Covers, Flavour, Limits, Manifest, Stated, SupportedGpus, unpack};
 
 use crate::content::{Look, archive_error, read};
 use crate::describe::{mismatches, verdict};
@@ -22,8 +20,6 @@ pub struct Study {
     pub manifest: Manifest,
     /// Which GPUs it drives.
     pub gpus: Option<SupportedGpus>,
-    /// Sizes of its files.
-    pub files: HashMap<String, u64>,
 }
 
 /// Refuses what is no driver.
@@ -57,19 +53,12 @@ pub fn study(
     wanted.push(Stated::whole_file(installer.header.size, sha256));
     let progress = Progress::new(say, "verifying", Some(installer.header.size));
     let at = |at| progress.at(at);
-    let mut files = HashMap::new();
     let (source, header) = installer.source(&interrupted, &at)?;
     let passed = unpack(
         source,
         header,
         &wanted,
-        |plain| {
-            read(plain, Look::All, limits, &mut |member| {
-                if let (Kind::File, Ok(place)) = (&member.kind, member.place()) {
-                    files.insert(String::from_utf8_lossy(&place).into_owned(), member.size);
-                }
-            })
-        },
+        |plain| read(plain, Look::All, limits, &mut |_| {}),
         |_| false,
     );
     let passed = passed.map_err(|error| installer.pass_error(error))?;
@@ -99,7 +88,6 @@ pub fn study(
         sha256: sha256.unwrap_or_default(),
         manifest,
         gpus: content.gpus.and_then(Result::ok),
-        files,
     })
 }
 

@@ -242,3 +242,82 @@ fn a_hostile_root_file_system_leads_nowhere() {
         mend(what);
     }
 }
+
+/// A second version, small, from the host's own files.
+fn other_version(host: &Host, version: &str) -> String {
+    let bed = testbed::Bed::empty();
+    testbed::runfile::driver_tree(&bed.at("tree"), version);
+    let run = testbed::runfile::NvidiaRun::new(version, testbed::runfile::Pack::Gzip);
+    let path = run.write(&bed.at("tree"), bed.path());
+    host.write("/run/other.run", fs::read(path).unwrap());
+    "/run/other.run".into()
+}
+
+#[test]
+fn an_upgrade_leaves_nothing_of_the_old_version() {
+    let host = Host::new(HOST);
+    let container = host.create_debian(950, true);
+    settle(&container);
+    container.start();
+    let before = tree(&container.at("/"));
+    install(&host, "--ct 950").expect(0);
+    let other = other_version(&host, "570.211.01");
+    let tool = || host.tool("nv-runfile");
+    tool().args(&format!("install {other} --ct 950")).run().expect(4);
+    let ran = tool().args(&format!("install {other} --ct 950 --force")).run().expect(0);
+    let summary = ran.records.iter().find(|r| r["property"] == "userspace").unwrap();
+    assert_eq!((&summary["from"], &summary["to"]), (&VERSION.into(), &"570.211.01".into()));
+    let after = tree(&container.at("/"));
+    assert!(!after.keys().any(|path| path.contains(VERSION)), "of the old version");
+    assert!(after.contains_key("usr/lib/x86_64-linux-gnu/libcuda.so.570.211.01"));
+    // and back
+    install(&host, "--ct 950").expect(0);
+    works_inside(&container);
+    uninstall(&host, "--ct 950").expect(0);
+    assert_eq!(difference(&before, &tree(&container.at("/"))), Vec::<String>::new());
+}
+
+#[test]
+fn a_hostile_running_container_cannot_have_its_mounts_written_to() {
+    let host = Host::new(HOST);
+    let container = host.create_debian(950, false);
+    container.start();
+    // its root may mount: something of the host's in the place of its libraries
+    container.exec(&["mkdir", "/root/trap"]).expect(0);
+    container.exec(&["mount", "-t", "tmpfs", "trap", "/usr/bin"]);
+    let mounted = container.exec(&["grep", "-c", "/usr/bin", "/proc/mounts"]).stdout;
+    if mounted.trim() == "0" {
+        // where it may not, the host does what a nested container's would be
+        let pid = host.run("lxc-info -n 950 -p -H").expect(0).stdout.trim().to_string();
+        host.run(&format!("nsenter -t {pid} -m mount -t tmpfs trap /usr/bin")).expect(0);
+    }
+    let before = tree(&container.at("/"));
+    let ran = install(&host, "--ct 950").expect(3);
+    assert!(ran.stderr.contains("/usr/bin"), "{}", ran.stderr);
+    assert_eq!(difference(&before, &tree(&container.at("/"))), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_that_is_told_to_end_undoes_what_it_did() {
+    let host = Host::new(HOST);
+    let container = host.create_debian(950, true);
+    settle(&container);
+    let before = tree(&container.at("/"));
+    let file = installer();
+    // at the third new name
+    let ran = host.run(&format!(
+        "strace -qq -f -o /dev/null -e inject=renameat:signal=TERM:when=5 \
+         /usr/sbin/nv-runfile install {} --ct 950",
+        file.display()
+    ));
+    assert_eq!(ran.code(), 3, "{ran:?}");
+    assert!(ran.stderr.contains("interrupted"), "{ran:?}");
+    let mut after = tree(&container.at("/"));
+    let mut before = before;
+    for path in ["var/cache/ldconfig/aux-cache", "etc/ld.so.cache"] {
+        // made anew by the host's own ldconfig
+        assert!(before.remove(path).is_some() && after.remove(path).is_some());
+    }
+    assert_eq!(difference(&before, &after), Vec::<String>::new());
+    assert!(!container.conf().contains("lock"));
+}
