@@ -34,6 +34,9 @@ pub fn run(
     if !only_look {
         catch_signals();
     }
+    // what is staged is looked at by a path from the root
+    let dir = &std::path::absolute(dir)
+        .map_err(|error| fail(Exit::Usage, format!("'{}' is no path: {error}", dir.display())))?;
     let target = dir.display().to_string();
     let mut change = Change::planned(say.tool(), &target, "userspace");
     match share(machine, install, dir, installer, say) {
@@ -114,9 +117,7 @@ fn share(
 /// Whether a directory holds exactly this, by what is written down in it.
 fn is_same(dir: &Path, study: &Study, sets: &[Set]) -> Result<bool, Failure> {
     let host = Machine::new(None)?;
-    let path = std::path::absolute(dir).map(|path| path.display().to_string());
-    let root = host.container_root(&path.unwrap_or_default());
-    let Ok(root) = root else { return Ok(false) };
+    let Ok(root) = host.container_root(&dir.display().to_string()) else { return Ok(false) };
     let read = root.read(&format!("/{RECORD}"), 4 << 20);
     let ledger: Option<Ledger> = read.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(ledger) = ledger else { return Ok(false) };
