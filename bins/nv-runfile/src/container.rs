@@ -6,7 +6,7 @@ use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{FileLock, Machine, Owner};
 use pve::{Conf, Guest, RootFs, Section};
 
-use crate::transition::Tree;
+use crate::transition::{Recovered, Tree};
 
 /// Proxmox VE's own tool.
 const PCT: &str = "/usr/sbin/pct";
@@ -90,6 +90,53 @@ impl<'a> Container<'a> {
     /// Its tree, for changes.
     pub fn tree(&self) -> Tree<'_> {
         Tree { root: &self.root, owner: self.owner, name: &self.name }
+    }
+
+    /// The copy on the host of what is written down in a container.
+    pub fn copy(&self) -> String {
+        format!("/var/lib/pve-gpu-tools/nv-runfile/ct-{}.json", self.guest.ctid)
+    }
+
+    /// Puts right what a run of before left; where nothing may be changed it only
+    /// says so.
+    pub fn recover(&self, only_look: bool, say: &Say) -> Result<(), Failure> {
+        let tree = self.tree();
+        if only_look {
+            if tree.is_interrupted()? {
+                return Err(fail(
+                    Exit::System,
+                    format!("{}: a run did not come to its end", tree.name),
+                )
+                .hint("the next run puts that right: do without --dry-run and --check"));
+            }
+            return Ok(());
+        }
+        let recovered = tree.recover()?;
+        let what = match recovered {
+            Recovered::Clean => return Ok(()),
+            Recovered::Undone(_) => "undone",
+            Recovered::Finished => "finished",
+        };
+        say.note(&format!("{}: what a run that did not end left was {what}", tree.name));
+        if recovered != Recovered::Undone(false) {
+            self.ldconfig()?;
+        }
+        Ok(())
+    }
+
+    /// Undoes a change that failed.
+    pub fn undo(&self, failure: Failure) -> Failure {
+        let undone = self.tree().recover().and_then(|recovered| match recovered {
+            Recovered::Undone(true) => self.ldconfig().map(drop),
+            _ => Ok(()),
+        });
+        match undone {
+            Ok(()) => failure,
+            Err(error) => {
+                let message = format!("{}; and it could not be undone: {error}", failure.message);
+                fail(failure.exit.max(Exit::System), message).hint("the next run tries again")
+            }
+        }
     }
 
     /// Lets go of it.

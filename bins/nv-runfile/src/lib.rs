@@ -1,10 +1,15 @@
 //! NVIDIA's `.run` installers without executing them.
 //!
 //! [`runfile`] understands the format; here are the verbs: [`info`] and
-//! [`list`] look, [`verify`] compares digests, [`extract`] unpacks.
+//! [`list`] look, [`verify`] compares digests, [`extract`] unpacks, [`install`]
+//! and [`uninstall`] change containers and the host.
 //! [`installer`] opens what the verbs work on, [`content`] looks inside,
-//! [`drives`] compares that with the GPUs of this machine.
+//! [`drives`] compares that with the GPUs of this machine. For an install,
+//! [`study`] verifies, [`pick`] chooses from the manifest, [`unpack_into`] plans,
+//! [`transition`] changes a root file system as a whole or not at all and writes
+//! down what it does in a [`ledger`], [`container`] gets at the files.
 
+mod afterwards;
 pub mod cli;
 mod container;
 mod content;
@@ -12,6 +17,7 @@ mod describe;
 mod distribution;
 mod drives;
 mod extract;
+mod in_container;
 mod info;
 mod inside;
 mod install;
@@ -25,6 +31,7 @@ mod share;
 mod spelling;
 mod study;
 mod transition;
+mod uninstall;
 mod unpack_into;
 mod unpacker;
 mod verify;
@@ -48,6 +55,6 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         Verb::List(list) => list::run(list, say, sink),
         Verb::Extract(extract) => extract::run(extract, say, sink),
         Verb::Install(install) => install::run(options, install, say, sink),
-        Verb::Uninstall(uninstall) => install::uninstall(options, uninstall, say, sink),
+        Verb::Uninstall(uninstall) => uninstall::run(options, uninstall, say, sink),
     }
 }

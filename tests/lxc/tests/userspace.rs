@@ -321,3 +321,39 @@ fn a_run_that_is_told_to_end_undoes_what_it_did() {
     assert_eq!(difference(&before, &after), Vec::<String>::new());
     assert!(!container.conf().contains("lock"));
 }
+
+#[test]
+fn a_damaged_installer_touches_nothing() {
+    let host = Host::new(HOST);
+    let container = host.create_debian(950, true);
+    container.start();
+    let before = tree(&container.at("/"));
+    let mut bytes = fs::read(installer()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    host.write("/run/damaged.run", bytes);
+    let ran = host.tool("nv-runfile").args("install /run/damaged.run --ct 950").run().expect(4);
+    assert!(ran.stderr.contains("is damaged: its "), "{}", ran.stderr);
+    let wrong = "0".repeat(64);
+    install(&host, &format!("--ct 950 --sha256 {wrong}")).expect(4);
+    assert_eq!(difference(&before, &tree(&container.at("/"))), Vec::<String>::new());
+}
+
+#[test]
+fn two_runs_at_once_take_turns() {
+    let host = Host::new(HOST);
+    let container = host.create_debian(950, true);
+    let file = installer().display().to_string();
+    let ran = host.run(&format!(
+        "nv-runfile install {file} --ct 950 >/run/one & one=$!
+         nv-runfile install {file} --ct 950 >/run/two & two=$!
+         wait $one && wait $two"
+    ));
+    assert_eq!(ran.code(), 0, "{ran:?}");
+    let both = [host.read("/run/one"), host.read("/run/two")];
+    let changed = both.iter().filter(|out| out.contains(r#""status":"changed""#)).count();
+    let unchanged = both.iter().filter(|out| out.contains(r#""status":"unchanged""#)).count();
+    assert_eq!((changed, unchanged), (1, 1), "{both:?}");
+    container.start();
+    works_inside(&container);
+}
