@@ -160,7 +160,7 @@ pub struct Install {
 
     /// With --host: build the kernel modules with DKMS, so that new kernels get
     /// them; the default where dkms is there
-    #[arg(long, requires = "host", overrides_with = "no_dkms")]
+    #[arg(long, requires = "host", conflicts_with = "no_dkms")]
     pub dkms: bool,
 
     /// With --host: build them for the running kernel only
@@ -439,7 +439,7 @@ install --mode installer copies the file into the running container and runs it 
         wants kmod inside, and takes more than 500 MB there.
 
 install --host looks first: kernel headers (of the running kernel, and of the one that boots next), \
-        compiler, nouveau, other packagings, the loaded module and who uses it, Secure Boot, which type of \
+        compiler, kernels that this driver is known to fail on, nouveau, other packagings, the loaded module and who uses it, Secure Boot, which type of \
         kernel modules drives all GPUs that are not on VFIO, running VMs with PCI functions. Each is a check \
         record; one of severity error is a refusal. --purge removes other packagings. Nothing of that is \
         undone where the installer fails: its own undo, and its log, are what there is; the first error of \

@@ -11,7 +11,8 @@ use serde_json::Value;
 use testbed::runfile::{NvidiaRun, Pack, driver_tree};
 use testbed::{Bed, Ran};
 
-const VERSION: &str = "550.144.03";
+/// Of a branch that no kernel of a test machine is too new for.
+const VERSION: &str = "560.35.03";
 
 const STAND_IN: &str = r#"#!/bin/sh
 trap 'rm -rf "$PWD"' EXIT

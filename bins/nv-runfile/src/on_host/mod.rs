@@ -207,6 +207,23 @@ impl OnHost<'_> {
         }
     }
 
+    /// Whether something keeps idle GPUs initialised.
+    fn persistence(&self) -> Check {
+        let runs = self.machine.exists("/run/nvidia-persistenced/socket");
+        let words = if runs { "runs" } else { "does not run" };
+        let mut check = Check::ok("host", "persistence_daemon", words.to_string());
+        check.expected = Some("runs".into());
+        if !runs {
+            check.status = CheckStatus::Unknown;
+            check.reason = Some("an idle GPU is initialised anew for each program".into());
+            check.hint = Some(match self.machine.exists("/usr/bin/nvidia-persistenced") {
+                true => "start nvidia-persistenced, or 'nvidia-smi -pm 1'".into(),
+                false => "'nvidia-smi -pm 1'".into(),
+            });
+        }
+        check
+    }
+
     /// What is loaded now, and whether nvidia-smi runs.
     fn after(&self, sink: &mut Sink) -> anyhow::Result<Exit> {
         let facts = HostFacts::read(self.machine);
@@ -233,6 +250,7 @@ impl OnHost<'_> {
             });
         }
         sink.put(Record::Check(check))?;
+        sink.put(Record::Check(self.persistence()))?;
         if !reboot {
             let ran = self.machine.run(&["/usr/bin/nvidia-smi", "-L"], SMI);
             let mut check = Check::ok("host", "nvidia-smi", "runs".to_string());

@@ -5,7 +5,7 @@ use record::{Check, CheckStatus, Severity};
 use runfile::{Manifest, Stub, SupportedGpus};
 
 use crate::on_host::facts::{HostFacts, Kernel};
-use crate::spelling::has;
+use crate::spelling::{at_least, has, numbers};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,48 @@ pub fn module_type(
     }
 }
 
+/// Kernels that are too new for a driver.
+const KERNEL_LIMITS: &str = include_str!("../../data/kernel-limits.txt");
+
+/// The first kernel on which a version is known to fail, of its own branch.
+fn kernel_limit(version: &str) -> Option<&'static str> {
+    let lines = KERNEL_LIMITS.lines().filter(|line| !line.starts_with('#'));
+    let mut rows = lines.filter_map(|line| line.split_once(' '));
+    let branch = |version: &str| numbers(version).first().copied();
+    rows.find(|(last, _)| branch(last) == branch(version) && at_least(last, version))
+        .map(|(_, kernel)| kernel.trim())
+}
+
+/// `6.14.11-4-pve` as 6.14.
+fn is_too_new(release: &str, limit: &str) -> bool {
+    let of = |text: &str| {
+        let upstream = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next();
+        numbers(upstream.unwrap_or_default())
+    };
+    of(release) >= of(limit)
+}
+
+fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
+    let limit = kernel_limit(version)?;
+    let kernels = [&facts.running, &facts.next].into_iter().flatten();
+    let new: Vec<&str> = kernels
+        .map(|kernel| kernel.release.as_str())
+        .filter(|release| is_too_new(release, limit))
+        .collect();
+    let running = facts.running.as_ref().is_some_and(|k| is_too_new(&k.release, limit));
+    let actual = new.first().map_or_else(|| "older".to_string(), |release| release.to_string());
+    let mut one = check("kernel", new.is_empty(), "", actual, "kernel-too-new");
+    one.expected = Some(format!("older than {limit}"));
+    if !new.is_empty() {
+        one.severity = if running { Severity::Error } else { Severity::Warning };
+        one.reason = Some(format!("the modules of {version} are known to fail on it"));
+        one.hint = Some(
+            "take a newer driver, or pin an older kernel: proxmox-boot-tool kernel pin".into(),
+        );
+    }
+    Some(one)
+}
+
 fn check(property: &str, good: bool, expected: &str, actual: String, cause: &str) -> Check {
     let mut check = Check::ok("host", property, None);
     check.expected = Some(expected.into());
@@ -86,6 +128,7 @@ pub fn preflight(
     if facts.next != facts.running {
         headers("headers_next_boot", &facts.next, Severity::Warning);
     }
+    checks.extend(kernels(facts, version));
     let tools = facts.compiler && facts.make;
     let mut one = check("compiler", tools, "there", there(tools), "no-compiler");
     one.hint = (!tools).then(|| "apt-get install gcc make".into());
@@ -315,6 +358,31 @@ mod tests {
         };
         assert_eq!(of("535.261.03"), Severity::Error);
         assert_eq!(of("550.163.01"), Severity::Warning);
+    }
+
+    #[test]
+    fn kernels_that_are_known_to_fail_are_named() {
+        for (version, release, fails) in [
+            ("550.163.01", "6.17.13-2-pve", true),
+            ("550.144.03", "6.17.0", true),
+            ("550.163.01", "6.14.11-4-pve", false),
+            ("555.58.02", "6.17.1-pve", true),
+            ("580.142", "6.19.0", false),
+            ("610.43.02", "7.0.0", false),
+        ] {
+            let limit = kernel_limit(version);
+            assert_eq!(limit.is_some_and(|limit| is_too_new(release, limit)), fails, "{version}");
+        }
+        let mut facts = host();
+        let new = Some(Kernel { release: "6.17.13-2-pve".into(), headers: true });
+        facts.next = new.clone();
+        assert!(causes(&facts, WISH).is_empty(), "a warning: it is the next boot's");
+        facts.running = new;
+        assert_eq!(causes(&facts, WISH), ["kernel-too-new"]);
+        for line in KERNEL_LIMITS.lines().filter(|line| !line.starts_with('#')) {
+            let (version, kernel) = line.split_once(' ').unwrap();
+            assert!(runfile::is_version(version) && numbers(kernel.trim()).len() == 2, "{line}");
+        }
     }
 
     #[test]
