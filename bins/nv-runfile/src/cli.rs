@@ -155,16 +155,16 @@ pub struct Install {
 
     /// With --host: remove packages and DKMS modules of another packaging first;
     /// --dry-run shows which
-    #[arg(long, requires = "host")]
+    #[arg(long)]
     pub purge: bool,
 
     /// With --host: build the kernel modules with DKMS, so that new kernels get
     /// them; the default where dkms is there
-    #[arg(long, requires = "host", conflicts_with = "no_dkms")]
+    #[arg(long, conflicts_with = "no_dkms")]
     pub dkms: bool,
 
     /// With --host: build them for the running kernel only
-    #[arg(long, requires = "host")]
+    #[arg(long)]
     pub no_dkms: bool,
 
     /// What SHA-256 the file must have

@@ -23,6 +23,7 @@ pub fn run(
     say: &Say,
     sink: &mut Sink,
 ) -> anyhow::Result<Exit> {
+    require_sense(install)?;
     let path = one(install, say)?;
     let machine = options.common.machine()?;
     let mut installer = Installer::open(&path)?;
@@ -43,6 +44,20 @@ pub fn run(
         Some(dir) => share::run(&machine, install, dir, &mut installer, say, sink),
         None => on_host::run(&machine, install, &mut installer, say, sink),
     }
+}
+
+/// Refuses options that belong to another way.
+fn require_sense(install: &Install) -> Result<(), Failure> {
+    let of_host =
+        [("--purge", install.purge), ("--dkms", install.dkms), ("--no-dkms", install.no_dkms)];
+    let wrong = of_host.iter().find(|(_, given)| *given && !install.target.host);
+    if let Some((option, _)) = wrong {
+        return Err(fail(Exit::Usage, format!("{option} is for --host")));
+    }
+    if install.mode == Mode::Installer && install.target.ct.is_none() {
+        return Err(fail(Exit::Usage, "--mode installer is for --ct"));
+    }
+    Ok(())
 }
 
 /// The installer that is meant.

@@ -142,7 +142,14 @@ fn the_choice_about_dkms_is_passed_on() {
     let machine = ready(None);
     machine.install("--no-dkms").expect(0);
     assert!(machine.args().unwrap().starts_with("--silent --no-dkms "));
-    machine.host.run("nv-runfile install x --ct 1 --purge").expect(2);
+    for (words, what) in [
+        ("--ct 901 --purge", "--purge is for --host"),
+        ("--share /run/x --no-dkms", "--no-dkms is for --host"),
+        ("--host --mode installer", "--mode installer is for --ct"),
+    ] {
+        let ran = machine.host.run(&format!("nv-runfile install {} {words}", machine.file));
+        assert!(ran.expect(2).stderr.contains(what), "{words}");
+    }
 }
 
 #[test]
