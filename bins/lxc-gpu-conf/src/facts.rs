@@ -5,10 +5,15 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, Say, fail};
-use host::{Machine, Node};
+use host::{Machine, Node, NodeKind};
 use nvidia::{CharDevices, GPU_MAJOR, GpuInfo, Mig, NodeClass};
 use pci::{Depth, Function, NVIDIA, System};
 use record::{Address, PciDevice, Role};
+
+use crate::state::{self, State};
+
+/// Major of DRM nodes (include/drm/drm.h, Documentation/admin-guide/devices.txt).
+const DRM_MAJOR: u32 = 226;
 
 /// What this host has.
 pub struct Facts<'a> {
@@ -24,6 +29,9 @@ pub struct Facts<'a> {
     module: OnceCell<Option<String>>,
     pve_container: OnceCell<Option<Vec<u32>>>,
     nodes: RefCell<BTreeMap<String, Option<Node>>>,
+    links: RefCell<BTreeMap<String, bool>>,
+    running: OnceCell<BTreeSet<String>>,
+    remembered: OnceCell<BTreeSet<String>>,
 }
 
 /// One GPU that a container is to have.
@@ -61,6 +69,9 @@ impl<'a> Facts<'a> {
             module: OnceCell::new(),
             pve_container: OnceCell::new(),
             nodes: RefCell::default(),
+            links: RefCell::default(),
+            running: OnceCell::new(),
+            remembered: OnceCell::new(),
         })
     }
 
@@ -104,6 +115,42 @@ impl<'a> Facts<'a> {
         node
     }
 
+    /// Whether a path in /dev is a link.
+    pub fn is_link(&self, path: &str) -> bool {
+        if let Some(link) = self.links.borrow().get(path) {
+            return *link;
+        }
+        let link = self.machine.is_link(path);
+        self.links.borrow_mut().insert(path.into(), link);
+        link
+    }
+
+    /// First process of a running container. One look at the directory of
+    /// control groups spares a thousand stopped containers one each.
+    pub fn init_pid(&self, ctid: u32) -> Option<i32> {
+        let running = self.running.get_or_init(|| self.names("/sys/fs/cgroup/lxc"));
+        let runs = running.contains(&ctid.to_string());
+        if runs { pve::init_pid(self.machine, ctid) } else { None }
+    }
+
+    /// What is remembered of a container, looked for in the same way.
+    pub fn state(&self, ctid: u32) -> Option<State> {
+        let remembered = self.remembered.get_or_init(|| self.names(state::DIR));
+        let there = remembered.contains(&format!("{ctid}.json"));
+        if there { state::load(self.machine, ctid) } else { None }
+    }
+
+    fn names(&self, dir: &str) -> BTreeSet<String> {
+        self.machine.list(dir).unwrap_or_default().into_iter().collect()
+    }
+
+    /// Takes a node for made.
+    pub fn assume_node(&self, path: String, (major, minor): (u32, u32)) {
+        let kind = NodeKind::Char;
+        let node = Node { kind, major, minor, mode: 0o666, uid: 0, gid: 0 };
+        self.nodes.borrow_mut().insert(path, Some(node));
+    }
+
     /// Forgets what was seen in /dev: something was made there.
     pub fn forget_nodes(&self) {
         self.nodes.borrow_mut().clear();
@@ -132,8 +179,22 @@ impl<'a> Facts<'a> {
 
     /// The GPU of NVIDIA's driver that a path in /dev/dri belongs to.
     pub fn of_drm(&self, path: &str) -> Option<&GpuInfo> {
+        let path = self.drm_path(path)?;
         let name = path.strip_prefix("/dev/dri/")?;
         self.gpus.values().find(|gpu| self.drm(gpu.address).iter().any(|n| n == name))
+    }
+
+    /// The DRM node that a path in /dev/dri means: itself, or where a link in
+    /// /dev/dri/by-path leads, which its minor says (drm_drv.c: cards from 0,
+    /// render nodes from 128).
+    pub fn drm_path(&self, path: &str) -> Option<String> {
+        let name = path.strip_prefix("/dev/dri/")?;
+        if !name.contains('/') {
+            return Some(path.into());
+        }
+        let node = self.node(path).filter(|node| node.is_char() && node.major == DRM_MAJOR)?;
+        let kind = if node.minor < 128 { "card" } else { "renderD" };
+        Some(format!("/dev/dri/{kind}{}", node.minor))
     }
 
     /// The GPU that was this one: by its UUID where both know it, since a card

@@ -7,6 +7,7 @@ use nvidia::{GPU_MAJOR, NodeClass, NodeSpec, classify};
 use pve::{Conf, Fate};
 
 use crate::access::{Access, DevEntry, Devices, MountEntry, Opening, Rule, is_userspace};
+use crate::mend::{concerns, is_dynamic_rule, stale_rules};
 
 /// How nodes are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +137,19 @@ pub struct Numbers {
     pub drivers: BTreeMap<&'static str, u32>,
     /// Majors of nodes that the configuration gives and that are not NVIDIA's.
     pub others: BTreeSet<u32>,
+    /// GPUs' nodes that mount entries give, as the host has them.
+    pub mounted: Vec<Mounted>,
+}
+
+/// A node that a mount entry gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Path on the host.
+    pub path: String,
+    /// Its numbers, those that its driver has now.
+    pub numbers: (u32, u32),
+    /// `r` or `rw`.
+    pub access: &'static str,
 }
 
 const MOUNT_OPTIONS: &str = "none bind,optional,create=file";
@@ -158,7 +172,7 @@ impl Plan {
         self.changes() && steps.all(|step| step.from.is_none() && step.key.starts_with("dev"))
     }
 
-    fn add(&mut self, key: &str, value: String) {
+    pub(crate) fn add(&mut self, key: &str, value: String) {
         if key.starts_with("lxc.") {
             self.conf.append_lxc(key, &value);
         } else {
@@ -168,18 +182,24 @@ impl Plan {
     }
 
     /// What is there already is told once, also where it serves several nodes.
-    fn there(&mut self, key: &str, value: &str) {
+    pub(crate) fn there(&mut self, key: &str, value: &str) {
         if !self.steps.iter().any(|step| step.key == key && step.to.as_deref() == Some(value)) {
             self.step(key, Some(value.into()), Some(value.into()), None);
         }
     }
 
-    fn step(&mut self, key: &str, from: Option<String>, to: Option<String>, why: Option<&str>) {
+    pub(crate) fn step(
+        &mut self,
+        key: &str,
+        from: Option<String>,
+        to: Option<String>,
+        why: Option<&str>,
+    ) {
         self.steps.push(Step { key: key.into(), from, to, reason: why.map(str::to_string) });
     }
 
     /// Takes away the `lxc.*` entries that `which` gives a reason for.
-    fn take_lxc(&mut self, which: impl Fn(&str, &str) -> Option<&'static str>) {
+    pub(crate) fn take_lxc(&mut self, which: impl Fn(&str, &str) -> Option<&'static str>) {
         let mut taken = Vec::new();
         self.conf.change_lxc(|key, value| match which(key, value) {
             Some(why) => {
@@ -194,7 +214,7 @@ impl Plan {
         }
     }
 
-    fn set(&mut self, key: &str, from: &str, to: String, why: &str) {
+    pub(crate) fn set(&mut self, key: &str, from: &str, to: String, why: &str) {
         self.conf.set_key(key, &to);
         self.step(key, Some(from.into()), Some(to), Some(why));
     }
@@ -280,7 +300,7 @@ fn wiped(access: &Access, node: &HostNode) -> Result<(), Refusal> {
     })
 }
 
-fn dev_text(path: &str, options: &BTreeMap<String, String>) -> String {
+pub(crate) fn dev_text(path: &str, options: &BTreeMap<String, String>) -> String {
     let options: String = options.iter().map(|(k, v)| format!(",{k}={v}")).collect();
     format!("{path}{options}")
 }
@@ -386,12 +406,23 @@ fn userspace(plan: &mut Plan, files: &[FileMount]) {
 
 /// White space in fstab(5) fields.
 fn escape(path: &str) -> String {
-    path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011")
+    let path = path.replace('\\', "\\134").replace(' ', "\\040");
+    path.replace('\t', "\\011").replace('\n', "\\012")
 }
 
 /// Mount entries of the nodes that dev[n] will give, and rules for them, go.
 fn convert(plan: &mut Plan, target: &Target, numbers: &Numbers) {
     let access = Access::of(&plan.conf);
+    let mut seen = BTreeSet::new();
+    let main: BTreeSet<String> =
+        plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
+    for (key, dev) in access.devs.iter().filter(|(key, _)| main.contains(*key)) {
+        if !seen.insert(&dev.path) && classify(&dev.path).is_some() {
+            plan.conf.remove_key(key);
+            let from = dev_text(&dev.path, &dev.options);
+            plan.step(key, Some(from), None, Some("given by another dev[n] already"));
+        }
+    }
     let stale = stale_rules(&access, numbers);
     let given = |path: &str| target.nodes.iter().any(|node| node.spec.path == path);
     plan.take_lxc(|key, value| {
@@ -412,225 +443,6 @@ fn convert(plan: &mut Plan, target: &Target, numbers: &Numbers) {
         let old = v1 && is_dynamic_rule(&rule, numbers);
         (ours || old).then_some("dev[n] needs no rule")
     });
-}
-
-/// Whether a rule is about NVIDIA's nodes and nothing else.
-fn concerns(rule: &Rule, numbers: &Numbers) -> bool {
-    match &rule.what {
-        Devices::Numbers { char, major: Some(major), .. } => {
-            *char && (*major == GPU_MAJOR || numbers.drivers.values().any(|m| m == major))
-        }
-        Devices::Path { path, .. } => classify(path).is_some(),
-        _ => false,
-    }
-}
-
-/// Whether a rule allows a major that the kernel gives to whoever asks next
-/// (include/linux/fs.h: 234 to 254 and 384 to 511), that no node of the
-/// container has.
-fn is_dynamic_rule(rule: &Rule, numbers: &Numbers) -> bool {
-    match &rule.what {
-        Devices::Numbers { char: true, major: Some(major), .. } => {
-            rule.allow
-                && (matches!(major, 234..=254 | 384..=511))
-                && !numbers.others.contains(major)
-                && !numbers.drivers.values().any(|m| m == major)
-        }
-        _ => false,
-    }
-}
-
-/// Rules that let the container open NVIDIA's nodes before their majors moved.
-///
-/// A number alone does not say whose it was. So they are named only where a
-/// mounted node has no rule with its number now, and the rules for dynamic
-/// majors that serve none of the container's nodes are not more than such
-/// drivers.
-pub fn stale_rules(access: &Access, numbers: &Numbers) -> Vec<Rule> {
-    let uncovered: BTreeSet<&str> = access
-        .mounts
-        .iter()
-        .filter_map(|mount| classify(&mount.target)?.driver())
-        .filter(|driver| {
-            let major = numbers.drivers.get(driver);
-            let named = |rule: &&Rule| match &rule.what {
-                Devices::Numbers { major: m, .. } => m.is_some() && m.as_ref() == major,
-                Devices::Path { path, .. } => {
-                    classify(path).and_then(NodeClass::driver) == Some(*driver)
-                }
-                _ => false,
-            };
-            !access.rules.iter().any(|rule| named(&rule))
-        })
-        .collect();
-    let orphans: Vec<&Rule> =
-        access.rules.iter().filter(|rule| is_dynamic_rule(rule, numbers)).collect();
-    let majors: BTreeSet<u32> = orphans.iter().filter_map(|rule| rule_major(rule)).collect();
-    if majors.len() > uncovered.len() {
-        return Vec::new();
-    }
-    orphans.into_iter().cloned().collect()
-}
-
-/// The major that a rule names.
-pub fn rule_major(rule: &Rule) -> Option<u32> {
-    match rule.what {
-        Devices::Numbers { major, .. } => major,
-        _ => None,
-    }
-}
-
-/// Takes stale rules away and allows what they were for, as numbers are now.
-pub fn repair(plan: &mut Plan, container: Container, numbers: &Numbers) {
-    let access = Access::of(&plan.conf);
-    let stale = stale_rules(&access, numbers);
-    plan.take_lxc(|key, value| {
-        let rule = Rule::parse(key, value)?;
-        stale.contains(&rule).then_some("the driver has another major now")
-    });
-    if container.unprivileged || stale.is_empty() {
-        return;
-    }
-    let access = Access::of(&plan.conf);
-    let mut given = BTreeSet::new();
-    for mount in &access.mounts {
-        let class = classify(&mount.target);
-        let numbers = class.and_then(|class| {
-            let major = *numbers.drivers.get(class.driver()?)?;
-            Some((major, class.minor()?, class.access()))
-        });
-        let Some((major, minor, wanted)) = numbers else { continue };
-        let opening = Opening { path: &mount.source, major, minor, access: wanted };
-        if !access.allows(&opening, false) && given.insert((major, minor)) {
-            plan.add("lxc.cgroup2.devices.allow", format!("c {major}:{minor} {wanted}"));
-        }
-    }
-}
-
-/// Which lines go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taking {
-    /// Everything of NVIDIA's; otherwise only `paths`.
-    pub all: bool,
-    /// Nodes to take away, with their numbers, where they are known.
-    pub paths: BTreeMap<String, Option<(u32, u32)>>,
-    /// Userspace too.
-    pub userspace: bool,
-}
-
-/// Adds to a plan what takes nodes away from a container. Refuses what only a
-/// pending change gives: that section is Proxmox VE's.
-pub fn take(
-    plan: &mut Plan,
-    container: Container,
-    taking: &Taking,
-    numbers: &Numbers,
-) -> Result<(), Refusal> {
-    let access = Access::of(&plan.conf);
-    let main: BTreeSet<String> =
-        plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
-    let pending = plan.conf.keys(&pve::Section::Pending);
-    let gone = |path: &str| {
-        taking.paths.contains_key(path)
-            || (taking.all && (classify(path).is_some() || path == "/dev/nvidia-caps"))
-    };
-    for (key, dev) in access.devs.iter().filter(|(_, dev)| gone(&dev.path)) {
-        if pending.contains_key(key.as_str()) {
-            return Err(Refusal {
-                property: key.clone(),
-                reason: format!("a pending change gives {} with {key} at the next start", dev.path),
-                hint: format!("'pct set {} --revert {key}', then run it again", container.ctid),
-            });
-        }
-    }
-    let devs: Vec<(String, DevEntry)> = access
-        .devs
-        .iter()
-        .filter(|(key, dev)| gone(&dev.path) && main.contains(*key))
-        .map(|(key, dev)| (key.clone(), dev.clone()))
-        .collect();
-    for (key, dev) in devs {
-        plan.conf.remove_key(&key);
-        plan.step(&key, Some(dev_text(&dev.path, &dev.options)), None, None);
-    }
-    let stale = if taking.all { stale_rules(&access, numbers) } else { Vec::new() };
-    let drm = |path: &&String| path.starts_with("/dev/dri/");
-    let exact: BTreeSet<(u32, u32)> = taking
-        .paths
-        .iter()
-        .filter(|(path, _)| !taking.all || drm(path))
-        .filter_map(|(_, numbers)| *numbers)
-        .collect();
-    plan.take_lxc(|key, value| {
-        if key == "lxc.mount.entry" {
-            let mount = MountEntry::parse(value)?;
-            let userspace = taking.userspace && is_userspace(&mount.target);
-            return (gone(&mount.target) || userspace).then_some("");
-        }
-        let v1 = key.starts_with("lxc.cgroup.devices.");
-        let rule = Rule::parse(&key.replace("lxc.cgroup.", "lxc.cgroup2."), value)?;
-        let of_node = match &rule.what {
-            Devices::Numbers { char: true, major: Some(major), minor: Some(minor), .. } => {
-                exact.contains(&(*major, *minor))
-            }
-            Devices::Path { path, .. } => gone(path),
-            _ => false,
-        };
-        let all = taking.all
-            && (concerns(&rule, numbers)
-                || stale.contains(&rule)
-                || (v1 && is_dynamic_rule(&rule, numbers)));
-        (of_node || all).then_some("")
-    });
-    Ok(())
-}
-
-/// Gives nodes that have other names now their new ones: a card that was
-/// /dev/nvidia0 is /dev/nvidia1 since another was put in. All at once, since
-/// two may have changed places.
-pub fn renumber(
-    plan: &mut Plan,
-    names: &BTreeMap<String, String>,
-    rules: &BTreeMap<(u32, u32), (u32, u32)>,
-) {
-    let why = "the card has another number now";
-    let access = Access::of(&plan.conf);
-    let main: Vec<String> =
-        plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
-    for (key, dev) in &access.devs {
-        if let Some(new) = names.get(&dev.path).filter(|_| main.contains(key)) {
-            let text = dev_text(new, &dev.options);
-            plan.set(key, &dev_text(&dev.path, &dev.options), text, why);
-        }
-    }
-    let mut steps = Vec::new();
-    plan.conf.change_lxc(|key, value| {
-        let new = match MountEntry::parse(value).filter(|_| key == "lxc.mount.entry") {
-            Some(mount) => {
-                names.get(&mount.target).filter(|_| mount.source == mount.target).map(|new| {
-                    let options = mount.options.join(",");
-                    format!("{new} {} none {options}", new.trim_start_matches('/'))
-                })
-            }
-            None => Rule::parse(key, value).and_then(|rule| match rule.what {
-                Devices::Numbers { char: true, major: Some(a), minor: Some(i), access } => {
-                    let (major, minor) = rules.get(&(a, i))?;
-                    Some(format!("c {major}:{minor} {access}"))
-                }
-                _ => None,
-            }),
-        };
-        match new {
-            Some(new) if new != value => {
-                steps.push((key.to_string(), value.to_string(), new.clone()));
-                Fate::Become(key.into(), new)
-            }
-            _ => Fate::Keep,
-        }
-    });
-    for (key, from, to) in steps {
-        plan.step(&key, Some(from), Some(to), Some(why));
-    }
 }
 
 /// The style that `auto` stands for: what the container has already, else

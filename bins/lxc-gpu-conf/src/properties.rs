@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use crate::access::{Access, Opening};
-use crate::plan::{Container, HostNode, Plan, Refusal, Style, Taking, Target, give, take};
+use crate::mend::{Taking, take};
+use crate::plan::{Container, HostNode, Plan, Refusal, Style, Target, give};
 use crate::plan_tests::{host_node, numbers};
 use pve::{Conf, Section};
 

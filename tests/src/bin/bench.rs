@@ -86,6 +86,7 @@ fn main() -> Result<()> {
         };
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
+    containers(&tools)?;
     for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
@@ -96,6 +97,55 @@ fn main() -> Result<()> {
         println!("{tool}: {} KiB, --version in {:.2} ms", size / 1024, ms(median(start)));
     }
     runfile::run(&tools)
+}
+
+/// 1,000 containers on a tmpfs root: one in ten with a GPU, as on a large host,
+/// and all of them with one. The floor is grep over the same files.
+fn containers(tools: &Path) -> Result<()> {
+    const COUNT: u32 = 1000;
+    for (what, every) in [("one in ten with a GPU", 10), ("each with a GPU", 1)] {
+        let bed = Bed::new("pve9-two-gpus");
+        let plain = bed.read("/etc/pve/lxc/904.conf");
+        // 902 would be drift: what is timed exits with 0
+        bed.remove("/etc/pve/lxc/902.conf");
+        let given = "dev0: /dev/nvidia0,mode=0666\ndev1: /dev/nvidiactl,mode=0666\n\
+                     dev2: /dev/nvidia-uvm,mode=0666\ndev3: /dev/nvidia-uvm-tools,mode=0666\n";
+        for n in 0..COUNT {
+            let with = if n % every == 0 { given } else { "" };
+            bed.write(&format!("/etc/pve/lxc/{}.conf", 10_000 + n), format!("{plain}{with}"));
+        }
+        let ours = || {
+            let mut command = Command::new(tools.join("lxc-gpu-conf"));
+            command.arg("--root").arg(bed.path()).args(["check", "--all"]);
+            command
+        };
+        let dir = bed.at("/etc/pve/lxc").display().to_string();
+        let grep = || {
+            let mut command = Command::new("grep");
+            command.args(["-rl", "nvidia", &format!("{dir}/")]);
+            command
+        };
+        report(&format!("{COUNT} containers, {what}"), "check --all: grep -rl", 21, &ours, &grep)?;
+        let took = median(times(21, &ours)?);
+        println!("    {:.4} ms a container", ms(took) / f64::from(COUNT));
+    }
+    let bed = Bed::new("pve9-two-gpus");
+    bed.tool("lxc-gpu-conf").args("add 901 --gpu all").run().expect(0);
+    let hook = || {
+        let mut command = Command::new(tools.join("lxc-gpu-conf"));
+        // what has no output has a table of nothing
+        command.arg("--root").arg(bed.path()).args(["hook", "901", "pre-start"]);
+        command
+    };
+    let mut runs = Vec::new();
+    for _ in 0..21 {
+        let start = Instant::now();
+        let status = hook().stdin(Stdio::null()).status()?;
+        runs.push(start.elapsed());
+        ensure!(status.success(), "hook failed");
+    }
+    println!("lxc-gpu-conf hook 901 pre-start: {:.2} ms", ms(median(runs)));
+    Ok(())
 }
 
 fn report(
