@@ -28,11 +28,17 @@ _nv__runfile() {
             nv__runfile,info)
                 cmd="nv__runfile__subcmd__info"
                 ;;
+            nv__runfile,install)
+                cmd="nv__runfile__subcmd__install"
+                ;;
             nv__runfile,list)
                 cmd="nv__runfile__subcmd__list"
                 ;;
             nv__runfile,prune)
                 cmd="nv__runfile__subcmd__prune"
+                ;;
+            nv__runfile,uninstall)
+                cmd="nv__runfile__subcmd__uninstall"
                 ;;
             nv__runfile,verify)
                 cmd="nv__runfile__subcmd__verify"
@@ -49,11 +55,17 @@ _nv__runfile() {
             nv__runfile__subcmd__help,info)
                 cmd="nv__runfile__subcmd__help__subcmd__info"
                 ;;
+            nv__runfile__subcmd__help,install)
+                cmd="nv__runfile__subcmd__help__subcmd__install"
+                ;;
             nv__runfile__subcmd__help,list)
                 cmd="nv__runfile__subcmd__help__subcmd__list"
                 ;;
             nv__runfile__subcmd__help,prune)
                 cmd="nv__runfile__subcmd__help__subcmd__prune"
+                ;;
+            nv__runfile__subcmd__help,uninstall)
+                cmd="nv__runfile__subcmd__help__subcmd__uninstall"
                 ;;
             nv__runfile__subcmd__help,verify)
                 cmd="nv__runfile__subcmd__help__subcmd__verify"
@@ -65,7 +77,7 @@ _nv__runfile() {
 
     case "${cmd}" in
         nv__runfile)
-            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version info verify list extract fetch prune help"
+            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version info verify list extract install uninstall fetch prune help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -203,7 +215,7 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__help)
-            opts="info verify list extract fetch prune help"
+            opts="info verify list extract install uninstall fetch prune help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -272,6 +284,20 @@ _nv__runfile() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nv__subcmd__runfile__subcmd__help__subcmd__install)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nv__subcmd__runfile__subcmd__help__subcmd__list)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -287,6 +313,20 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__help__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__help__subcmd__uninstall)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -322,6 +362,60 @@ _nv__runfile() {
             fi
             case "${prev}" in
                 --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__install)
+            opts="-n -o -v -q -h --ct --share --host --mode --set --purge --dkms --no-dkms --sha256 --max-size --max-entries --force --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ct)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --share)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mode)
+                    COMPREPLY=($(compgen -W "unpack installer" -- "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -W "compute utility video graphics" -- "${cur}"))
+                    return 0
+                    ;;
+                --sha256)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-entries)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -398,6 +492,36 @@ _nv__runfile() {
                     return 0
                     ;;
                 --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__uninstall)
+            opts="-n -o -v -q -h --ct --force --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ct)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -36,6 +36,8 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "info" -d 'Sho
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'List what an installer holds'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "uninstall" -d 'Take away what install placed into a container'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Take installers out of the cache'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -80,6 +82,42 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check 
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -d 'Into this container, running or stopped' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l share -d 'Into a directory that is not there yet, for \'lxc-gpu-conf add --share-driver DIR\'' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l mode -d 'How it gets into a container' -r -f -a "unpack\t'Place the files of its manifest from outside'
+installer\t'Run the installer inside, without kernel modules'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l set -d 'What programs in the container are to do' -r -f -a "compute\t'CUDA and OpenCL'
+utility\t'nvidia-smi and NVML'
+video\t'Encoding and decoding'
+graphics\t'OpenGL, Vulkan, ray tracing'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'What SHA-256 the file must have' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes than this in all; K, M, G and T are understood' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members than this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'On this host: runs the installer, after a pre-flight'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: remove packages and DKMS modules of another packaging first; --dry-run shows which'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the kernel modules with DKMS, so that new kernels get them; the default where dkms is there'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: build them for the running kernel only'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Install a version other than the loaded kernel module\'s; replace files of ours that were changed; run the installer on a host that is not ready'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would be done and do nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'As --dry-run, and exit 1 if a change would be made'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'From this container, running or stopped' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Remove files of ours that were changed since, too'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s n -l dry-run -d 'Show what would be done and do nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'As --dry-run, and exit 1 if a change would be made'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture; by default this machine\'s' -r -f -a "x86_64\t''
 aarch64\t''
 ppc64le\t''
@@ -120,10 +158,12 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "info" -d 'Show what an installer is'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "list" -d 'List what an installer holds'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "prune" -d 'Take installers out of the cache'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract fetch prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "info" -d 'Show what an installer is'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "list" -d 'List what an installer holds'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "uninstall" -d 'Take away what install placed into a container'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "prune" -d 'Take installers out of the cache'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -4,16 +4,18 @@ mod fetch;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+use nvidia::userspace::Set;
 
 pub use fetch::{Fetch, Patience, Prune};
 
-/// Fetch, look into, verify and unpack NVIDIA .run installers
+/// Fetch, look into, verify, unpack and install NVIDIA .run installers
 ///
 /// A .run file is a shell script with an archive behind it. This tool reads it
-/// as a file: nothing of it is ever executed. It knows the dialect of the
-/// driver's installers and upstream makeself's, which CUDA uses.
+/// as a file: nothing of it is executed, except where --mode installer or --host
+/// ask for that. It knows the dialect of the driver's installers and upstream
+/// makeself's, which CUDA uses.
 #[derive(Parser, Debug)]
 #[command(name = "nv-runfile", version, max_term_width = 100)]
 pub struct Options {
@@ -63,6 +65,18 @@ pub enum Verb {
     /// The directory appears complete and verified, or not at all. What would
     /// lead out of it, devices and the like are refused.
     Extract(Extract),
+    /// Install a driver: its userspace into a container or for containers, or on the host
+    ///
+    /// Into a container only the files that programs need are placed, from
+    /// outside: no kernel module, no compiler, no network, and nothing of the
+    /// installer is executed (--mode installer does execute it, inside). On the
+    /// host it is executed, with the options that its version understands.
+    Install(Install),
+    /// Take away what install placed into a container
+    ///
+    /// Exactly the files that were placed, and nothing else. What somebody
+    /// changed since stays, and is told.
+    Uninstall(Uninstall),
     /// Bring an installer into the cache: found, downloaded, verified
     ///
     /// Goes on where an earlier download broke off. The final name is only ever
@@ -74,6 +88,132 @@ pub enum Verb {
     /// Without options only broken-off downloads and leftovers go. Nothing goes
     /// that is in use.
     Prune(Prune),
+}
+
+/// Where a driver goes.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// Into this container, running or stopped
+    #[arg(long, value_name = "CTID")]
+    pub ct: Option<u32>,
+
+    /// Into a directory that is not there yet, for 'lxc-gpu-conf add
+    /// --share-driver DIR'
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
+
+    /// On this host: runs the installer, after a pre-flight
+    #[arg(long)]
+    pub host: bool,
+}
+
+/// How a driver gets into a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Place the files of its manifest from outside
+    #[default]
+    Unpack,
+    /// Run the installer inside, without kernel modules
+    Installer,
+}
+
+/// What programs in a container are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SetChoice {
+    /// CUDA and OpenCL
+    Compute,
+    /// nvidia-smi and NVML
+    Utility,
+    /// Encoding and decoding
+    Video,
+    /// OpenGL, Vulkan, ray tracing
+    Graphics,
+}
+
+impl SetChoice {
+    /// The set.
+    pub fn set(self) -> Set {
+        match self {
+            SetChoice::Compute => Set::Compute,
+            SetChoice::Utility => Set::Utility,
+            SetChoice::Video => Set::Video,
+            SetChoice::Graphics => Set::Graphics,
+        }
+    }
+}
+
+/// Operands and options of `install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// What is named.
+    #[command(flatten)]
+    pub named: Files,
+
+    /// Where it goes.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// How it gets into a container
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub mode: Mode,
+
+    /// What programs in the container are to do
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SET",
+        value_delimiter = ',',
+        default_value = "compute,utility,video"
+    )]
+    pub set: Vec<SetChoice>,
+
+    /// With --host: remove packages and DKMS modules of another packaging first;
+    /// --dry-run shows which
+    #[arg(long)]
+    pub purge: bool,
+
+    /// With --host: build the kernel modules with DKMS, so that new kernels get
+    /// them; the default where dkms is there
+    #[arg(long, conflicts_with = "no_dkms")]
+    pub dkms: bool,
+
+    /// With --host: build them for the running kernel only
+    #[arg(long)]
+    pub no_dkms: bool,
+
+    /// What SHA-256 the file must have
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub sha256: Option<String>,
+
+    /// How much it may hold.
+    #[command(flatten)]
+    pub caps: Caps,
+
+    /// Install a version other than the loaded kernel module's; replace files of
+    /// ours that were changed; run the installer on a host that is not ready
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Options of `uninstall`.
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    /// From this container, running or stopped
+    #[arg(long, value_name = "CTID")]
+    pub ct: u32,
+
+    /// Remove files of ours that were changed since, too
+    #[arg(long)]
+    pub force: bool,
+
+    /// Options of tools that change something.
+    #[command(flatten)]
+    pub change: ChangeOptions,
 }
 
 /// Installers by name.
@@ -235,25 +375,31 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// The manual page beyond the options.
 pub const MAN: ManText = ManText {
-    input: "info, verify and list without a FILE read runfile records. info --for - reads \
+    input: "info, verify, list and install without a FILE read runfile records. info --for - reads \
         pci-device records; only the address counts, ids are looked up on this machine. All input \
         is read before anything else happens. An empty stream, a line that is no record, and an \
         error record from the tool before are failures. fetch and prune read nothing.",
     output: "info, verify: one runfile record for each installer; info --for: two check records for \
         each GPU, driver and kernel_module. list: runfile-entry records. extract: one change \
-        record, with --check one check record. fetch: one change record, and where the file is \
-        there its runfile record, for verify and the like to read. prune: one change record for \
-        everything in the cache; both with --check check records. The records are described in pve-gpu-records(5).",
+        record, with --check one check record. install, uninstall: one change record for each path \
+        and one for the whole (property userspace), or check records with --check; after an install \
+        check records of what the container loads now (libraries) and of nvidia-smi. fetch: one \
+        change record, and where the file is there its runfile record, for verify and the like to \
+        read. prune: one change record for everything in the cache; both with --check check records. \
+        The records are described in pve-gpu-records(5).",
     exit: &[
         (1, "verify: a digest is wrong, or there is none. info --for: a GPU is not driven. extract \
-             --check: it would be unpacked. fetch --check: it is not in the cache, or not right. \
-             prune --check: something would go."),
+             --check: it would be unpacked. install, uninstall --check: something would change. \
+             fetch --check: it is not in the cache, or not right. prune --check: something would go."),
         (2, "Among others: no such file; not a .run installer; damaged so that it cannot be \
              unpacked."),
-        (3, "Among others: the file cannot be read to its end; a full disk; interrupted. fetch: no \
-             server has it, what they have is not it, or none answers; what came in is kept, and \
-             the next fetch goes on there."),
-        (4, "extract: DIR is there already; a digest is wrong; something in the archive leads out \
+        (3, "Among others: the file cannot be read to its end; a full disk; interrupted; pct or \
+             ldconfig failed. install, uninstall: what was placed or taken away is undone. Also: \
+             nvidia-smi fails in a container that is given a GPU. fetch: no server has it, what they \
+             have is not it, or none answers; what came in is kept, and the next fetch goes on there."),
+        (4, "install: not the version of the loaded kernel module; another packaging of the driver, \
+             or files that are not ours, are in the way; the container is locked; it has no glibc. \
+             extract: DIR is there already; a digest is wrong; something in the archive leads out \
              of DIR, or is a device; more bytes or members than allowed. fetch: nobody vouches for \
              it; two sources state different SHA-256; others can write in the cache."),
     ],
@@ -266,6 +412,14 @@ pub const MAN: ManText = ManText {
         ("/etc/pve-gpu-tools/runfiles", "more rows for the table of known SHA-256: version, architecture, size or '-', SHA-256, directory on NVIDIA's servers or '-'"),
         ("/sys/module/nvidia/version", "prune keeps the installer of the loaded module"),
         ("/sys/bus/pci/devices", "ids of the functions that --for names"),
+        ("/sys/module/nvidia/version", "version of the loaded kernel module; else /proc/driver/nvidia/version"),
+        ("/var/lib/pve-gpu-tools/nv-runfile.json", "inside a container: what was placed, with a SHA-256 for each file"),
+        ("/var/lib/pve-gpu-tools/nv-runfile.next.json", "inside a container: what a run is about to do; one that a killed run left is made good by the next"),
+        ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.json", "on the host: a copy of the first, for when that is lost"),
+        ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.mounted", "on the host: this tool mounted the container and has not unmounted it yet"),
+        ("/run/lock/pve-gpu-tools/nv-runfile-CTID.lock", "one run at a time"),
+        ("DIR/nv-runfile.json", "with --share: what the directory holds"),
+        ("/var/lib/nvidia/log, /var/log/nvidia-installer.log", "what NVIDIA's installer installed, and how that went"),
     ],
     notes: "Digests. A driver's installer carries a POSIX checksum and an MD5 of everything behind \
         its third line; upstream makeself carries those and since 2.4.0 perhaps a SHA-256 of the \
@@ -307,7 +461,42 @@ A cached file is taken as it is if size and time are those that were noted; --ve
         disputed by another SHA-256 is kept and refused.
 
 prune without options removes parts and leftovers only. What is being fetched, what a process has \
-        open, and the installer of the loaded kernel module stay.",
+        open, and the installer of the loaded kernel module stay.
+
+install --ct verifies the whole file first. Then it writes the chosen files of the manifest into the \
+        container's root file system from outside: 64-bit libraries to where the container's \
+        distribution has them, programs to /usr/bin, with the links of the manifest and the names that \
+        the libraries give themselves, owned by the container's root whatever its id map. Firmware, \
+        kernel sources, 32-bit libraries, libglvnd, the OpenCL loader and X's modules are left out; \
+        the distribution has its own (libgl1, libegl1, ocl-icd-libopencl1). Every path is resolved \
+        inside the container's root, in a running one never over a mount point. All of it takes effect, or \
+        nothing.
+
+A running container makes its loader's cache itself (ldconfig through pct exec). A stopped one is \
+        mounted with pct mount; the host's own ldconfig then reads its libraries, confined to that tree, \
+        and for an unprivileged container as one of its users in a user namespace (lxc-usernsexec): no \
+        program of the container is executed on the host. ldconfig writes notes of its own to \
+        /var/cache/ldconfig/aux-cache, which uninstall does not take back.
+
+Another version than the loaded kernel module's does not work: it is refused, and --force is for those \
+        who are about to load the other module. The driver's packages of the distribution, an installer \
+        that was run inside, and files mounted by lxc-gpu-conf --libs exclude each other: each is \
+        refused with the way out. An upgrade is the same command with the new installer.
+
+install --share unpacks once into a directory of the host, for 'lxc-gpu-conf add --share-driver DIR'. \
+        A directory that is there is never changed: containers may have its files mounted.
+
+install --mode installer copies the file into the running container and runs it there without kernel \
+        modules, spelling each option as this version does, by its own list (-A) where its stub has one. It \
+        wants kmod inside, and takes more than 500 MB there.
+
+install --host looks first: kernel headers (of the running kernel, and of the one that boots next), \
+        compiler, kernels that this driver is known to fail on, nouveau, other packagings, the loaded module and who uses it, Secure Boot, which type of \
+        kernel modules drives all GPUs that are not on VFIO, running VMs with PCI functions. Each is a check \
+        record; one of severity error is a refusal. --purge removes other packagings. Nothing of that is \
+        undone where the installer fails: its own undo, and its log, are what there is; the first error of \
+        the log is the reason told. Where another module stays loaded, the check reboot_required says so. \
+        Where the wanted version is installed and loaded, nothing is done.",
     lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
@@ -346,6 +535,26 @@ pub const EXAMPLES: &[Example] = &[
     Example {
         says: "Does this installer understand an option?",
         command: "nv-runfile info NVIDIA-Linux-x86_64-550.163.01.run | jq '.options | index(\"--no-kernel-modules\") != null'",
+    },
+    Example {
+        says: "Give a container the driver's libraries and nvidia-smi, of the host's version.",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --ct 901",
+    },
+    Example {
+        says: "Would that change anything?",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --ct 901 --check",
+    },
+    Example {
+        says: "Unpack a driver once for all containers that get it mounted.",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --share driver-550.163.01",
+    },
+    Example {
+        says: "What would installing it on the host take, and is the host ready?",
+        command: "nv-runfile install NVIDIA-Linux-x86_64-550.163.01.run --host --purge --check",
+    },
+    Example {
+        says: "Take it out of the container again.",
+        command: "nv-runfile uninstall --ct 901",
     },
     Example {
         says: "Unpack it.",

@@ -58,7 +58,8 @@ pub fn archive_error(path: &str, error: &TarError) -> Failure {
     }
 }
 
-fn read(
+/// Reads the archive's parts.
+pub fn read(
     plain: &mut Plain,
     look: Look,
     limits: Limits,

@@ -2,21 +2,41 @@
 //!
 //! [`runfile`] understands the format; here are the verbs: [`info`] and
 //! [`list`] look, [`verify`] compares digests, [`extract`] unpacks; [`fetch`]
-//! brings one into the [`cache`] and [`prune`] takes it out again.
+//! brings one into the [`cache`] and [`prune`] takes it out again; [`install`]
+//! and [`uninstall`] change containers and the host.
 //! [`installer`] opens what the verbs work on, [`content`] looks inside,
-//! [`drives`] compares that with the GPUs of this machine.
+//! [`drives`] compares that with the GPUs of this machine. For an install,
+//! [`study`] verifies, [`pick`] chooses from the manifest, [`unpack_into`] plans,
+//! [`transition`] changes a root file system as a whole or not at all and writes
+//! down what it does in a [`ledger`], [`container`] gets at the files.
 
+mod afterwards;
 mod cache;
 pub mod cli;
+mod container;
 mod content;
 mod describe;
+mod distribution;
 mod drives;
 mod extract;
 mod fetch;
+mod in_container;
 mod info;
+mod inside;
+mod install;
 mod installer;
+mod ledger;
 mod list;
+mod log;
+mod on_host;
+mod pick;
 mod prune;
+mod share;
+mod spelling;
+mod study;
+mod transition;
+mod uninstall;
+mod unpack_into;
 mod unpacker;
 mod verify;
 
@@ -40,5 +60,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         Verb::Extract(extract) => extract::run(extract, say, sink),
         Verb::Fetch(fetch) => fetch::run(options, fetch, say, sink),
         Verb::Prune(prune) => prune::run(options, prune, say, sink),
+        Verb::Install(install) => install::run(options, install, say, sink),
+        Verb::Uninstall(uninstall) => uninstall::run(options, uninstall, say, sink),
     }
 }

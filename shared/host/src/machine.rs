@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::FileError;
@@ -23,6 +23,8 @@ pub struct Machine {
     below: Option<PathBuf>,
     /// Its device nodes may be listed in a file (see [`crate::node`]).
     pub(crate) listed: bool,
+    /// No path may lead over a mount point.
+    pub(crate) one_mount: bool,
 }
 
 /// What stat(2) says, reduced to what the tools ask.
@@ -98,7 +100,8 @@ impl Machine {
             path: path.display().to_string(),
             source: errno_error(errno),
         })?;
-        Ok(Machine { root: fd, below: root.map(Path::to_path_buf), listed: root.is_some() })
+        let below = root.map(Path::to_path_buf);
+        Ok(Machine { root: fd, below, listed: root.is_some(), one_mount: false })
     }
 
     /// The root file system of a container, given by its directory on this
@@ -108,7 +111,8 @@ impl Machine {
     pub fn container_root(&self, path: &str) -> Result<Machine, FileError> {
         let root = self.open(path, DIR, Mode::empty());
         let root = root.map_err(|source| self.error("open", path, source))?;
-        Ok(Machine { root, below: Some(self.shown(path).into()), listed: false })
+        let below = Some(self.shown(path).into());
+        Ok(Machine { root, below, listed: false, one_mount: false })
     }
 
     /// Whether this is the running host itself: only then commands may be run.
@@ -133,7 +137,7 @@ impl Machine {
         let opened = if self.is_host() {
             openat(self.root.as_fd(), path, flags, mode)
         } else {
-            let how = OpenHow::new().flags(flags).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+            let how = self.how(flags, mode);
             // EAGAIN: somewhere on the machine something was mounted or renamed
             // while a ".." was resolved, so the kernel cannot vouch that it did
             // not lead out (openat2(2)). The same path is asked for again.
@@ -251,7 +255,7 @@ impl Machine {
 
     /// Calls `f` with the directory that holds the last component of `path`
     /// and that component.
-    fn at<T>(
+    pub(crate) fn at<T>(
         &self,
         path: &str,
         f: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>,

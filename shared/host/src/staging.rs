@@ -76,6 +76,11 @@ impl Staging {
         Ok(Staging { parent, parent_path, name, temporary, root })
     }
 
+    /// Where it is filled, until it has its name.
+    pub fn path(&self) -> PathBuf {
+        self.parent_path.join(&self.temporary)
+    }
+
     /// Whether [`Staging::begin`] could begin, as far as looking tells.
     pub fn could_begin(target: &Path) -> Result<(), FileError> {
         Place::of(target).map(drop)
@@ -241,6 +246,21 @@ impl Staging {
 }
 
 impl StagedFile {
+    pub(crate) fn of(file: File, path: String) -> StagedFile {
+        StagedFile { file, path }
+    }
+
+    /// Gives it its owner and permissions and brings it to disk.
+    pub(crate) fn finish_synced(self, mode: u32, owner: (u32, u32)) -> Result<(), FileError> {
+        let attributes = Attributes { owner: Some(owner), mode, mtime: None };
+        let finished = apply(self.file.as_fd(), attributes).and_then(|()| fsync(self.file.as_fd()));
+        finished.map_err(|errno| FileError {
+            action: "write",
+            path: self.path,
+            source: errno_error(errno),
+        })
+    }
+
     /// Writes what follows.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         let path = &self.path;

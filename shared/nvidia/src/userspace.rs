@@ -192,8 +192,9 @@ pub fn table() -> impl Iterator<Item = (Set, bool, &'static str)> {
     })
 }
 
-/// The name that programs linked against a library ask for (DT_SONAME).
-fn soname(machine: &Machine, path: &str) -> Option<String> {
+/// The name that programs linked against a library ask for (DT_SONAME). `None`
+/// where it is no 64-bit library with such a name.
+pub fn soname(machine: &Machine, path: &str) -> Option<String> {
     let bytes = machine.read(path, MOST_BYTES).ok()?;
     let file = object::File::parse(bytes.as_slice()).ok()?;
     let name = match &file {

@@ -4,6 +4,7 @@
 
 mod conf;
 mod guest;
+mod ids;
 mod keys;
 mod rootfs;
 mod storage;
@@ -13,5 +14,6 @@ pub use guest::{
     Guest, MOST, all_guests, guest_nodes, has_dev, has_hotplug, is_unprivileged,
     pve_container_version, require_cluster, require_quorum, require_unlocked,
 };
+pub use ids::{IdMap, id_maps, root_ids};
 pub use keys::is_permitted_lxc_key;
 pub use rootfs::{RootFs, init_pid, is_running, root_file_system};

@@ -10,7 +10,7 @@ use testbed::{Bed, Ran, Tool};
 use crate::container::Container;
 
 /// The tools that are in the host's `/usr/sbin`, where they are built.
-const TOOLS: [&str; 3] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"];
+const TOOLS: [&str; 4] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"];
 
 /// Private namespaces with a recorded machine in them, until it is dropped.
 ///
@@ -138,6 +138,16 @@ impl Host {
         );
         self.write(&format!("/etc/pve/lxc/{ctid}.conf"), conf);
         self.adopt(ctid)
+    }
+
+    /// A new container with a real Debian in it. Panics where there is one of
+    /// this number.
+    pub fn create_debian(&self, ctid: u32, unprivileged: bool) -> Container<'_> {
+        let container = self.create(ctid, unprivileged);
+        let volume = self.at(&format!("{}/{ctid}", crate::VOLUMES));
+        std::fs::remove_dir_all(&volume).expect("volume");
+        crate::debian::make(&volume, if unprivileged { 100_000 } else { 0 });
+        container
     }
 
     /// A container whose configuration the machine has: gives it its root file

@@ -9,14 +9,17 @@
 //! cgroup allows it and with EPERM where it does not: so a generated
 //! configuration is judged by the kernel, without a GPU.
 //!
-//! Needs root, and the packages lxc, busybox-static, gcc and libc6-dev.
+//! Needs root, and the packages lxc, uidmap, busybox-static, debootstrap, gcc and
+//! libc6-dev.
 
 #![allow(missing_docs, clippy::disallowed_methods)]
 
 pub mod conf;
 mod container;
+pub mod debian;
 mod host;
 mod rootfs;
+pub mod snapshot;
 
 /// Where a host keeps the root file systems of its containers.
 pub const VOLUMES: &str = "/run/lxcbed/volumes";

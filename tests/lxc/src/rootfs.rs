@@ -12,7 +12,7 @@ use testbed::bed::scratch;
 pub const PROBE: &str = "/sbin/probe";
 
 /// Ends on the signals that LXC asks a container to end with.
-const INIT: &str = "#!/bin/sh\n\
+pub(crate) const INIT: &str = "#!/bin/sh\n\
     trap 'exit 0' PWR TERM INT USR1 USR2\n\
     while :; do sleep 3600 & wait $!; done\n";
 
@@ -45,7 +45,7 @@ pub fn make(dir: &Path, owner: u32) {
 }
 
 /// The program, compiled once.
-fn probe() -> &'static [u8] {
+pub(crate) fn probe() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
         let dir: PathBuf = scratch().join(format!("lxcbed-probe-{}", std::process::id()));

@@ -1,0 +1,123 @@
+//! `uninstall`: what was placed into a container, and nothing else.
+
+use std::collections::BTreeSet;
+
+use ::cli::{Exit, Failure, Say, catch_signals};
+use host::Machine;
+use pve::Guest;
+use record::{Change, ChangeStatus, Record, Sink};
+
+use crate::cli::{Options, Uninstall};
+use crate::container::Container;
+use crate::install::{PROPERTY, check_of, failed};
+use crate::ledger::{Entry, Now, compare};
+use crate::transition::Goal;
+
+/// The verb.
+pub fn run(
+    options: &Options,
+    uninstall: &Uninstall,
+    say: &Say,
+    sink: &mut Sink,
+) -> anyhow::Result<Exit> {
+    let machine = options.common.machine()?;
+    let guest = Guest::find(&machine, uninstall.ct)?;
+    let only_look = uninstall.change.only_look();
+    if !only_look {
+        catch_signals();
+    }
+    let container = Container::open(&machine, &guest, only_look, say)?;
+    let outcome = take_away(&machine, &container, uninstall, say);
+    let closed = container.close();
+    let (tool, target) = (say.tool(), guest.target());
+    let gone = match outcome {
+        Ok(gone) => gone,
+        Err(failure) => {
+            let change = failed(tool, &target, ChangeStatus::RolledBack, &failure);
+            sink.put(Record::Change(change))?;
+            return Err(failure.into());
+        }
+    };
+    let mut exit = Exit::Done;
+    let status = if only_look { ChangeStatus::Planned } else { ChangeStatus::Changed };
+    let mut changes = Vec::new();
+    for (entry, now) in gone.iter().flat_map(|gone| &gone.entries) {
+        let mut change = Change::planned(tool, &target, &entry.path);
+        change.from = Some(entry.words());
+        change.status = match now {
+            Now::Same => status,
+            Now::Absent => ChangeStatus::Unchanged,
+            Now::Other(_) if uninstall.force => status,
+            Now::Other(_) => ChangeStatus::Skipped,
+        };
+        if let Now::Other(what) = now {
+            change.reason = Some(format!("it was changed since: {what}"));
+            change.hint = (!uninstall.force).then(|| "--force removes it".into());
+        }
+        changes.push(change);
+    }
+    let mut summary = Change::planned(tool, &target, PROPERTY);
+    summary.from = gone.as_ref().map(|gone| gone.version.clone());
+    summary.status = if gone.is_some() { status } else { ChangeStatus::Unchanged };
+    changes.push(summary);
+    for change in changes {
+        sink.put(match uninstall.change.check {
+            true => Record::Check(check_of(change)),
+            false => Record::Change(change),
+        })?;
+    }
+    if uninstall.change.check && gone.is_some() {
+        exit = Exit::Difference;
+    }
+    closed?;
+    Ok(exit)
+}
+
+/// What is taken away.
+struct Gone {
+    version: String,
+    entries: Vec<(Entry, Now)>,
+}
+
+fn take_away(
+    machine: &Machine,
+    container: &Container<'_>,
+    uninstall: &Uninstall,
+    say: &Say,
+) -> Result<Option<Gone>, Failure> {
+    let only_look = uninstall.change.only_look();
+    container.recover(only_look, say)?;
+    let tree = container.tree();
+    let copy = container.copy();
+    let ledger = match tree.ledger()? {
+        Some(ledger) => Some(ledger),
+        // lost inside: the host remembers
+        None => machine.read(&copy, 4 << 20).ok().and_then(|b| serde_json::from_slice(&b).ok()),
+    };
+    let Some(ledger) = ledger else { return Ok(None) };
+    let mut entries = Vec::new();
+    let mut keep = BTreeSet::new();
+    for entry in &ledger.entries {
+        let now = compare(&container.root, entry, container.owner)?;
+        if matches!(now, Now::Other(_)) && !uninstall.force {
+            keep.insert(entry.path.clone());
+        }
+        entries.push((entry.clone(), now));
+    }
+    let gone = Gone { version: ledger.version.clone(), entries };
+    if only_look {
+        return Ok(Some(gone));
+    }
+    let goal = Goal { from: Some(&ledger), keep, paths: Vec::new() };
+    let mut check = || container.ldconfig().map(drop);
+    let done = tree
+        .begin(&goal)
+        .and_then(|intent| tree.place(intent, Vec::new(), None, Some(&ledger), &mut check));
+    match done {
+        Ok(()) => {
+            machine.remove(&copy)?;
+            Ok(Some(gone))
+        }
+        Err(failure) => Err(container.undo(failure)),
+    }
+}
