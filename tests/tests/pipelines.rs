@@ -94,6 +94,7 @@ fn container_of_files(bed: &Bed) {
     let rootfs = conf.lines().find(|line| line.starts_with("rootfs: ")).unwrap();
     bed.write(path, conf.replace(rootfs, "rootfs: /volumes/901,size=8G"));
     bed.write("/volumes/901/etc/hostname", "ct901\n");
+    bed.write("/volumes/901/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
     bed.write("/volumes/901/lib64/ld-linux-x86-64.so.2", "");
     for dir in ["usr/bin", "usr/lib/x86_64-linux-gnu", "var/lib"] {
         fs::create_dir_all(bed.at("/volumes/901").join(dir)).unwrap();

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod fetch;
+mod toolkit;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, Output
 use nvidia::userspace::Set;
 
 pub use fetch::{Fetch, Patience, Prune};
+pub use toolkit::{Release, Toolkit};
 
 /// Fetch, look into, verify, unpack and install NVIDIA .run installers
 ///
@@ -77,6 +79,14 @@ pub enum Verb {
     /// Exactly the files that were placed, and nothing else. What somebody
     /// changed since stays, and is told.
     Uninstall(Uninstall),
+    /// Have CUDA's toolkit installed in a container
+    ///
+    /// Gives a running container of Debian, Ubuntu, Fedora or the RHEL family
+    /// NVIDIA's repository, held to its signing key and pinned so that no driver
+    /// comes from it, and has the container's own package manager install
+    /// cuda-toolkit from there; or runs the toolkit part of a CUDA .run inside.
+    /// Never the driver: that is for install.
+    Toolkit(Toolkit),
     /// Bring an installer into the cache: found, downloaded, verified
     ///
     /// Goes on where an earlier download broke off. The final name is only ever
@@ -383,22 +393,27 @@ pub const MAN: ManText = ManText {
         each GPU, driver and kernel_module. list: runfile-entry records. extract: one change \
         record, with --check one check record. install, uninstall: one change record for each path \
         and one for the whole (property userspace), or check records with --check; after an install \
-        check records of what the container loads now (libraries) and of nvidia-smi. fetch: one \
+        check records of what the container loads now (libraries) and of nvidia-smi. toolkit: the same \
+        with property toolkit, then a check record of nvcc. fetch: one \
         change record, and where the file is there its runfile record, for verify and the like to \
         read. prune: one change record for everything in the cache; both with --check check records. \
         The records are described in pve-gpu-records(5).",
     exit: &[
         (1, "verify: a digest is wrong, or there is none. info --for: a GPU is not driven. extract \
-             --check: it would be unpacked. install, uninstall --check: something would change. \
+             --check: it would be unpacked. install, uninstall, toolkit --check: something would change. \
              fetch --check: it is not in the cache, or not right. prune --check: something would go."),
         (2, "Among others: no such file; not a .run installer; damaged so that it cannot be \
              unpacked."),
         (3, "Among others: the file cannot be read to its end; a full disk; interrupted; pct or \
              ldconfig failed. install, uninstall: what was placed or taken away is undone. Also: \
-             nvidia-smi fails in a container that is given a GPU. fetch: no server has it, what they \
+             nvidia-smi fails in a container that is given a GPU. toolkit: the key is not to be had; \
+             apt, dnf or CUDA's installer failed, and the files are undone; nvcc is not of the release. fetch: no server has it, what they \
              have is not it, or none answers; what came in is kept, and the next fetch goes on there."),
         (4, "install: not the version of the loaded kernel module; another packaging of the driver, \
              or files that are not ours, are in the way; the container is locked; it has no glibc. \
+             toolkit: the loaded driver is too old for it; the container does not run, or its distribution \
+             has no known repository; another key than the known one; a package of the driver would come with \
+             it; files that are not ours are in the way. \
              extract: DIR is there already; a digest is wrong; something in the archive leads out \
              of DIR, or is a device; more bytes or members than allowed. fetch: nobody vouches for \
              it; two sources state different SHA-256; others can write in the cache."),
@@ -418,6 +433,10 @@ pub const MAN: ManText = ManText {
         ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.json", "on the host: a copy of the first, for when that is lost"),
         ("/var/lib/pve-gpu-tools/nv-runfile/ct-CTID.mounted", "on the host: this tool mounted the container and has not unmounted it yet"),
         ("/run/lock/pve-gpu-tools/nv-runfile-CTID.lock", "one run at a time"),
+        ("/etc/apt/sources.list.d/pve-gpu-tools-cuda.sources, /etc/apt/preferences.d/pve-gpu-tools-cuda.pref, /etc/apt/keyrings/pve-gpu-tools-cuda.gpg", "inside a container: the CUDA repository for apt, what must not come from it, its key"),
+        ("/etc/yum.repos.d/pve-gpu-tools-cuda.repo, /etc/pki/rpm-gpg/RPM-GPG-KEY-pve-gpu-tools-cuda", "inside a container: the same for dnf"),
+        ("/etc/profile.d/cuda.sh", "inside a container: PATH and CUDA_HOME of login shells"),
+        ("/var/lib/pve-gpu-tools/nv-runfile-toolkit.json", "inside a container: what toolkit wrote"),
         ("DIR/nv-runfile.json", "with --share: what the directory holds"),
         ("/var/lib/nvidia/log, /var/log/nvidia-installer.log", "what NVIDIA's installer installed, and how that went"),
     ],
@@ -490,6 +509,25 @@ install --mode installer copies the file into the running container and runs it 
         modules, spelling each option as this version does, by its own list (-A) where its stub has one. It \
         wants kmod inside, and takes more than 500 MB there.
 
+toolkit writes the repository of the container's distribution and architecture, its signing key, what \
+        keeps the driver's packages of the repository away (apt: a priority of -1; dnf: excludepkgs), and \
+        /etc/profile.d/cuda.sh. Then the container's apt-get or dnf installs cuda-toolkit-MAJOR-MINOR \
+        without recommended packages, for at most two hours. The key comes from the repository and must \
+        have the fingerprint that this tool knows; where it knows none, --key is wanted. With --key the \
+        file itself is what is trusted. Before anything is installed apt is asked what would come: a \
+        package of the driver is a refusal, whatever repository it is from. If a step fails, the files \
+        are as they were; packages that were installed by then, and lists that apt downloaded, stay. A \
+        toolkit that is installed is left alone, and without a change no network is touched.
+
+A driver older than the minimum of a CUDA release (11: 450, 12: 525, 13: 580) cannot run its programs: \
+        that is refused. One older than the release was made with is a warning. Where no driver is loaded, \
+        a warning says what will be needed. --repo-url names the very directory that is the repository, \
+        as the container reaches it; the key is fetched from there by the host, unless --key is given.
+
+toolkit --runfile verifies the file, copies it to the container's /var/tmp and runs it there with \
+        --silent --toolkit --override, never with --driver. It takes some 15 GB there while it runs. \
+        toolkit --remove takes away the files that this verb wrote, not what was installed.
+
 install --host looks first: kernel headers (of the running kernel, and of the one that boots next), \
         compiler, kernels that this driver is known to fail on, nouveau, other packagings, the loaded module and who uses it, Secure Boot, which type of \
         kernel modules drives all GPUs that are not on VFIO, running VMs with PCI functions. Each is a check \
@@ -555,6 +593,10 @@ pub const EXAMPLES: &[Example] = &[
     Example {
         says: "Take it out of the container again.",
         command: "nv-runfile uninstall --ct 901",
+    },
+    Example {
+        says: "What would installing CUDA 12.4's toolkit in a container take?",
+        command: "nv-runfile toolkit --ct 901 --cuda 12-4 --dry-run",
     },
     Example {
         says: "Unpack it.",

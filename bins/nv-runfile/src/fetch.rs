@@ -17,7 +17,7 @@ use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 use runfile::sha256_sums;
 
 use crate::cache::{self, lock_name};
-use crate::cli::{Fetch, Options};
+use crate::cli::{Fetch, Options, Patience};
 use crate::fetch::cached::{Cached, State};
 use crate::fetch::download::{Download, Miss};
 use crate::fetch::http::{Ask, Trouble};
@@ -31,6 +31,20 @@ use crate::fetch::vouch::{Vouched, known, of_name, rows, table};
 pub const PROPERTY: &str = "runfile";
 /// A download of this length is somebody else's.
 const LONGEST_LOCK: Duration = Duration::from_secs(24 * 3600);
+
+/// A small text from a server or a file: URL. Errors: it is not to be had.
+pub fn text(url: &str, patience: Patience, most: usize) -> Result<String, Failure> {
+    let url = checked_url(url)?;
+    small(&url, patience, most).map_err(|stop| match stop {
+        Stop::Interrupted => fail(Exit::System, "interrupted"),
+        Stop::Trouble(trouble) => fail(Exit::System, format!("'{url}': {}", words(trouble))),
+    })
+}
+
+/// A URL that can be asked. Errors: usage.
+pub fn require_url(url: &str) -> Result<String, Failure> {
+    checked_url(url)
+}
 
 /// The verb.
 pub fn run(options: &Options, fetch: &Fetch, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {

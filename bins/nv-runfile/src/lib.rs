@@ -9,6 +9,7 @@
 //! [`study`] verifies, [`pick`] chooses from the manifest, [`unpack_into`] plans,
 //! [`transition`] changes a root file system as a whole or not at all and writes
 //! down what it does in a [`ledger`], [`container`] gets at the files.
+//! [`toolkit`] has CUDA's toolkit installed in a container.
 
 mod afterwards;
 mod cache;
@@ -34,6 +35,7 @@ mod prune;
 mod share;
 mod spelling;
 mod study;
+mod toolkit;
 mod transition;
 mod uninstall;
 mod unpack_into;
@@ -62,5 +64,6 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         Verb::Prune(prune) => prune::run(options, prune, say, sink),
         Verb::Install(install) => install::run(options, install, say, sink),
         Verb::Uninstall(uninstall) => uninstall::run(options, uninstall, say, sink),
+        Verb::Toolkit(toolkit) => toolkit::run(options, toolkit, say, sink),
     }
 }

@@ -1,0 +1,158 @@
+//! Just enough of OpenPGP (RFC 9580) to tell a public key by its fingerprint.
+
+use sha1::{Digest, Sha1};
+
+const BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
+const PUBLIC_KEY: u8 = 6;
+const SECRET_KEYS: [u8; 2] = [5, 7];
+
+/// A file of public keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Without armor.
+    pub binary: Vec<u8>,
+    /// It came with armor.
+    pub armored: bool,
+    /// Of its primary keys, in upper case hex.
+    pub fingerprints: Vec<String>,
+}
+
+/// Reads one. Errors: what is wrong with it.
+pub fn keys(bytes: &[u8]) -> Result<Keys, String> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let armored = text.contains(BEGIN);
+    let binary = if armored { dearmor(text)? } else { bytes.to_vec() };
+    let fingerprints = fingerprints(&binary)?;
+    match fingerprints.is_empty() {
+        true => Err("it holds no public key".into()),
+        false => Ok(Keys { binary, armored, fingerprints }),
+    }
+}
+
+fn dearmor(text: &str) -> Result<Vec<u8>, String> {
+    let mut lines = text.lines().map(str::trim_end);
+    lines.by_ref().find(|line| *line == BEGIN).ok_or("its armor does not begin")?;
+    // headers, then an empty line
+    lines.by_ref().find(|line| line.is_empty()).ok_or("its armor is damaged")?;
+    let mut bytes = Vec::new();
+    let (mut bits, mut held) = (0u32, 0u32);
+    for line in lines.by_ref().take_while(|line| *line != END) {
+        // a checksum, which the fingerprint makes needless
+        if line.starts_with('=') {
+            continue;
+        }
+        for byte in line.bytes().filter(|byte| *byte != b'=') {
+            let value = match byte {
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return Err("its armor is damaged".into()),
+            };
+            held = held << 6 | u32::from(value);
+            bits += 6;
+            if bits >= 8 {
+                bits -= 8;
+                bytes.push((held >> bits) as u8);
+                held &= (1 << bits) - 1;
+            }
+        }
+    }
+    if lines.any(|line| line == BEGIN) {
+        return Err("it holds more than one block".into());
+    }
+    Ok(bytes)
+}
+
+fn fingerprints(bytes: &[u8]) -> Result<Vec<String>, String> {
+    let damaged = || "it is no file of OpenPGP keys".to_string();
+    let mut rest = bytes;
+    let mut found = Vec::new();
+    while let Some((&head, after)) = rest.split_first() {
+        let (tag, length, after) = header(head, after).ok_or_else(damaged)?;
+        if after.len() < length {
+            return Err(damaged());
+        }
+        let (body, next) = after.split_at(length);
+        rest = next;
+        if SECRET_KEYS.contains(&tag) {
+            return Err("it holds a secret key".into());
+        }
+        if tag != PUBLIC_KEY {
+            continue;
+        }
+        if body.first() != Some(&4) || length > usize::from(u16::MAX) {
+            return Err("it holds a key that is not of version 4".into());
+        }
+        let mut sha = Sha1::new();
+        sha.update([0x99]);
+        sha.update((length as u16).to_be_bytes());
+        sha.update(body);
+        found.push(sha.finalize().iter().map(|byte| format!("{byte:02X}")).collect());
+    }
+    Ok(found)
+}
+
+/// Tag, length and what is behind the header. `None`: no packet that a file of
+/// keys may have; partial lengths are for data only.
+fn header(head: u8, rest: &[u8]) -> Option<(u8, usize, &[u8])> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
+    if head & 0xc0 == 0xc0 {
+        let (&first, rest) = rest.split_first()?;
+        return match first {
+            0..=191 => Some((head & 0x3f, first.into(), rest)),
+            192..=223 => {
+                let (&second, rest) = rest.split_first()?;
+                let length = (usize::from(first) - 192) * 256 + usize::from(second) + 192;
+                Some((head & 0x3f, length, rest))
+            }
+            255 => Some((head & 0x3f, number(rest.get(..4)?), &rest[4..])),
+            _ => None,
+        };
+    }
+    let size = match (head & 0x80, head & 3) {
+        (0, _) | (_, 3) => return None,
+        (_, kind) => 1usize << kind,
+    };
+    Some((head >> 2 & 0xf, number(rest.get(..size)?), &rest[size..]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    // made with gpg for this test; its fingerprint as gpg prints it
+    const KEY: &str = include_str!("test-key.asc");
+    const FINGERPRINT: &str = include_str!("test-key.fingerprint");
+
+    #[test]
+    fn a_key_has_the_fingerprint_that_gpg_prints() {
+        let armored = keys(KEY.as_bytes()).unwrap();
+        assert!(armored.armored);
+        assert_eq!(armored.fingerprints, [FINGERPRINT.trim()]);
+        let binary = keys(&armored.binary).unwrap();
+        assert_eq!((binary.armored, binary.fingerprints), (false, armored.fingerprints));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_never_panics() {
+        for bad in [b"".as_slice(), b"<html>", b"\x99\x01", b"\xff\xff", BEGIN.as_bytes()] {
+            assert!(keys(bad).is_err(), "{bad:?}");
+        }
+        let binary = keys(KEY.as_bytes()).unwrap().binary;
+        for cut in 0..binary.len() {
+            if let Ok(keys) = keys(&binary[..cut]) {
+                assert_eq!(keys.fingerprints, [FINGERPRINT.trim()], "{cut}");
+            }
+            let mut changed = binary.clone();
+            changed[cut] ^= 0x55;
+            let _ = keys(&changed);
+        }
+        let twice = format!("{KEY}{KEY}");
+        assert!(keys(twice.as_bytes()).unwrap_err().contains("more than one"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The container's own package manager, run inside.
+
+use std::time::Duration;
+
+use ::cli::{Exit, Failure, fail, interrupted};
+use host::command::Ran;
+
+use crate::cli::Release;
+use crate::container::Container;
+use crate::toolkit::files::{SOURCES, driver_packages};
+use crate::toolkit::repository::Manager;
+
+const SHORT: Duration = Duration::from_secs(60);
+/// Lists of a distribution.
+const UPDATE: Duration = Duration::from_secs(10 * 60);
+/// A toolkit is some gigabytes.
+const INSTALL: Duration = Duration::from_secs(2 * 3600);
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs something inside, with a time limit that holds inside as well: what is
+/// killed out here would go on there.
+pub fn exec(container: &Container<'_>, words: &[&str], limit: Duration) -> Result<Ran, Failure> {
+    let seconds = limit.as_secs().to_string();
+    let before = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", PATH];
+    let argv = [&before, ["timeout", "-k", "30", seconds.as_str()].as_slice(), words].concat();
+    let ran = container.exec(&argv, limit + Duration::from_secs(60))?;
+    if interrupted() {
+        return Err(fail(Exit::System, "interrupted"));
+    }
+    ran.ok_or_else(|| fail(Exit::System, format!("{} does not run", container.guest.target())))
+}
+
+/// Whether a package is installed.
+pub fn is_installed(
+    container: &Container<'_>,
+    manager: Manager,
+    package: &str,
+) -> Result<bool, Failure> {
+    match manager {
+        Manager::Apt => {
+            let status = match container.root.read_text("/var/lib/dpkg/status", 64 << 20) {
+                Err(error) if error.is_not_found() => return Ok(false),
+                other => other?,
+            };
+            Ok(status.split("\n\n").any(|stanza| {
+                let has = |wanted: &str| stanza.lines().any(|line| line == wanted);
+                has(&format!("Package: {package}")) && has("Status: install ok installed")
+            }))
+        }
+        // below --root nobody can be asked
+        Manager::Dnf if !container.running => Ok(false),
+        Manager::Dnf => Ok(exec(container, &["rpm", "-q", package], SHORT)?.success()),
+    }
+}
+
+/// Installs the toolkit.
+pub fn install(
+    container: &Container<'_>,
+    manager: Manager,
+    release: Release,
+) -> Result<(), Failure> {
+    match manager {
+        Manager::Apt => with_apt(container, &release.package()),
+        Manager::Dnf => with_dnf(container, &release.package()),
+    }
+}
+
+fn with_apt(container: &Container<'_>, package: &str) -> Result<(), Failure> {
+    let apt = |words: &[&str], limit| {
+        let lock = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"];
+        exec(container, &[&lock, words].concat(), limit)
+    };
+    // this repository alone: what is wrong with another is no matter of ours
+    let list = format!("Dir::Etc::sourcelist={SOURCES}");
+    let only = ["-o", list.as_str(), "-o", "Dir::Etc::sourceparts=-"];
+    let strict = ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any"];
+    let ran = apt(&[&only, strict.as_slice(), &["update"]].concat(), UPDATE)?;
+    if !ran.success() {
+        return Err(failed(container, "apt-get update", &ran));
+    }
+    let install = ["--no-install-recommends", "--no-remove", "install", package];
+    let simulate = || apt(&[&["-s"], install.as_slice()].concat(), UPDATE);
+    let mut simulated = simulate()?;
+    if !simulated.success() {
+        // what it depends on is the distribution's, whose lists may be missing
+        apt(&["update"], UPDATE)?;
+        simulated = simulate()?;
+    }
+    if !simulated.success() {
+        return Err(failed(container, &format!("apt-get install {package}"), &simulated));
+    }
+    let said = String::from_utf8_lossy(&simulated.stdout);
+    let comes = said.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
+    if let Some(driver) = comes.into_iter().find(|package| is_driver(package)) {
+        let name = container.guest.target();
+        let message = format!("{name}: {package} would bring {driver}, a part of the driver");
+        return Err(fail(Exit::Refused, message)
+            .hint("the driver in a container is the host's: 'nv-runfile install --ct'"));
+    }
+    let conf =
+        ["-y", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"];
+    let ran = apt(&[&conf, install.as_slice()].concat(), INSTALL)?;
+    match ran.success() {
+        true => Ok(()),
+        false => Err(failed(container, &format!("apt-get install {package}"), &ran)),
+    }
+}
+
+fn with_dnf(container: &Container<'_>, package: &str) -> Result<(), Failure> {
+    let words = ["dnf", "-y", "--setopt=install_weak_deps=False", "install", package];
+    let ran = exec(container, &words, INSTALL)?;
+    match ran.success() {
+        true => Ok(()),
+        false => Err(failed(container, &format!("dnf install {package}"), &ran)),
+    }
+}
+
+/// Whether a package is one of the driver's.
+fn is_driver(package: &str) -> bool {
+    let package = package.split(':').next().unwrap_or(package);
+    driver_packages().iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(stem) => package.starts_with(stem),
+        None => package == *pattern,
+    })
+}
+
+/// The first error that the package manager told is the cause.
+fn failed(container: &Container<'_>, what: &str, ran: &Ran) -> Failure {
+    let name = container.guest.target();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    let error = said.lines().find(|line| line.starts_with("E: ") || line.starts_with("Error: "));
+    // apt warns of the signature before it fails for it
+    let why = said.lines().find(|line| line.starts_with("W: GPG error"));
+    let words = match (error, why) {
+        (Some(error), Some(why)) => format!("{error} ({})", why.trim_start_matches("W: ")),
+        (Some(error), None) => error.to_string(),
+        (None, _) => ran.reason(),
+    };
+    fail(Exit::System, format!("{name}: {what}: {words}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn driver_packages_are_told_from_the_toolkits() {
+        for driver in ["libcuda1", "cuda-drivers-570", "libnvidia-ml1:amd64", "nvidia-driver-cuda"]
+        {
+            assert!(is_driver(driver), "{driver}");
+        }
+        for toolkit in
+            ["cuda-toolkit-12-8", "cuda-nvml-dev-12-8", "libnvjitlink-12-8", "libnvvm-13-0"]
+        {
+            assert!(!is_driver(toolkit), "{toolkit}");
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! `nv-runfile toolkit`: a signed apt repository on the container's loopback, a
+//! real apt that installs from it, and a CUDA .run.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lxcbed::snapshot::{difference, tree};
+use lxcbed::{Container, Host};
+use testbed::{Bed, Ran};
+
+const HOST: &str = "pve9-two-gpus";
+/// Inside the container, served at [`URL`].
+const SERVED: &str = "/srv/cuda";
+const URL: &str = "http://127.0.0.1:8080";
+const KEY: &str = "/etc/apt/keyrings/pve-gpu-tools-cuda.gpg";
+const SOURCES: &str = "/etc/apt/sources.list.d/pve-gpu-tools-cuda.sources";
+const PIN: &str = "/etc/apt/preferences.d/pve-gpu-tools-cuda.pref";
+const PROFILE: &str = "/etc/profile.d/cuda.sh";
+const RECORD: &str = "/var/lib/pve-gpu-tools/nv-runfile-toolkit.json";
+const FILES: [&str; 5] = [KEY, SOURCES, PIN, PROFILE, RECORD];
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    output.stdout
+}
+
+/// A signing key of its own, until it is dropped.
+struct Signer(Bed);
+
+impl Signer {
+    fn new() -> Signer {
+        let signer = Signer(Bed::empty());
+        fs::set_permissions(signer.0.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let words = ["--quick-gen-key", "test of pve-gpu-tools", "ed25519", "sign", "never"];
+        signer.gpg(&[&["--passphrase", ""], words.as_slice()].concat());
+        signer
+    }
+
+    fn gpg(&self, words: &[&str]) -> Vec<u8> {
+        let mut gpg = Command::new("gpg");
+        gpg.env("GNUPGHOME", self.0.path()).args(["--batch", "--quiet", "--yes"]);
+        run(gpg.args(words))
+    }
+
+    /// The public key on a host.
+    fn export(&self, host: &Host, path: &str) {
+        host.write(path, self.gpg(&["--armor", "--export"]));
+    }
+}
+
+impl Drop for Signer {
+    fn drop(&mut self) {
+        let mut agent = Command::new("gpgconf");
+        let _ = agent.env("GNUPGHOME", self.0.path()).args(["--kill", "gpg-agent"]).status();
+    }
+}
+
+/// What nvcc of a release says.
+fn nvcc(release: &str) -> String {
+    format!(
+        "#!/bin/sh\necho 'nvcc: NVIDIA (R) Cuda compiler driver'\n\
+         echo 'Cuda compilation tools, release {release}, V{release}.93'\n"
+    )
+}
+
+/// Adds a package to a repository. `files` are path and content, executable.
+fn package(repository: &Path, name: &str, depends: &str, files: &[(&str, String)]) {
+    let bed = Bed::empty();
+    let depends = if depends.is_empty() { String::new() } else { format!("Depends: {depends}\n") };
+    let control = format!(
+        "Package: {name}\nVersion: 12.8.1-1\nArchitecture: all\nMaintainer: nobody <n@example.org>\n\
+         Description: stand-in\n{depends}"
+    );
+    bed.write("DEBIAN/control", control);
+    for (path, text) in files {
+        bed.write(path, text);
+        fs::set_permissions(bed.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "--build"])
+        .arg(bed.path())
+        .arg(repository.join(format!("{name}.deb"))));
+}
+
+/// Writes the flat repository's indices, signed.
+fn sign(repository: &Path, signer: &Signer) {
+    let hash = |path: &Path| {
+        let out = String::from_utf8(run(Command::new("sha256sum").arg(path))).unwrap();
+        (out[..64].to_string(), fs::metadata(path).unwrap().len())
+    };
+    let mut packages = String::new();
+    for entry in fs::read_dir(repository).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "deb") {
+            continue;
+        }
+        let control = run(Command::new("dpkg-deb").arg("--field").arg(&path));
+        let (sha256, size) = hash(&path);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        packages += &String::from_utf8(control).unwrap();
+        packages += &format!("Filename: ./{name}\nSize: {size}\nSHA256: {sha256}\n\n");
+    }
+    let index = repository.join("Packages");
+    fs::write(&index, packages).unwrap();
+    let (sha256, size) = hash(&index);
+    let date = String::from_utf8(run(Command::new("date").args(["-Ru"]))).unwrap();
+    let release = format!(
+        "Origin: NVIDIA\nLabel: NVIDIA CUDA\nDate: {}\nArchitectures: amd64\n\
+         SHA256:\n {sha256} {size} Packages\n",
+        date.trim().replace("+0000", "UTC")
+    );
+    fs::write(repository.join("Release"), release).unwrap();
+    let path = |name: &str| repository.join(name).display().to_string();
+    signer.gpg(&["--clearsign", "--output", &path("InRelease"), &path("Release")]);
+}
+
+/// A container with a repository that a web server in it serves.
+struct Lab<'a> {
+    host: &'a Host,
+    container: Container<'a>,
+    repository: PathBuf,
+    signer: Signer,
+}
+
+impl<'a> Lab<'a> {
+    fn new(host: &'a Host, unprivileged: bool) -> Lab<'a> {
+        let container = host.create_debian(950, unprivileged);
+        let repository = container.at(SERVED);
+        fs::create_dir_all(&repository).unwrap();
+        fs::copy("/bin/busybox", container.at("/usr/bin/busybox")).unwrap();
+        let lab = Lab { host, container, repository, signer: Signer::new() };
+        lab.signer.export(host, "/run/cuda.asc");
+        package(
+            &lab.repository,
+            "cuda-toolkit-12-8",
+            "cuda-nvcc-12-8",
+            &[("usr/share/cuda-12-8", String::new())],
+        );
+        package(
+            &lab.repository,
+            "cuda-nvcc-12-8",
+            "",
+            &[("usr/local/cuda-12.8/bin/nvcc", nvcc("12.8"))],
+        );
+        package(&lab.repository, "libcuda1", "", &[("usr/lib/evil", String::new())]);
+        package(&lab.repository, "cuda-toolkit-12-6", "libcuda1", &[]);
+        package(
+            &lab.repository,
+            "cuda-toolkit-12-5",
+            "",
+            &[("DEBIAN/preinst", "#!/bin/sh\necho no >&2\nexit 1\n".into())],
+        );
+        package(
+            &lab.repository,
+            "cuda-toolkit-12-4",
+            "",
+            &[("usr/local/cuda-12.4/bin/nvcc", nvcc("12.3"))],
+        );
+        sign(&lab.repository, &lab.signer);
+        lab.start();
+        lab
+    }
+
+    fn start(&self) {
+        self.container.start();
+        let busybox = |words: &[&str]| {
+            self.container.exec(&[&["/usr/bin/busybox"], words].concat()).expect(0);
+        };
+        busybox(&["ip", "link", "set", "lo", "up"]);
+        busybox(&["httpd", "-p", "127.0.0.1:8080", "-h", SERVED]);
+    }
+
+    fn toolkit(&self, words: &str) -> Ran {
+        self.host.tool("nv-runfile").args("toolkit --ct 950").args(words).run()
+    }
+
+    fn served(&self, words: &str) -> Ran {
+        self.toolkit(&format!("--repo-url {URL} --key /run/cuda.asc {words}"))
+    }
+
+    fn has_no_file(&self) {
+        for path in FILES {
+            assert!(!self.container.at(path).exists(), "{path}");
+        }
+    }
+
+    /// Everything but what apt and dpkg keep for themselves.
+    fn files(&self) -> BTreeMap<String, String> {
+        let mut files = tree(&self.container.at("/"));
+        files.retain(|path, _| {
+            !["var/lib/apt", "var/cache/apt", "var/lib/dpkg", "var/log"]
+                .iter()
+                .any(|theirs| path.starts_with(theirs))
+        });
+        files
+    }
+}
+
+fn statuses(ran: &Ran) -> Vec<&str> {
+    let changes = ran.records.iter().filter(|record| record["type"] == "change");
+    let mut all: Vec<&str> = changes.map(|record| record["status"].as_str().unwrap()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[test]
+fn a_real_apt_installs_it_from_a_signed_repository() {
+    for unprivileged in [true, false] {
+        let host = Host::new(HOST);
+        let lab = Lab::new(&host, unprivileged);
+        let before = lab.files();
+        let ran = lab.served("--cuda 12-8 --dry-run").expect(0);
+        assert_eq!(statuses(&ran), ["planned"], "{ran:?}");
+        lab.served("--cuda 12-8 --check").expect(1);
+        assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+
+        let ran = lab.served("--cuda 12-8").expect(0);
+        assert_eq!(statuses(&ran), ["changed"], "{ran:?}");
+        let nvcc = ran.one("check", "property", "nvcc");
+        assert_eq!((&nvcc["status"], &nvcc["actual"]), (&"ok".into(), &"12.8".into()));
+        // the driver of this host is older than the toolkit's
+        assert!(ran.stderr.contains("550.163.01 is older than 570.26"), "{}", ran.stderr);
+        let login = lab.container.exec(&["sh", "-lc", "nvcc --version; echo $CUDA_HOME"]).expect(0);
+        assert!(login.stdout.contains("release 12.8"), "{login:?}");
+        assert!(login.stdout.ends_with("/usr/local/cuda-12.8\n"), "{login:?}");
+        for path in FILES {
+            let stat = lab.container.stat(path).unwrap();
+            assert_eq!((stat.kind, stat.mode & 0o7777, stat.uid), ('-', 0o644, 0), "{path}");
+        }
+        let policy = lab.container.exec(&["apt-cache", "policy", "libcuda1"]).expect(0).stdout;
+        assert!(policy.contains("Candidate: (none)"), "the driver must not come: {policy}");
+
+        let ran = lab.served("--cuda 12.8").expect(0);
+        assert_eq!(statuses(&ran), ["unchanged"], "{ran:?}");
+        lab.served("--cuda 12.8 --check").expect(0);
+
+        lab.toolkit("--remove --check").expect(1);
+        assert_eq!(statuses(&lab.toolkit("--remove").expect(0)), ["changed"]);
+        lab.has_no_file();
+        assert!(lab.container.at("/usr/local/cuda-12.8/bin/nvcc").exists(), "packages stay");
+        assert_eq!(statuses(&lab.toolkit("--remove").expect(0)), ["unchanged"]);
+        lab.toolkit("--remove --check").expect(0);
+    }
+}
+
+#[test]
+fn what_fails_is_undone() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    let before = lab.files();
+    let unchanged = |what: &str| {
+        assert_eq!(difference(&before, &lab.files()), Vec::<String>::new(), "{what}");
+        lab.has_no_file();
+    };
+
+    let other = Signer::new();
+    other.export(&host, "/run/other.asc");
+    let ran = lab.toolkit(&format!("--cuda 12-8 --repo-url {URL} --key /run/other.asc")).expect(3);
+    assert!(ran.stderr.contains("is not signed"), "{}", ran.stderr);
+    assert_eq!(statuses(&ran), ["rolledback"]);
+    unchanged("another key");
+
+    let ran = lab.served("--cuda 12-3").expect(3);
+    assert!(ran.stderr.contains("Unable to locate package cuda-toolkit-12-3"), "{}", ran.stderr);
+    unchanged("no such package");
+
+    // its package wants the driver, which the pin keeps away
+    let ran = lab.served("--cuda 12-6").expect(3);
+    assert!(ran.stderr.contains("apt-get install cuda-toolkit-12-6"), "{}", ran.stderr);
+    unchanged("a driver as a dependency");
+
+    let ran = lab.served("--cuda 12-5").expect(3);
+    assert!(ran.stderr.contains("apt-get install cuda-toolkit-12-5"), "{}", ran.stderr);
+    unchanged("a package that does not install");
+
+    let packages = lab.repository.join("Packages");
+    let text = fs::read_to_string(&packages).unwrap();
+    fs::write(&packages, text + "\n").unwrap();
+    lab.served("--cuda 12-8").expect(3);
+    unchanged("a changed index");
+    sign(&lab.repository, &lab.signer);
+
+    let url = "http://127.0.0.1:1";
+    lab.toolkit(&format!("--cuda 12-8 --repo-url {url} --key /run/cuda.asc")).expect(3);
+    unchanged("no server");
+
+    // an nvcc of another release is told, with what was installed in place
+    let ran = lab.served("--cuda 12-4").expect(3);
+    assert_eq!(ran.one("check", "property", "nvcc")["status"], "drift");
+    lab.toolkit("--remove").expect(0);
+    lab.has_no_file();
+}
+
+#[test]
+fn the_drivers_packages_do_not_come_even_where_the_pin_does_not_hold() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    // a mirror that signs with a key of its own may have another label
+    let release = fs::read_to_string(lab.repository.join("Release")).unwrap();
+    fs::write(lab.repository.join("Release"), release.replace("NVIDIA CUDA", "Mirror")).unwrap();
+    let path = |name: &str| lab.repository.join(name).display().to_string();
+    lab.signer.gpg(&["--clearsign", "--output", &path("InRelease"), &path("Release")]);
+    let before = lab.files();
+    let ran = lab.served("--cuda 12-6").expect(4);
+    assert!(ran.stderr.contains("would bring libcuda1"), "{}", ran.stderr);
+    assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+}
+
+#[test]
+fn a_key_from_the_repository_is_held_against_its_fingerprint() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    let before = lab.files();
+    host.write("/run/repo/3bf863cc.pub", lab.signer.gpg(&["--armor", "--export"]));
+    let ran = lab.toolkit("--cuda 12-8 --repo-url file:/run/repo").expect(4);
+    assert!(ran.stderr.contains("not EB693B3035CD5710E231E123A4B469963BF863CC"), "{}", ran.stderr);
+    host.write("/run/repo/3bf863cc.pub", "<html>sign in first</html>");
+    lab.toolkit("--cuda 12-8 --repo-url file:/run/repo").expect(3);
+    lab.toolkit("--cuda 12-8 --repo-url file:/run/none").expect(3);
+    host.write("/run/no.asc", "no key");
+    lab.toolkit(&format!("--cuda 12-8 --repo-url {URL} --key /run/no.asc")).expect(2);
+    lab.toolkit(&format!("--cuda 12-8 --repo-url {URL} --key /run/none.asc")).expect(2);
+    lab.toolkit("--cuda 12-8 --repo-url ftp://x/ --key /run/cuda.asc").expect(2);
+    assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_touched() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    let before = lab.files();
+    let ran = lab.served("--cuda 13-0").expect(4);
+    assert!(ran.stderr.contains("programs of CUDA 13.0 need 580 or newer"), "{}", ran.stderr);
+    assert_eq!(statuses(&ran), ["refused"]);
+
+    let release = lab.container.at("/usr/lib/os-release");
+    let text = fs::read_to_string(&release).unwrap();
+    fs::write(&release, "ID=alpine\nVERSION_ID=3.20\n").unwrap();
+    let ran = lab.served("--cuda 12-8").expect(4);
+    assert!(ran.stderr.contains("(alpine 3.20)"), "{}", ran.stderr);
+    fs::write(&release, text).unwrap();
+
+    let other = lab.container.at("/etc/apt/sources.list.d/cuda-debian12-x86_64.list");
+    let line = "deb https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/ /\n";
+    fs::write(&other, line).unwrap();
+    let ran = lab.served("--cuda 12-8").expect(4);
+    assert!(ran.stderr.contains("cuda-debian12-x86_64.list"), "{}", ran.stderr);
+    fs::remove_file(&other).unwrap();
+
+    let profile = lab.container.at(PROFILE);
+    fs::write(&profile, "mine\n").unwrap();
+    let ran = lab.served("--cuda 12-8").expect(4);
+    assert!(ran.stderr.contains("not written by this tool"), "{}", ran.stderr);
+    fs::remove_file(&profile).unwrap();
+    assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+
+    lab.container.stop();
+    let ran = lab.served("--cuda 12-8").expect(4);
+    assert!(ran.stderr.contains("'pct start 950'"), "{}", ran.stderr);
+    for bad in ["", "--cuda 12", "--cuda 12-8 --remove", "--runfile /x --key /y", "--cuda 12.8.1"] {
+        lab.toolkit(bad).expect(2);
+    }
+}
+
+/// A stand-in for NVIDIA's installer in a makeself archive of its name. It
+/// records how it was called.
+fn cuda_run(host: &Host, body: &str) -> String {
+    let bed = Bed::empty();
+    bed.write("tree/cuda-installer", format!("#!/bin/sh\necho \"$@\" >/root/arguments\n{body}"));
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(bed.at("tree/cuda-installer"), mode).unwrap();
+    let file = bed.at("cuda.run");
+    run(Command::new("makeself")
+        .args(["--gzip", "--quiet"])
+        .arg(bed.at("tree"))
+        .arg(&file)
+        .args(["CUDA Toolkit", "./cuda-installer"]));
+    let path = "/run/cuda_12.8.0_570.86.10_linux.run";
+    host.write(path, fs::read(file).unwrap());
+    path.into()
+}
+
+#[test]
+fn a_runfile_installs_its_toolkit_and_no_driver() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    let install = format!(
+        "mkdir -p /usr/local/cuda-12.8/bin\ncat >/usr/local/cuda-12.8/bin/nvcc <<'X'\n{}X\n\
+         chmod 755 /usr/local/cuda-12.8/bin/nvcc\n",
+        nvcc("12.8")
+    );
+    let file = cuda_run(&host, "echo '[ERROR]: no room' >/var/log/cuda-installer.log\nexit 1\n");
+    let before = lab.files();
+    let ran = lab.toolkit(&format!("--runfile {file}")).expect(3);
+    assert!(ran.stderr.contains("[ERROR]: no room"), "{}", ran.stderr);
+    let arguments = lab.container.at("/root/arguments");
+    assert_eq!(fs::read_to_string(&arguments).unwrap(), "--silent --toolkit --override\n");
+    fs::remove_file(&arguments).unwrap();
+    assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+
+    let file = cuda_run(&host, &install);
+    lab.toolkit(&format!("--runfile {file} --cuda 12-6")).expect(2);
+    lab.toolkit(&format!("--runfile {file} --sha256 {}", "0".repeat(64))).expect(4);
+    assert!(!arguments.exists());
+    let ran = lab.toolkit(&format!("--runfile {file}")).expect(0);
+    assert_eq!(ran.one("check", "property", "nvcc")["status"], "ok");
+    assert_eq!(fs::read_to_string(&arguments).unwrap(), "--silent --toolkit --override\n");
+    assert!(!lab.container.at("/var/tmp/nv-runfile-cuda.run").exists());
+    let ran = lab.toolkit(&format!("--runfile {file}")).expect(0);
+    assert_eq!(statuses(&ran), ["unchanged"]);
+    lab.toolkit("--remove").expect(0);
+    lab.has_no_file();
+}
