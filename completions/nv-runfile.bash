@@ -37,6 +37,9 @@ _nv__runfile() {
             nv__runfile,prune)
                 cmd="nv__runfile__subcmd__prune"
                 ;;
+            nv__runfile,toolkit)
+                cmd="nv__runfile__subcmd__toolkit"
+                ;;
             nv__runfile,uninstall)
                 cmd="nv__runfile__subcmd__uninstall"
                 ;;
@@ -64,6 +67,9 @@ _nv__runfile() {
             nv__runfile__subcmd__help,prune)
                 cmd="nv__runfile__subcmd__help__subcmd__prune"
                 ;;
+            nv__runfile__subcmd__help,toolkit)
+                cmd="nv__runfile__subcmd__help__subcmd__toolkit"
+                ;;
             nv__runfile__subcmd__help,uninstall)
                 cmd="nv__runfile__subcmd__help__subcmd__uninstall"
                 ;;
@@ -77,7 +83,7 @@ _nv__runfile() {
 
     case "${cmd}" in
         nv__runfile)
-            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version info verify list extract install uninstall fetch prune help"
+            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version info verify list extract install uninstall toolkit fetch prune help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,7 +221,7 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__help)
-            opts="info verify list extract install uninstall fetch prune help"
+            opts="info verify list extract install uninstall toolkit fetch prune help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -313,6 +319,20 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__help__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__help__subcmd__toolkit)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -492,6 +512,72 @@ _nv__runfile() {
                     return 0
                     ;;
                 --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nv__subcmd__runfile__subcmd__toolkit)
+            opts="-n -o -v -q -h --ct --cuda --runfile --sha256 --repo-url --key --remove --force --retries --retry-delay --connect-timeout --stall-timeout --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ct)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cuda)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sha256)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repo-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-delay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --connect-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stall-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

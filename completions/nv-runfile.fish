@@ -38,6 +38,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'Lis
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "uninstall" -d 'Take away what install placed into a container'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "toolkit" -d 'Have CUDA\'s toolkit installed in a container'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Take installers out of the cache'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -118,6 +119,27 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l chec
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'In this container, which must run' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'Which release of CUDA, such as 12-8 or 12.8' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -d 'Run the toolkit part of this CUDA .run inside instead' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l sha256 -d 'With --runfile: what SHA-256 the file must have' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l repo-url -d 'The repository for the container\'s distribution, as the container reaches it, in place of NVIDIA\'s' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l key -d 'The repository\'s signing key; by default NVIDIA\'s is fetched from the repository and held against its known fingerprint' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retries -d 'Try again this often after an attempt that brought nothing' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Wait this long before the first of them, then twice as long each time' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l connect-timeout -d 'Give a connection this long to come about' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Break off where this long less than 1 kB/s comes in' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Take away what this verb wrote into the container; installed packages stay'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Install a toolkit that the loaded driver is too old for; replace or remove files that are not as this verb wrote them'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s n -l dry-run -d 'Show what would be done and do nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'As --dry-run, and exit 1 if a change would be made'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s v -l verbose -d 'Say more on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture; by default this machine\'s' -r -f -a "x86_64\t''
 aarch64\t''
 ppc64le\t''
@@ -158,12 +180,13 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "info" -d 'Show what an installer is'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "list" -d 'List what an installer holds'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "uninstall" -d 'Take away what install placed into a container'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "prune" -d 'Take installers out of the cache'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall fetch prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "info" -d 'Show what an installer is'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "list" -d 'List what an installer holds'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "uninstall" -d 'Take away what install placed into a container'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "toolkit" -d 'Have CUDA\'s toolkit installed in a container'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "prune" -d 'Take installers out of the cache'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -159,6 +159,12 @@ impl<'a> Lab<'a> {
         );
         package(
             &lab.repository,
+            "cuda-toolkit-12-3",
+            "",
+            &[("DEBIAN/preinst", "#!/bin/sh\ntouch /root/begun\nsleep 4\nexit 1\n".into())],
+        );
+        package(
+            &lab.repository,
             "cuda-toolkit-12-4",
             "",
             &[("usr/local/cuda-12.4/bin/nvcc", nvcc("12.3"))],
@@ -265,11 +271,11 @@ fn what_fails_is_undone() {
     other.export(&host, "/run/other.asc");
     let ran = lab.toolkit(&format!("--cuda 12-8 --repo-url {URL} --key /run/other.asc")).expect(3);
     assert!(ran.stderr.contains("is not signed"), "{}", ran.stderr);
-    assert_eq!(statuses(&ran), ["rolledback"]);
+    assert_eq!(statuses(&ran), ["rolled-back"]);
     unchanged("another key");
 
-    let ran = lab.served("--cuda 12-3").expect(3);
-    assert!(ran.stderr.contains("Unable to locate package cuda-toolkit-12-3"), "{}", ran.stderr);
+    let ran = lab.served("--cuda 12-1").expect(3);
+    assert!(ran.stderr.contains("Unable to locate package cuda-toolkit-12-1"), "{}", ran.stderr);
     unchanged("no such package");
 
     // its package wants the driver, which the pin keeps away
@@ -281,12 +287,15 @@ fn what_fails_is_undone() {
     assert!(ran.stderr.contains("apt-get install cuda-toolkit-12-5"), "{}", ran.stderr);
     unchanged("a package that does not install");
 
-    let packages = lab.repository.join("Packages");
-    let text = fs::read_to_string(&packages).unwrap();
-    fs::write(&packages, text + "\n").unwrap();
-    lab.served("--cuda 12-8").expect(3);
-    unchanged("a changed index");
-    sign(&lab.repository, &lab.signer);
+    let deb = lab.repository.join("cuda-nvcc-12-8.deb");
+    let bytes = fs::read(&deb).unwrap();
+    let mut other = bytes.clone();
+    other[100] ^= 1;
+    fs::write(&deb, other).unwrap();
+    let ran = lab.served("--cuda 12-8").expect(3);
+    assert!(ran.stderr.contains("Hash Sum mismatch") || ran.stderr.contains("Failed to fetch"));
+    fs::write(&deb, bytes).unwrap();
+    unchanged("a package that is not the signed one");
 
     let url = "http://127.0.0.1:1";
     lab.toolkit(&format!("--cuda 12-8 --repo-url {url} --key /run/cuda.asc")).expect(3);
@@ -370,6 +379,42 @@ fn what_cannot_work_is_refused_before_anything_is_touched() {
     }
 }
 
+/// Sends a signal to a run whose apt is in the middle of an installation.
+fn interrupt(lab: &Lab<'_>, signal: &str) -> Ran {
+    lab.host.run(&format!(
+        "nv-runfile toolkit --ct 950 --cuda 12-3 --repo-url {URL} --key /run/cuda.asc & run=$!
+         tries=0
+         while ! pct exec 950 -- test -e /root/begun; do
+             tries=$((tries + 1)); [ $tries -lt 200 ] || exit 99; sleep 0.1
+         done
+         kill -{signal} $run; wait $run; code=$?
+         while pct exec 950 -- /usr/bin/busybox pidof apt-get >/dev/null; do sleep 0.1; done
+         pct exec 950 -- rm /root/begun
+         exit $code"
+    ))
+}
+
+#[test]
+fn a_run_that_is_ended_leaves_nothing_that_the_next_does_not_know() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    let before = lab.files();
+    let ran = interrupt(&lab, "TERM");
+    assert_eq!(ran.code(), 3, "{ran:?}");
+    assert!(ran.stderr.contains("interrupted"), "{ran:?}");
+    assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+
+    let ran = interrupt(&lab, "KILL");
+    assert_eq!(ran.code(), 137, "{ran:?}");
+    assert!(lab.container.at(SOURCES).exists(), "it was in the middle");
+    lab.toolkit("--remove").expect(0);
+    assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
+    interrupt(&lab, "KILL");
+    lab.served("--cuda 12-8").expect(0);
+    lab.toolkit("--remove").expect(0);
+    lab.has_no_file();
+}
+
 /// A stand-in for NVIDIA's installer in a makeself archive of its name. It
 /// records how it was called.
 fn cuda_run(host: &Host, body: &str) -> String {
@@ -384,7 +429,12 @@ fn cuda_run(host: &Host, body: &str) -> String {
         .arg(&file)
         .args(["CUDA Toolkit", "./cuda-installer"]));
     let path = "/run/cuda_12.8.0_570.86.10_linux.run";
-    host.write(path, fs::read(file).unwrap());
+    // NVIDIA's stub hands on what it does not know itself
+    let mut bytes = fs::read(file).unwrap();
+    let refusal = b"\techo Unrecognized flag : \"$1\" >&2\n\tMS_Help\n\texit 1\n";
+    let at = bytes.windows(refusal.len()).position(|window| window == refusal).unwrap();
+    bytes.splice(at..at + refusal.len(), *b"\tbreak\n\t:\n\t:\n");
+    host.write(path, bytes);
     path.into()
 }
 
