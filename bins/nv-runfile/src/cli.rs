@@ -516,7 +516,7 @@ toolkit writes the repository of the container's distribution and architecture, 
         have the fingerprint that this tool knows; where it knows none, --key is wanted. With --key the \
         file itself is what is trusted. Before anything is installed apt is asked what would come: a \
         package of the driver is a refusal, whatever repository it is from. If a step fails, the files \
-        are as they were; packages that were installed by then, and lists that apt downloaded, stay. A \
+        are as they were; packages that were installed by then, lists that apt downloaded, and a key that rpm took, stay. A \
         toolkit that is installed is left alone, and without a change no network is touched.
 
 A driver older than the minimum of a CUDA release (11: 450, 12: 525, 13: 580) cannot run its programs: \

@@ -65,6 +65,22 @@ fn bookworm() -> PathBuf {
     })
 }
 
+/// The same with dnf, rpm and a repository of signed packages, which says that
+/// it is of the RHEL family.
+fn with_dnf() -> PathBuf {
+    once("bookworm-dnf", |dir| {
+        fs::create_dir(dir).expect("directory");
+        run(Command::new("cp").arg("-a").arg(bookworm().join(".")).arg(dir));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dnf-container");
+        run(Command::new(script).arg(dir));
+    })
+}
+
+/// Puts a copy of that into a directory that is there.
+pub(crate) fn fill_with_dnf(dir: &Path, shift: u32) {
+    copy(&with_dnf(), dir, shift);
+}
+
 /// Puts a copy of it at `dir`, owned by what the container's root is on the host.
 pub(crate) fn make(dir: &Path, shift: u32) {
     fs::create_dir(dir).expect("volume");
@@ -73,7 +89,11 @@ pub(crate) fn make(dir: &Path, shift: u32) {
 
 /// The same into a directory that is there.
 pub fn fill(dir: &Path, shift: u32) {
-    run(Command::new("cp").arg("-a").arg(bookworm().join(".")).arg(dir));
+    copy(&bookworm(), dir, shift);
+}
+
+fn copy(from: &Path, dir: &Path, shift: u32) {
+    run(Command::new("cp").arg("-a").arg(from.join(".")).arg(dir));
     if shift == 0 {
         return;
     }

@@ -150,6 +150,17 @@ impl Host {
         container
     }
 
+    /// A new unprivileged container that has dnf and says that it is of the RHEL
+    /// family. Panics where there is one of this number.
+    pub fn create_dnf(&self, ctid: u32) -> Container<'_> {
+        let container = self.create(ctid, true);
+        let volume = self.at(&format!("{}/{ctid}", crate::VOLUMES));
+        std::fs::remove_dir_all(&volume).expect("volume");
+        std::fs::create_dir(&volume).expect("volume");
+        crate::debian::fill_with_dnf(&volume, 100_000);
+        container
+    }
+
     /// A container whose configuration the machine has: gives it its root file
     /// system.
     pub fn adopt(&self, ctid: u32) -> Container<'_> {

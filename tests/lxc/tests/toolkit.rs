@@ -469,3 +469,42 @@ fn a_runfile_installs_its_toolkit_and_no_driver() {
     lab.toolkit("--remove").expect(0);
     lab.has_no_file();
 }
+
+#[test]
+fn a_real_dnf_installs_it_from_signed_packages() {
+    let host = Host::new(HOST);
+    let container = host.create_dnf(950);
+    container.start();
+    host.write("/run/cuda.asc", fs::read(container.at("/srv/cuda/key.asc")).unwrap());
+    Signer::new().export(&host, "/run/other.asc");
+    let toolkit = |words: &str| {
+        let repository = "toolkit --ct 950 --repo-url file:/srv/cuda";
+        host.tool("nv-runfile").args(repository).args(words).run()
+    };
+    let files = [
+        "/etc/yum.repos.d/pve-gpu-tools-cuda.repo",
+        "/etc/pki/rpm-gpg/RPM-GPG-KEY-pve-gpu-tools-cuda",
+        PROFILE,
+        RECORD,
+    ];
+    let there = |wanted: bool| {
+        files.iter().for_each(|path| assert_eq!(container.at(path).exists(), wanted, "{path}"));
+    };
+    let nvcc = container.at("/usr/local/cuda-12.8/bin/nvcc");
+    // rpm keeps a key that it has taken: the right one comes last
+    let ran = toolkit("--key /run/other.asc --cuda 12-8").expect(3);
+    assert!(ran.stderr.contains("dnf install cuda-toolkit-12-8"), "{}", ran.stderr);
+    there(false);
+    assert!(!nvcc.exists());
+    let ran = toolkit("--key /run/cuda.asc --cuda 12-6").expect(3);
+    assert!(ran.stderr.contains("dnf install cuda-toolkit-12-6"), "{}", ran.stderr);
+    assert!(!container.exec(&["rpm", "-q", "libcuda1"]).stdout.contains("noarch"));
+    there(false);
+    let ran = toolkit("--key /run/cuda.asc --cuda 12-8").expect(0);
+    assert_eq!(ran.one("check", "property", "nvcc")["status"], "ok");
+    there(true);
+    assert_eq!(statuses(&toolkit("--key /run/cuda.asc --cuda 12-8").expect(0)), ["unchanged"]);
+    host.tool("nv-runfile").args("toolkit --ct 950 --remove").run().expect(0);
+    there(false);
+    assert!(nvcc.exists(), "packages stay");
+}
