@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -367,7 +367,7 @@ fn what_cannot_work_is_refused_before_anything_is_touched() {
     let profile = lab.container.at(PROFILE);
     fs::write(&profile, "mine\n").unwrap();
     let ran = lab.served("--cuda 12-8").expect(4);
-    assert!(ran.stderr.contains("not written by this tool"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("'/etc/profile.d/cuda.sh' is not of this tool"), "{}", ran.stderr);
     fs::remove_file(&profile).unwrap();
     assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
 
@@ -377,6 +377,46 @@ fn what_cannot_work_is_refused_before_anything_is_touched() {
     for bad in ["", "--cuda 12", "--cuda 12-8 --remove", "--runfile /x --key /y", "--cuda 12.8.1"] {
         lab.toolkit(bad).expect(2);
     }
+}
+
+#[test]
+fn a_hostile_container_leads_nowhere() {
+    let host = Host::new(HOST);
+    let lab = Lab::new(&host, true);
+    host.write("/run/outside", "precious\n");
+    let profile = lab.container.at(PROFILE);
+    symlink("/run/outside", &profile).unwrap();
+    lab.served("--cuda 12-8").expect(4);
+    lab.served("--cuda 12-8 --force").expect(0);
+    assert!(!fs::symlink_metadata(&profile).unwrap().is_symlink(), "the link was replaced");
+    lab.toolkit("--remove").expect(0);
+
+    let dir = lab.container.at("/var/lib/pve-gpu-tools");
+    symlink("/run", &dir).unwrap();
+    // its links are the container's matter, within the container
+    lab.served("--cuda 12-8").expect(0);
+    assert!(!host.at("/run/nv-runfile-toolkit.json").exists());
+    assert!(lab.container.at("/run/nv-runfile-toolkit.json").exists());
+    lab.toolkit("--remove").expect(0);
+    fs::remove_file(&dir).unwrap();
+
+    fs::create_dir(&dir).unwrap();
+    let record = lab.container.at(RECORD);
+    for path in ["/etc/hostname", "/../../run/outside"] {
+        let entry = format!(r#"{{"path":"{path}","kind":"link","target":"x"}}"#);
+        let text = format!(r#"{{"format":1,"release":"; rm -rf /","entries":[{entry}]}}"#);
+        fs::write(&record, text).unwrap();
+        let hostname = fs::read(lab.container.at("/etc/hostname")).unwrap();
+        lab.toolkit("--remove --force").expect(0);
+        assert_eq!(fs::read(lab.container.at("/etc/hostname")).unwrap(), hostname);
+        fs::create_dir_all(&dir).unwrap();
+    }
+    fs::write(&record, "{").unwrap();
+    lab.toolkit("--remove").expect(4);
+    fs::remove_file(&record).unwrap();
+    run(Command::new("mkfifo").arg(&record));
+    lab.toolkit("--remove").expect(3);
+    assert_eq!(host.read("/run/outside"), "precious\n");
 }
 
 /// Sends a signal to a run whose apt is in the middle of an installation.

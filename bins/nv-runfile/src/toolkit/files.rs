@@ -201,7 +201,7 @@ impl Files<'_> {
             (Err(error), _) if error.is_not_found() => Ok(Now::Absent),
             (Err(error), _) => Err(error.into()),
             (Ok(_), Some(entry)) => Ok(compare(self.root, entry, self.owner)?),
-            (Ok(_), None) => Ok(Now::Other("not written by this tool".into())),
+            (Ok(_), None) => Ok(Now::Other("not of this tool".into())),
         }
     }
 
