@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use testbed::bed::program;
 use testbed::{Bed, machine, schema};
 
-const TOOLS: [&str; 3] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"];
+const TOOLS: [&str; 4] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-version-check"];
 
 /// A directory with the tools under their own names, each working on `bed`.
 fn wrappers(bed: &Bed) -> PathBuf {
@@ -63,12 +63,14 @@ fn the_examples_of_the_manual_pages_run() {
     let examples = gpu_iommu_groups::cli::EXAMPLES
         .iter()
         .chain(gpu_vfio_bind::cli::EXAMPLES)
-        .chain(lxc_gpu_conf::cli::EXAMPLES);
+        .chain(lxc_gpu_conf::cli::EXAMPLES)
+        .chain(nv_version_check::cli::EXAMPLES);
     for example in examples {
         let bed = Bed::new("pve9-two-gpus");
         let output = bash(&bed, &format!("set -o pipefail; {}", example.command));
         // a check may well answer no
-        let no = output.status.code() == Some(1) && example.command.contains("--check");
+        let asks = ["--check", "nv-version-check"].iter().any(|c| example.command.contains(c));
+        let no = output.status.code() == Some(1) && asks;
         let done = output.status.success();
         assert!(done || no, "{}: {}", example.command, text(&output.stderr));
     }

@@ -14,6 +14,7 @@ mod error;
 mod inside;
 mod journal;
 mod kernel_files;
+mod kernel_log;
 mod lock;
 mod machine;
 mod node;

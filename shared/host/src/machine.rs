@@ -388,6 +388,8 @@ fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     /// Offsets in struct linux_dirent64: d_reclen, d_name.
     const LENGTH: usize = 16;
     const NAME: usize = 19;
+    /// A directory with more is somebody's trap.
+    const MOST: usize = 1 << 20;
     let mut buffer = [0u8; 16 << 10];
     let mut names = Vec::new();
     loop {
@@ -409,6 +411,9 @@ fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
                 names.push(String::from_utf8_lossy(&name[..end]).into_owned());
             }
             rest = &rest[length..];
+        }
+        if names.len() > MOST {
+            return Err(io::Error::other(format!("more than {MOST} names")));
         }
     }
     names.sort_unstable();

@@ -1,0 +1,395 @@
+//! One root file system's disagreements, from what was read of it.
+
+use std::cmp::Ordering;
+
+use nvidia::{branch, compare_versions, cuda_need};
+use record::{Check, Severity};
+
+use crate::cause::{Cause, Finding};
+use crate::host_facts::Host;
+use crate::root::Root;
+use crate::truth::Truth;
+
+/// A container or another root file system, with what its configuration says.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// `ct 901`, `rootfs /srv/image`.
+    pub subject: String,
+    /// Container id.
+    pub ctid: Option<u32>,
+    /// Its configuration gives it a GPU.
+    pub gpu: bool,
+    /// Its root is an unprivileged user of the host.
+    pub unprivileged: bool,
+    /// Versions of driver libraries that its configuration mounts into it.
+    pub mounted: Vec<String>,
+    /// It is asked for by name.
+    pub named: bool,
+}
+
+impl Place {
+    /// The command that puts a version into it.
+    fn install(&self, version: &str) -> String {
+        match self.ctid {
+            Some(ctid) if !self.mounted.is_empty() => format!("lxc-gpu-conf sync {ctid}"),
+            Some(ctid) => format!("nv-runfile install --ct {ctid} {version}"),
+            None => format!(
+                "put the libraries of {version} there: nv-runfile fetch {version}, nv-runfile \
+                 extract, copy"
+            ),
+        }
+    }
+}
+
+/// All checks of one root file system.
+pub fn checks(place: &Place, root: &Root, host: &Host, truth: &Truth) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let subject = place.subject.as_str();
+    internal(subject, root, &mut checks);
+    userspace(place, root, host, truth, &mut checks);
+    cuda(subject, root, truth.version.as_deref(), &mut checks);
+    // what lies in a container is named as the container sees it
+    cdi(subject, root, truth.version.as_deref(), &mut checks);
+    runtime(place, root, &mut checks);
+    checks
+}
+
+/// What is wrong with a root file system whatever the host has.
+pub fn internal(subject: &str, root: &Root, checks: &mut Vec<Check>) {
+    let version = root.version();
+    if let Some((cuda, ml)) = root.torn() {
+        checks.push(
+            Finding::error(Cause::TwoUserspaces)
+                .on(subject, "userspace")
+                .found(Some(ml), Some(cuda))
+                .because(format!(
+                    "programs get libcuda of {cuda} ({}) and NVML of {ml} ({})",
+                    root.cuda.as_ref().map_or("", |l| &l.path),
+                    root.ml.as_ref().map_or("", |l| &l.path),
+                ))
+                .hint(remove_one(root)),
+        );
+    }
+    let linked: Vec<_> = root.others.iter().filter(|l| l.linked).collect();
+    if let (Some(other), None) = (linked.first(), root.torn()) {
+        checks.push(
+            Finding::warning(Cause::TwoUserspaces)
+                .on(subject, "second userspace")
+                .found(version, other.version.as_deref())
+                .because(format!(
+                    "{} has links of its own: a program with another search path gets it",
+                    other.path
+                ))
+                .hint(remove_one(root)),
+        );
+    }
+    let dead: Vec<_> = root.others.iter().filter(|l| !l.linked).collect();
+    // without anything that is linked they are all there is, which is said elsewhere
+    if let (Some(first), Some(version)) = (dead.first(), version) {
+        checks.push(
+            Finding::note(Cause::StaleLeftovers, Severity::Info)
+                .on(subject, "leftovers")
+                .found(Some(version), first.version.as_deref())
+                .because(format!(
+                    "{} of other versions without a link, such as {}",
+                    files(dead.len()),
+                    first.path
+                ))
+                .done(),
+        );
+    }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
+}
+
+fn remove_one(root: &Root) -> String {
+    match (root.packaged, &root.run_install) {
+        (true, Some(run)) => format!(
+            "two ways of installing are mixed: keep one (apt-get purge libcuda1 libnvidia-ml1, or \
+             nvidia-uninstall for {run}), then ldconfig"
+        ),
+        (true, None) => "apt-get install --reinstall libcuda1 libnvidia-ml1, remove the other \
+                         files, then ldconfig"
+            .into(),
+        (false, _) => "remove the files of the other version, then ldconfig".into(),
+    }
+}
+
+/// A library whose name does not say its version.
+pub fn unversioned(subject: &str, root: &Root, expected: Option<&str>, checks: &mut Vec<Check>) {
+    let library = [&root.ml, &root.cuda].into_iter().flatten().find(|l| l.version.is_none());
+    if let Some(library) = library {
+        checks.push(
+            Finding::unknown(Cause::Unversioned)
+                .on(subject, "userspace")
+                .found(expected, None)
+                .because(format!("{} does not say its version in its name", library.path))
+                .done(),
+        );
+    }
+}
+
+fn userspace(place: &Place, root: &Root, host: &Host, truth: &Truth, checks: &mut Vec<Check>) {
+    let subject = place.subject.as_str();
+    let expected = truth.version.as_deref();
+    // mounted over empty files: what the configuration names is what it gets
+    let mounted = place.mounted.first().map(String::as_str);
+    let Some(version) = root.version().or(mounted.filter(|_| root.stubs || root.is_empty())) else {
+        return none(place, root, expected, checks);
+    };
+    let Some(expected) = expected else {
+        // no driver on the host: nothing says what would be right
+        match place.gpu {
+            true => checks.push(
+                Finding::error(Cause::NoHostDriver)
+                    .on(subject, "userspace")
+                    .found(None, Some(version))
+                    .because("it is given the GPU and the host has no driver")
+                    .hint(format!("nv-runfile install --host {version}")),
+            ),
+            false => {
+                let mut check = Check::ok(subject, "userspace", version.to_string());
+                check.expected = None;
+                checks.push(check);
+            }
+        }
+        return;
+    };
+    if version == expected {
+        // libcuda of another version was told of already
+        if root.torn().is_none() {
+            checks.push(Check::ok(subject, "userspace", version.to_string()));
+        }
+        return;
+    }
+    let severity = |cause| match place.gpu || place.named || place.ctid.is_none() {
+        true => Finding::error(cause),
+        false => Finding::warning(cause),
+    };
+    let at = root.path().map_or_else(|| "its mounted libraries".into(), str::to_string);
+    let idle = if place.gpu || place.ctid.is_none() { "" } else { " (it is given no GPU now)" };
+    let (cause, because, hint) = differs(place, root, host, truth, version, expected);
+    checks.push(
+        severity(cause)
+            .on(subject, "userspace")
+            .found(Some(expected), Some(version))
+            .because(format!("{at}: {because}{idle}"))
+            .hint(hint),
+    );
+}
+
+/// Which of the ways to differ it is.
+fn differs(
+    place: &Place,
+    root: &Root,
+    host: &Host,
+    truth: &Truth,
+    version: &str,
+    expected: &str,
+) -> (Cause, String, String) {
+    let older = compare_versions(version, expected) == Ordering::Less;
+    let word = if older { "older" } else { "newer" };
+    let install = place.install(expected);
+    let in_container = place.ctid.is_some();
+    // the guest's package carries another last number on purpose
+    if host.vgpu && in_container && (root.gridd || branch(version) == branch(expected)) {
+        let because = format!(
+            "{version} is a vGPU guest's driver: in a container of a vGPU host only the host \
+             package's libraries ({expected}) fit the module"
+        );
+        return (Cause::VgpuGuestDriver, because, install);
+    }
+    if truth.pinned && host.loaded.as_deref() == Some(version) {
+        let because = format!("it has what the host has loaded, and {expected} is pinned");
+        return (Cause::PinNotFollowed, because, install);
+    }
+    let mut because = format!("{word} than {}", truth.by);
+    let mut hint = install;
+    // an upgraded host that was not rebooted makes the upgraded containers wrong
+    let pending = host.on_disk().filter(|d| !truth.pinned && host.loaded.as_deref() != Some(*d));
+    if let Some(pending) = pending {
+        if version == pending {
+            because += ", and what the host will load after a reboot";
+            hint = format!("reboot the host: it then loads {pending}");
+        } else {
+            hint = format!("{} (what the host loads after the reboot)", place.install(pending));
+        }
+    }
+    let cause = if older { Cause::ContainerBehind } else { Cause::ContainerAhead };
+    (cause, because, hint)
+}
+
+/// There is nothing that the loader would take.
+fn none(place: &Place, root: &Root, expected: Option<&str>, checks: &mut Vec<Check>) {
+    let subject = place.subject.as_str();
+    if root.cuda.is_some() || root.ml.is_some() {
+        if root.cuda.as_ref().is_none_or(|l| !l.compat) || root.ml.is_some() {
+            unversioned(subject, root, expected, checks);
+            return;
+        }
+    } else if let Some(why) = root.unreadable.first() {
+        checks.push(
+            Finding::unknown(Cause::Unreadable)
+                .on(subject, "userspace")
+                .found(expected, None)
+                .because(why.clone())
+                .done(),
+        );
+        return;
+    }
+    if !place.gpu && !place.named {
+        return;
+    }
+    let leftover = root.others.first();
+    let because = match leftover {
+        Some(library) => format!("{} is there and no link leads to it", library.path),
+        None => "it has no libraries of the driver".into(),
+    };
+    let hint = match (leftover, expected) {
+        (Some(library), Some(expected)) if library.version.as_deref() == Some(expected) => {
+            match place.ctid {
+                Some(ctid) => format!("pct exec {ctid} -- ldconfig"),
+                None => "ldconfig -r on it".into(),
+            }
+        }
+        (_, Some(expected)) => place.install(expected),
+        (_, None) => place.install("VERSION"),
+    };
+    // a root file system that is looked at by name and has no GPU is no drift
+    let finding = match place.gpu || expected.is_some() && place.ctid.is_none() {
+        true => Finding::error(Cause::NothingInstalled),
+        false => Finding::note(Cause::NothingInstalled, Severity::Info),
+    };
+    checks.push(finding.on(subject, "userspace").found(expected, None).because(because).hint(hint));
+}
+
+/// Toolkits against the driver, and forward compatibility.
+pub fn cuda(subject: &str, root: &Root, driver: Option<&str>, checks: &mut Vec<Check>) {
+    let usable: Vec<_> = root.compats.iter().filter(|c| usable(c, driver)).collect();
+    for compat in &root.compats {
+        let says = match (&compat.drivers, usable.contains(&compat)) {
+            (Some(drivers), false) => format!(
+                "it is of no use with this driver (for branches {})",
+                drivers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            (None, false) => "it is not newer than the driver".into(),
+            (_, true) => "data centre GPUs only".into(),
+        };
+        checks.push(
+            Finding::note(Cause::ForwardCompat, Severity::Info)
+                .on(subject, "forward compatibility")
+                .found(None, Some(&compat.version))
+                .because(format!("{}: {says}", compat.path))
+                .done(),
+        );
+    }
+    for toolkit in &root.toolkits {
+        let property = format!("cuda {}", toolkit.path);
+        let known = toolkit.release.as_deref().and_then(|r| Some((r, cuda_need(r)?)));
+        let (Some((release, need)), Some(driver)) = (known, driver) else {
+            let mut check = Check::ok(subject, &property, toolkit.release.clone());
+            check.expected = None;
+            check.reason = Some("what driver it needs is not known here".into());
+            checks.push(check);
+            continue;
+        };
+        let below = |least: &str| compare_versions(driver, least) == Ordering::Less;
+        if below(need.minimum) && usable.is_empty() {
+            checks.push(
+                Finding::error(Cause::ToolkitTooNew)
+                    .on(subject, property)
+                    .found(Some(&format!("driver {}", need.minimum)), Some(driver))
+                    .because(format!("CUDA {release} needs a driver from {} on", need.minimum))
+                    .hint(format!(
+                        "nv-runfile install --host {}, or a toolkit for {driver}",
+                        need.bundled.unwrap_or(need.minimum)
+                    )),
+            );
+        } else if need.bundled.is_some_and(below) {
+            let bundled = need.bundled.unwrap_or_default();
+            checks.push(
+                Finding::note(Cause::ToolkitNewer, Severity::Warning)
+                    .on(subject, property)
+                    .found(Some(&format!("driver {bundled}")), Some(driver))
+                    .because(format!(
+                        "CUDA {release} was made with {bundled}: it works, but PTX compiled by it \
+                         and its newest features may fail"
+                    ))
+                    .done(),
+            );
+        } else {
+            checks.push(Check::ok(subject, &property, release.to_string()));
+        }
+    }
+}
+
+/// Forward compatibility works where the library is newer than the driver and
+/// knows its branch.
+fn usable(compat: &crate::cuda::Compat, driver: Option<&str>) -> bool {
+    let Some(driver) = driver else { return false };
+    let knows = match (&compat.drivers, branch(driver).parse::<u64>()) {
+        (Some(drivers), Ok(branch)) => drivers.contains(&branch),
+        _ => true,
+    };
+    knows && compare_versions(&compat.version, driver) == Ordering::Greater
+}
+
+/// CDI specifications. On the host each is a subject of its own.
+pub fn cdi(subject: &str, root: &Root, driver: Option<&str>, checks: &mut Vec<Check>) {
+    for spec in &root.cdi {
+        let own = format!("cdi {}", spec.path);
+        let (subject, property) = match subject {
+            "host" => (own.as_str(), "libraries".to_string()),
+            other => (other, own.clone()),
+        };
+        if let Some(why) = &spec.unreadable {
+            let finding = Finding::unknown(Cause::Unreadable).on(subject, property);
+            checks.push(finding.because(why.clone()).done());
+            continue;
+        }
+        let stale = spec.versions.iter().find(|(version, _)| Some(version.as_str()) != driver);
+        let finding = Finding::error(Cause::CdiStale).on(subject, property.clone());
+        let hint = format!("nvidia-ctk cdi generate --output={}", spec.path);
+        match (stale, &spec.missing, driver) {
+            (Some((version, file)), _, Some(driver)) => checks.push(
+                finding
+                    .found(Some(driver), Some(version))
+                    .because(format!("it names {file}"))
+                    .hint(hint),
+            ),
+            (_, Some(missing), _) => checks.push(
+                finding
+                    .found(driver, None)
+                    .because(format!("it names {missing}, which is not there"))
+                    .hint(hint),
+            ),
+            (_, None, _) => {
+                let version = spec.versions.first().map(|(version, _)| version.clone());
+                checks.push(Check::ok(subject, &property, version));
+            }
+        }
+    }
+}
+
+fn runtime(place: &Place, root: &Root, checks: &mut Vec<Check>) {
+    let Some(runtime) = &root.runtime else { return };
+    let Some(ctid) = place.ctid.filter(|_| place.unprivileged && !runtime.no_cgroups) else {
+        return;
+    };
+    checks.push(
+        Finding::warning(Cause::NoCgroupsMissing)
+            .on(&place.subject, format!("{} {}", runtime.engine, runtime.config))
+            .found(Some("no-cgroups = true"), Some("no-cgroups = false"))
+            .because(format!(
+                "an unprivileged container may not set device rules: {} cannot give a GPU to what \
+                 it runs",
+                runtime.engine
+            ))
+            .hint(format!(
+                "pct exec {ctid} -- nvidia-ctk config --set nvidia-container-cli.no-cgroups=true \
+                 --in-place"
+            )),
+    );
+}
