@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::disallowed_methods)]
 
 pub mod bed;
+pub mod driver;
 pub mod generate;
 pub mod machine;
 pub mod pages;

@@ -45,7 +45,7 @@ pub fn checks(host: &Host, asked: &Asked<'_>) -> Vec<Check> {
     userspace(host, &mut checks);
     firmware(host, &mut checks);
     for kernel in &host.kernels {
-        checks.extend(one_kernel(host, kernel, asked));
+        checks.extend(one_kernel(host, kernel));
     }
     if let Err(why) = &host.next {
         if host.kernels.len() > 1 || asked.next_boot {
@@ -155,8 +155,8 @@ fn pin(host: &Host, asked: &Asked<'_>, checks: &mut Vec<Check>) {
 
 /// The host's libraries against the module that it is set up for.
 fn userspace(host: &Host, checks: &mut Vec<Check>) {
-    judge_root::internal(HOST, &host.root, checks);
     let expected = host.on_disk().or(host.loaded.as_deref());
+    judge_root::internal(HOST, &host.root, expected, checks);
     let Some(version) = host.root.version() else {
         // a host that only hands GPUs out needs none
         if !host.root.is_empty() {
@@ -196,8 +196,11 @@ fn userspace(host: &Host, checks: &mut Vec<Check>) {
 /// run without; proprietary ones drive most cards without it.
 fn firmware(host: &Host, checks: &mut Vec<Check>) {
     let Some(loaded) = &host.loaded else { return };
-    if host.firmware.contains(loaded) {
-        checks.push(Check::ok(HOST, "firmware", loaded.clone()));
+    // an upgrade takes the firmware of before away: what counts then is the next
+    // load's, and that a reboot is due is said already
+    let there = |version: &&str| host.firmware.iter().any(|firmware| firmware == version);
+    if let Some(version) = [loaded.as_str()].into_iter().chain(host.on_disk()).find(there) {
+        checks.push(Check::ok(HOST, "firmware", version.to_string()));
         return;
     }
     let other = host.firmware.last().map(String::as_str);
@@ -223,7 +226,7 @@ fn firmware(host: &Host, checks: &mut Vec<Check>) {
 
 /// One kernel's module on disk. Only the running kernel and the one that boots
 /// next must have it.
-fn one_kernel(host: &Host, kernel: &Kernel, asked: &Asked<'_>) -> Option<Check> {
+fn one_kernel(host: &Host, kernel: &Kernel) -> Option<Check> {
     let subject = format!("kernel {}", kernel.release);
     let next = host.next.as_ref().is_ok_and(|next| next.release == kernel.release);
     let running = host.running.as_deref() == Some(&kernel.release);
@@ -233,8 +236,8 @@ fn one_kernel(host: &Host, kernel: &Kernel, asked: &Asked<'_>) -> Option<Check> 
         (false, true) => "boots next",
         (false, false) => "is installed",
     };
-    let expected = asked.truth.version.as_deref().filter(|_| asked.truth.pinned);
-    let expected = expected.or(host.installed());
+    // a pin is held against the host as a whole
+    let expected = host.installed();
     let module = match &kernel.module {
         Err(why) => {
             return Some(

@@ -45,7 +45,7 @@ impl Place {
 pub fn checks(place: &Place, root: &Root, host: &Host, truth: &Truth) -> Vec<Check> {
     let mut checks = Vec::new();
     let subject = place.subject.as_str();
-    internal(subject, root, &mut checks);
+    internal(subject, root, truth.version.as_deref(), &mut checks);
     userspace(place, root, host, truth, &mut checks);
     cuda(subject, root, truth.version.as_deref(), &mut checks);
     // what lies in a container is named as the container sees it
@@ -55,7 +55,7 @@ pub fn checks(place: &Place, root: &Root, host: &Host, truth: &Truth) -> Vec<Che
 }
 
 /// What is wrong with a root file system whatever the host has.
-pub fn internal(subject: &str, root: &Root, checks: &mut Vec<Check>) {
+pub fn internal(subject: &str, root: &Root, expected: Option<&str>, checks: &mut Vec<Check>) {
     let version = root.version();
     if let Some((cuda, ml)) = root.torn() {
         checks.push(
@@ -72,8 +72,12 @@ pub fn internal(subject: &str, root: &Root, checks: &mut Vec<Check>) {
     }
     let linked: Vec<_> = root.others.iter().filter(|l| l.linked).collect();
     if let (Some(other), None) = (linked.first(), root.torn()) {
+        let finding = match hidden(root, expected) {
+            true => Finding::error(Cause::TwoUserspaces),
+            false => Finding::warning(Cause::TwoUserspaces),
+        };
         checks.push(
-            Finding::warning(Cause::TwoUserspaces)
+            finding
                 .on(subject, "second userspace")
                 .found(version, other.version.as_deref())
                 .because(format!(
@@ -91,13 +95,21 @@ pub fn internal(subject: &str, root: &Root, checks: &mut Vec<Check>) {
                 .on(subject, "leftovers")
                 .found(Some(version), first.version.as_deref())
                 .because(format!(
-                    "{} of other versions without a link, such as {}",
+                    "{} of other versions without a link, such as {}; the next ldconfig may make one",
                     files(dead.len()),
                     first.path
                 ))
                 .done(),
         );
     }
+}
+
+/// The version that is expected is there, and programs get another one.
+fn hidden(root: &Root, expected: Option<&str>) -> bool {
+    let has = |version: Option<&str>| version.is_some() && version == expected;
+    let other = root.others.iter().any(|l| l.linked && has(l.version.as_deref()));
+    let cuda = root.torn().is_some_and(|(cuda, _)| has(Some(cuda)));
+    !has(root.version()) && (other || cuda)
 }
 
 fn files(count: usize) -> String {
@@ -162,6 +174,10 @@ fn userspace(place: &Place, root: &Root, host: &Host, truth: &Truth, checks: &mu
         if root.torn().is_none() {
             checks.push(Check::ok(subject, "userspace", version.to_string()));
         }
+        return;
+    }
+    if hidden(root, Some(expected)) {
+        // taking the other one away mends it
         return;
     }
     let severity = |cause| match place.gpu || place.named || place.ctid.is_none() {
