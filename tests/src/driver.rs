@@ -126,8 +126,10 @@ impl RootFs {
 
     /// Runs the real ldconfig on it: takes root.
     pub fn ldconfig(&self) -> &RootFs {
-        let status = Command::new("/sbin/ldconfig").arg("-r").arg(&self.dir).status();
-        assert!(status.expect("ldconfig").success(), "ldconfig -r {}", self.dir.display());
+        let output = Command::new("/sbin/ldconfig").arg("-r").arg(&self.dir).output();
+        let output = output.expect("ldconfig");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "ldconfig -r {}: {said}", self.dir.display());
         self
     }
 
@@ -175,6 +177,55 @@ impl RootFs {
         }
         self
     }
+}
+
+/// Many root file systems with Debian's packages of the driver among a thousand
+/// other libraries, and a program that loads NVML as nvidia-smi does. Their
+/// files are links to the same ones: a tree costs its names only.
+pub fn many(dir: &Path, count: usize) -> Vec<PathBuf> {
+    let first = RootFs::new(dir.join("0000"));
+    first.debian_packages();
+    for n in 0..1000 {
+        first.file(&format!("{LIB}/libother{n}.so.{}", n % 7), "");
+    }
+    let source = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <stdio.h>\n#include <link.h>\n\
+        int main(void) { void *h = dlopen(\"libnvidia-ml.so.1\", RTLD_NOW); struct link_map *m; char v[80];\n\
+        int (*version)(char *, unsigned) = h ? (int (*)(char *, unsigned))dlsym(h, \"nvmlSystemGetNVMLVersion\") : 0;\n\
+        if (!version || dlinfo(h, RTLD_DI_LINKMAP, &m)) return 1;\n\
+        printf(\"%s %d\\n\", m->l_name, version(v, sizeof v)); return 0; }\n";
+    first.file("/which-nvml.c", source).file("/bin/.keep", "");
+    let status = Command::new("cc")
+        .arg(first.at("/which-nvml.c"))
+        .arg("-o")
+        .arg(first.at("/bin/which-nvml"))
+        .status();
+    assert!(status.expect("cc is needed: install gcc").success());
+    // what it needs beside itself, as the loader of this machine says
+    let needed = Command::new("ldd").arg(first.at("/bin/which-nvml")).output().expect("ldd");
+    for path in String::from_utf8_lossy(&needed.stdout).split_whitespace() {
+        if path.starts_with('/') {
+            first.file(path, fs::read(path).expect(path));
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(first.at(path), fs::Permissions::from_mode(0o755)).expect(path);
+        }
+    }
+    // NVML itself wants libraries of glibc that are no programs' any more
+    for name in ["libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"] {
+        let path = format!("/lib/x86_64-linux-gnu/{name}");
+        first.file(&path, fs::read(&path).expect("glibc"));
+    }
+    first.ldconfig();
+    (0..count)
+        .map(|n| {
+            let root = dir.join(format!("{n:04}"));
+            if n > 0 {
+                let mut copy = Command::new("cp");
+                let status = copy.args(["-al"]).arg(first.path()).arg(&root).status();
+                assert!(status.expect("cp").success());
+            }
+            root
+        })
+        .collect()
 }
 
 /// A shared library with a soname, as small as the compiler makes it.

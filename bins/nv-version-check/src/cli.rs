@@ -151,6 +151,9 @@ A container's root file system is treated as hostile: paths are resolved inside 
         running container is seen as its own processes see it; a stopped one where its volume is a \
         directory, or after 'pct mount CTID'.
 
+A container that has the libraries and is given no GPU is held against the host as the others \
+        are, as a warning.
+
 A libcuda of a directory named compat is for forward compatibility: it may differ. What lies \
         beside the libraries that count and has no link is told and no drift.
 

@@ -66,7 +66,7 @@ pub fn checks(host: &Host, asked: &Asked<'_>) -> Vec<Check> {
                 .hint(format!("dkms remove {} --all, and install the driver again", entry.name())),
         );
     }
-    judge_root::cdi(HOST, &host.root, host.installed(), &mut checks);
+    judge_root::cdi(HOST, None, &host.root, host.installed(), &mut checks);
     checks
 }
 

@@ -49,7 +49,7 @@ pub fn checks(place: &Place, root: &Root, host: &Host, truth: &Truth) -> Vec<Che
     userspace(place, root, host, truth, &mut checks);
     cuda(subject, root, truth.version.as_deref(), &mut checks);
     // what lies in a container is named as the container sees it
-    cdi(subject, root, truth.version.as_deref(), &mut checks);
+    cdi(subject, place.ctid, root, truth.version.as_deref(), &mut checks);
     runtime(place, root, &mut checks);
     checks
 }
@@ -86,6 +86,18 @@ pub fn internal(subject: &str, root: &Root, expected: Option<&str>, checks: &mut
                 ))
                 .hint(remove_one(root)),
         );
+    }
+    if let (Some(run), Some(version)) = (&root.run_install, version) {
+        let own = root.others.iter().any(|l| l.version.as_ref() == Some(run));
+        if run != version && !own {
+            checks.push(
+                Finding::note(Cause::StaleLeftovers, Severity::Info)
+                    .on(subject, "run install")
+                    .found(Some(version), Some(run))
+                    .because("/var/lib/nvidia/log tells of a .run install whose libraries are gone")
+                    .done(),
+            );
+        }
     }
     let dead: Vec<_> = root.others.iter().filter(|l| !l.linked).collect();
     // without anything that is linked they are all there is, which is said elsewhere
@@ -353,7 +365,14 @@ fn usable(compat: &crate::cuda::Compat, driver: Option<&str>) -> bool {
 }
 
 /// CDI specifications. On the host each is a subject of its own.
-pub fn cdi(subject: &str, root: &Root, driver: Option<&str>, checks: &mut Vec<Check>) {
+pub fn cdi(
+    subject: &str,
+    ctid: Option<u32>,
+    root: &Root,
+    driver: Option<&str>,
+    checks: &mut Vec<Check>,
+) {
+    let within = ctid.map_or_else(String::new, |ctid| format!("pct exec {ctid} -- "));
     for spec in &root.cdi {
         let own = format!("cdi {}", spec.path);
         let (subject, property) = match subject {
@@ -367,7 +386,7 @@ pub fn cdi(subject: &str, root: &Root, driver: Option<&str>, checks: &mut Vec<Ch
         }
         let stale = spec.versions.iter().find(|(version, _)| Some(version.as_str()) != driver);
         let finding = Finding::error(Cause::CdiStale).on(subject, property.clone());
-        let hint = format!("nvidia-ctk cdi generate --output={}", spec.path);
+        let hint = format!("{within}nvidia-ctk cdi generate --output={}", spec.path);
         match (stale, &spec.missing, driver) {
             (Some((version, file)), _, Some(driver)) => checks.push(
                 finding

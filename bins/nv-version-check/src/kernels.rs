@@ -1,16 +1,25 @@
 //! The host's kernels: which are installed, which boots next, and which driver
 //! module each has on disk.
 
+use std::io;
+use std::time::Duration;
+
+use host::probe::probe;
 use host::{FileKind, Machine};
 use nvidia::numbers;
+use serde::{Deserialize, Serialize};
 
 use crate::modinfo::{self, ModInfo};
 
 /// modules.dep of a distribution kernel has 600 KB.
 const MOST_DEP: usize = 64 << 20;
+/// Unpacking one module takes a second where it is xz.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Modules at once; each may take half a gigabyte of memory.
+const WORKERS: usize = 4;
 
 /// A driver module on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
     /// Its file.
     pub path: String,
@@ -48,10 +57,30 @@ pub fn installed(machine: &Machine, running: Option<&str>) -> Vec<Kernel> {
         }
     }
     releases.sort_by(|a, b| numbers(a).cmp(&numbers(b)).then_with(|| a.cmp(b)));
-    releases
-        .into_iter()
-        .map(|release| Kernel { module: module(machine, &release), release })
-        .collect()
+    let modules = modules(machine, &releases);
+    releases.into_iter().zip(modules).map(|(release, module)| Kernel { release, module }).collect()
+}
+
+/// The modules of all kernels, read side by side.
+fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Option<Module>, String>> {
+    let answers = probe(releases.len(), WORKERS, DEADLINE, &|at, sink| {
+        sink.put(1, || {
+            let found = module(machine, &releases[at]);
+            serde_json::to_vec(&found).map_err(io::Error::other)
+        });
+    });
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(error) => {
+            let why = format!("cannot start a reader: {error}");
+            return releases.iter().map(|_| Err(why.clone())).collect();
+        }
+    };
+    let taken = |bytes: Option<&[u8]>| match bytes.map(serde_json::from_slice) {
+        Some(Ok(found)) => found,
+        _ => Err("reading its modules does not come to an end".to_string()),
+    };
+    answers.iter().map(|answer| taken(answer.bytes(1))).collect()
 }
 
 fn images(machine: &Machine) -> Vec<String> {

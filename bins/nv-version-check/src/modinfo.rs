@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use host::Machine;
 use object::{Object, ObjectSection};
+use serde::{Deserialize, Serialize};
 
 /// No module file is larger: nvidia.ko with symbols has about 100 MB.
 const MOST_FILE: usize = 512 << 20;
@@ -14,7 +15,7 @@ const MOST_UNPACKED: u64 = 1 << 30;
 const MOST_MEMORY: u64 = 256 << 20;
 
 /// What matters of a module's own words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModInfo {
     /// `version=550.163.01`
     pub version: Option<String>,

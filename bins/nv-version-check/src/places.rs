@@ -193,10 +193,14 @@ fn look_at(machine: &Machine, target: &Target, cuda: bool) -> Answer {
     let unseen = |why: String, stopped| Answer::Unseen { why, stopped };
     let opened = match target {
         Target::Directory(dir) => Machine::new(Some(dir)),
-        Target::Container { guest, conf } => match where_is(machine, guest.ctid, conf) {
-            Ok(path) => machine.container_root(&path),
-            Err((why, stopped)) => return unseen(why, stopped),
-        },
+        Target::Container { guest, conf } => {
+            let open = || where_is(machine, guest.ctid, conf).map(|p| machine.container_root(&p));
+            // it may stop or start just now: the second look tells where it is then
+            match open().and_then(|root| if root.is_err() { open() } else { Ok(root) }) {
+                Ok(opened) => opened,
+                Err((why, stopped)) => return unseen(why, stopped),
+            }
+        }
     };
     match opened {
         Ok(inside) => Answer::Root(Box::new(root::look(&inside, cuda))),

@@ -25,7 +25,12 @@ pub fn truth(host: &Host, pin: Option<&str>, next_boot: bool) -> Truth {
         return Truth { version: Some(pin.into()), by: "the pin", pinned: true };
     }
     if next_boot {
-        return of(host.next_version(), "the module that the next boot loads");
+        // where the next kernel has none, that is said of it; the rest is held
+        // against what the host is set up for
+        return match host.next_version() {
+            Some(version) => of(Some(version), "the module that the next boot loads"),
+            None => of(host.installed(), "the installed driver"),
+        };
     }
     match (&host.loaded, host.on_disk(), host.root.version()) {
         (Some(loaded), _, _) => of(Some(loaded), "the loaded module"),

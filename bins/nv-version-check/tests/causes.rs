@@ -575,6 +575,29 @@ fn what_is_good_to_know_is_no_drift() {
 }
 
 #[test]
+fn a_specification_in_a_container_is_mended_there() {
+    let host = Host::debian();
+    let root = host.volume(901);
+    root.debian(V).ldconfig();
+    root.file("/etc/cdi/nvidia.yaml", "# nvidia\n- hostPath: /usr/lib/libcuda.so.535.247.01\n");
+    let ran = host.run("--ct 901").expect(1);
+    let stale = check(&ran, "ct 901", "cdi /etc/cdi/nvidia.yaml");
+    assert_eq!(stale["actual"], "535.247.01");
+    assert!(text(&stale["hint"]).starts_with("pct exec 901 -- nvidia-ctk"), "{stale}");
+}
+
+#[test]
+fn the_next_kernel_without_a_module_does_not_make_containers_wrong() {
+    let host = Host::debian();
+    host.root().kernel(NEWER, None);
+    host.give(901);
+    host.volume(901).debian(V).ldconfig();
+    let ran = host.run("--all-cts --next-boot").expect(1);
+    let found = [("kernel 6.17.13-2-pve".to_string(), "kernel-unsupported".to_string())];
+    assert_eq!(drifts(&ran), found);
+}
+
+#[test]
 fn a_library_for_forward_compatibility_in_the_cache_is_no_drift() {
     let host = Host::debian();
     let root: RootFs = host.running(901);

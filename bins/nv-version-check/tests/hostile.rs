@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -46,7 +46,7 @@ fn traps(root: &RootFs) {
     special(root, "/etc/cdi/device.json", "c 5 0");
     // what only root may read, and root is mapped away in a container
     root.file("/usr/lib/nvidia-390/libcuda.so.390.157", "x");
-    fs::set_permissions(root.at("/usr/lib/nvidia-390"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.at("/usr/lib/nvidia-390"), fs::Permissions::from_mode(0o000)).unwrap();
     // names that steer terminals
     root.file(&format!("{LIB}/nvidia/\u{1b}[31m/libcuda.so.1.1"), "x");
 }
@@ -84,6 +84,22 @@ fn a_trapped_root_file_system_neither_hangs_nor_crashes_nor_tells_of_the_host() 
     let trapped = format!("rootfs {}", root.path().display());
     let found: Vec<_> = ran.of_type("check").filter(|r| r["subject"] == trapped.as_str()).collect();
     assert!(!found.is_empty(), "{}", ran.stdout);
+}
+
+#[test]
+fn an_unreadable_directory_is_unknown_and_not_empty() {
+    let bed = Bed::empty();
+    let root = RootFs::new(bed.at("/closed"));
+    root.debian(V);
+    fs::set_permissions(root.at(LIB), fs::Permissions::from_mode(0o000)).unwrap();
+    // root reads everything: somebody else looks, with a tool that he may reach
+    let tool = bed.at("/tool");
+    fs::copy(program(TOOL), &tool).unwrap();
+    let prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(OsStr::new);
+    let ran = Tool::through(&prefix, &tool).arg("--rootfs").arg(root.path()).run().expect(3);
+    let closed = check(&ran, &format!("rootfs {}", root.path().display()), "userspace");
+    assert_eq!(closed["status"], "unknown");
+    assert!(text(&closed["reason"]).contains("permission denied"), "{closed}");
 }
 
 #[test]

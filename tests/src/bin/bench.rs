@@ -84,6 +84,7 @@ fn main() -> Result<()> {
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
     containers(&tools)?;
+    root_file_systems(&tools)?;
     for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-version-check"] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
@@ -142,6 +143,41 @@ fn containers(tools: &Path) -> Result<()> {
         ensure!(status.success(), "hook failed");
     }
     println!("lxc-gpu-conf hook 901 pre-start: {:.2} ms", ms(median(runs)));
+    Ok(())
+}
+
+/// 300 root file systems with Debian's own libraries of the driver among a
+/// thousand others, against what a person would run in each of them.
+fn root_file_systems(tools: &Path) -> Result<()> {
+    const COUNT: usize = 300;
+    let bed = Bed::empty();
+    let roots = testbed::driver::many(bed.path(), COUNT);
+    let ours = || {
+        let mut command = Command::new(tools.join("nv-version-check"));
+        for root in &roots {
+            command.arg("--rootfs").arg(root);
+        }
+        command
+    };
+    let all = format!("for r in {}/*/", bed.path().display());
+    let script = |each: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{all}; do {each}; done")]);
+        command
+    };
+    let name = format!("{COUNT} root file systems");
+    let find = || {
+        script(
+            "find $r/usr/lib $r/usr/lib64 -name 'libcuda.so.*' -o -name 'libnvidia-ml.so.*' \
+             2>/dev/null | grep -oE '[0-9]+\\.[0-9.]+$' | sort -u",
+        )
+    };
+    report(&name, "loop: find | grep", 6, &ours, &find)?;
+    let run = || script("chroot $r /bin/which-nvml");
+    report(&name, "loop: chroot, load NVML, ask", 6, &ours, &run)?;
+    let took = median(times(6, &ours)?);
+    println!("    {:.2} ms a root file system", ms(took) / COUNT as f64);
+    ensure!(took < Duration::from_secs(3), "the goal is 3 s for {COUNT}");
     Ok(())
 }
 
