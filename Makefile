@@ -34,7 +34,9 @@ install: build
 	install -m 644 man/pve-gpu-groups.7 $(mandir)/man7
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
-	install -m 755 bins/lxc-gpu-conf/package/hookscript $(datadir)/hookscript
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/lxc-gpu-conf/package/hookscript >$(datadir)/hookscript
+	sed -i 's,/usr/share/,$(PREFIX)/share/,' $(datadir)/hookscript
+	chmod 755 $(datadir)/hookscript
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/nv-version-check/package/cron >$(datadir)/nv-version-check.cron
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do \
 		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
@@ -79,7 +81,7 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine tests/lab/run tests/lab/setup \
 		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh \
-		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook .ci/run
+		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook tests/lab/lxc/pct bins/lxc-gpu-conf/package/hookscript .ci/run
 
 # Manual pages and completions, from the tools' own definitions.
 regen:

@@ -2,7 +2,8 @@
 # The words for scenarios with containers (header "lxc: yes"): a machine that passes for a Proxmox VE host, and
 # its part of starting a container, as pve-container 6.0 does it. LXC itself is real.
 #
-#   pve_host                 /etc/pve of one node, pve-container in dpkg's records, what LXC needs mounted
+#   pve_host                 /etc/pve of one node, pve-container in dpkg's records, what LXC needs mounted, a pct
+#                            for what runs in the scenario (lxc/pct), the package's hookscript as local:snippets/gpu
 #   ct_create ID KIND        a container with busybox in it: unprivileged or privileged
 #   ct_conf ID               the path of its configuration
 #   ct_start ID              as pct start: a start that fails ends the scenario
@@ -13,6 +14,10 @@
 #   major_of NAME            prints the major number that the kernel gave NAME
 #   nodes                    'lxc-gpu-conf nodes': the host's /dev has NVIDIA's nodes with the numbers of now
 #   reload_nvidia UVM_MAJOR  the module is loaded again, and nvidia-uvm has another number
+#   opened PATH...           an expectation: the last tool says of these, and of no others, that they open inside
+#   each_kind WORD...        WORD for each of four containers, whose $id, $kind (unprivileged, privileged) and $style
+#                            (dev, mount) it finds
+#   ct_hook ID               its configuration names the package's hookscript
 # shellcheck disable=SC2142,SC2034
 
 LXC_DIR=/var/lib/lxc
@@ -29,6 +34,9 @@ pve_host() {
 	printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
 	printf '%s\n' 'root:x:0:' 'tty:x:5:' 'www-data:x:33:' >/etc/group
 	printf 'Package: pve-container\nStatus: install ok installed\nVersion: 6.0.13\n' >/var/lib/dpkg/status
+	ln -s /lab/pct /bin/pct
+	mkdir -p /var/lib/vz/snippets
+	cp /lab/hookscript /var/lib/vz/snippets/gpu
 	# an unprivileged container has no list of allowed devices, as Proxmox VE sets it up
 	mkdir -p /usr/share/lxc/config/userns.conf.d
 	echo 'lxc.cgroup2.devices.allow = a' >/usr/share/lxc/config/userns.conf.d/01-pve.conf
@@ -156,10 +164,26 @@ reload_nvidia() {
 	lab_log "reload_nvidia $1"
 }
 
+is_opened() {
+	WHY=$(grep '"type":"check"' $OUT | grep '"status":"ok"' | sed 's/.*"property":"\([^"]*\)".*/\1/' | sort | tr '\n' ' ')
+	[ "$WHY" = "$(printf '%s\n' "$@" | sort | tr '\n' ' ')" ]
+}
+opened() { lab_expect opened "$@"; }
+ct_hook() { sed -i '1,/^hostname/s,^hostname,hookscript: local:snippets/gpu\n&,' "$(ct_conf "$1")"; }
+
+each_kind() {
+	for lab_kind in 901:unprivileged:dev 902:unprivileged:mount 903:privileged:dev 904:privileged:mount; do
+		id=${lab_kind%%:*} style=${lab_kind##*:} kind=${lab_kind#*:}
+		kind=${kind%:*}
+		"$@"
+	done
+}
+
 nodes() {
 	tool lxc-gpu-conf nodes
 	expect_rc 0
 }
 
 alias ct_start='LINE=$LINENO ct_start' ct_stop='LINE=$LINENO ct_stop' opens_inside='LINE=$LINENO opens_inside'
+alias opened='LINE=$LINENO opened'
 alias ct_starts_not='LINE=$LINENO ct_starts_not' reload_nvidia='LINE=$LINENO reload_nvidia'

@@ -70,7 +70,8 @@ impl MountEntry {
 }
 
 fn unescape(field: &str) -> String {
-    field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    let field = field.replace("\\040", " ").replace("\\011", "\t");
+    field.replace("\\012", "\n").replace("\\134", "\\")
 }
 
 /// One `lxc.cgroup2.devices.allow` or `.deny`.

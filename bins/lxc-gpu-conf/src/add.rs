@@ -12,14 +12,19 @@ use crate::cli::{Add, Options, StyleChoice};
 use crate::edit::{Edited, Editor, Planner, Stopped};
 use crate::facts::{Facts, PassedOver, Wanted};
 use crate::mig;
-use crate::plan::{Container, Plan, Style, auto_style, give};
+use crate::plan::{Container, Plan, Refusal, Style, auto_style, give};
 use crate::restart::{self, Restart};
 use crate::state;
-use crate::view::numbers;
+use crate::view::{no_access, numbers, shuts_out};
 use crate::wish::{GpuWish, Resolved, UserspaceWish, Wish};
 
 /// The verb.
 pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+    if add.convert && add.style == StyleChoice::Mount {
+        return Err(fail(Exit::Usage, "--convert makes dev[n]: it does not go with --style mount")
+            .hint("without --convert mount entries that are there are completed")
+            .into());
+    }
     // all input is read and checked before anything else
     let piped = add.reads_stdin();
     let records = if piped { from_stdin(say)? } else { Vec::new() };
@@ -148,17 +153,33 @@ struct Adding<'a> {
 }
 
 impl Adding<'_> {
-    fn style(&self, conf: &Conf) -> Style {
-        match self.add.style {
+    /// Errors: dev[n] is asked for, and this Proxmox VE does not know it.
+    fn style(&self, conf: &Conf) -> Result<Style, Refusal> {
+        let version = self.facts.pve_container();
+        let style = match self.add.style {
             StyleChoice::Dev => Style::Dev,
-            StyleChoice::Mount => Style::Mount,
+            StyleChoice::Mount => return Ok(Style::Mount),
             StyleChoice::Auto if self.add.convert => Style::Dev,
             StyleChoice::Auto => {
-                let version = self.facts.pve_container();
                 let has_dev = version.is_some_and(pve::has_dev);
                 let style = auto_style(&Access::of(conf), has_dev);
                 self.say.detail(&format!("style {style:?}, pve-container {version:?}"));
-                style
+                return Ok(style);
+            }
+        };
+        match version.filter(|version| !pve::has_dev(version)) {
+            None => Ok(style),
+            Some(version) => {
+                let version: Vec<String> = version.iter().map(u32::to_string).collect();
+                Err(Refusal {
+                    property: "dev".into(),
+                    reason: format!(
+                        "pve-container {} does not know dev[n] (since 5.0.7): the container would \
+                         get nothing",
+                        version.join(".")
+                    ),
+                    hint: "upgrade it, or use --style mount".into(),
+                })
             }
         }
     }
@@ -201,7 +222,7 @@ impl Adding<'_> {
     }
 
     fn resolve(&self, conf: &Conf) -> Result<(Wish, Resolved, Style), Stopped> {
-        let style = self.style(conf);
+        let style = self.style(conf)?;
         let wish = self.wish(conf)?;
         let mut resolved = wish.resolve(self.facts, self.guest, conf, style)?;
         resolved.target.convert = self.add.convert;
@@ -223,7 +244,22 @@ impl Adding<'_> {
 impl Planner for Adding<'_> {
     fn plan(&self, conf: &Conf) -> Result<Plan, Stopped> {
         let (_, resolved, style) = self.resolve(conf)?;
-        for note in resolved.notes {
+        let mut notes = resolved.notes;
+        if style == Style::Mount && pve::is_unprivileged(conf) {
+            for node in &resolved.target.nodes {
+                let path = &node.spec.path;
+                let class = nvidia::classify(path);
+                notes.extend(self.facts.node(path).filter(|n| shuts_out(conf, n, class)).map(
+                    |n| {
+                        format!(
+                            "{}; --style dev gives it a node of its own",
+                            no_access(path, n.mode)
+                        )
+                    },
+                ));
+            }
+        }
+        for note in notes {
             if !self.told.borrow().contains(&note) {
                 self.say.note(&format!("{}: {note}", self.guest.target()));
                 self.told.borrow_mut().push(note);
@@ -241,17 +277,9 @@ impl Planner for Adding<'_> {
     /// still given.
     fn done(&self, plan: &Plan) {
         let Ok((wish, resolved, _)) = self.resolve(&plan.conf) else { return };
-        let old = state::load(self.facts.machine, self.guest.ctid).unwrap_or_default();
-        let access = Access::of(&plan.conf);
-        let given = |path: &str| access.dev(path).is_some() || access.mounted(path).is_some();
-        let mut all = old.wish;
-        let mut names = old.names;
-        names.retain(|_, path| given(path));
-        let keys: Vec<String> =
-            names.keys().filter_map(|name| name.strip_suffix("/gpu")).map(str::to_string).collect();
-        all.gpus.retain(|gpu| {
-            keys.iter().any(|key| gpu.uuid.as_ref() == Some(key) || gpu.address.to_string() == *key)
-        });
+        let mut old = state::load(self.facts.machine, self.guest.ctid).unwrap_or_default();
+        old.forget(&Access::of(&plan.conf), self.facts);
+        let (mut all, mut names) = (old.wish, old.names);
         all.join(&wish);
         names.extend(resolved.names);
         if let Err(error) = state::save(self.facts.machine, self.guest.ctid, &all, names) {

@@ -282,7 +282,7 @@ impl SetChoice {
 }
 
 /// Proxmox VE's form of a mode: `0` and three octal digits.
-fn mode(text: &str) -> Result<String, String> {
+pub(crate) fn mode(text: &str) -> Result<String, String> {
     let octal = text.len() == 4
         && text.starts_with('0')
         && text.bytes().all(|b| (b'0'..=b'7').contains(&b));

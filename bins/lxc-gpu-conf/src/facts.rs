@@ -5,12 +5,15 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, Say, fail};
-use host::{Machine, Node};
+use host::{Machine, Node, NodeKind};
 use nvidia::{CharDevices, GPU_MAJOR, GpuInfo, Mig, NodeClass};
 use pci::{Depth, Function, NVIDIA, System};
 use record::{Address, PciDevice, Role};
 
 use crate::state::{self, State};
+
+/// Major of DRM nodes (include/drm/drm.h, Documentation/admin-guide/devices.txt).
+const DRM_MAJOR: u32 = 226;
 
 /// What this host has.
 pub struct Facts<'a> {
@@ -141,6 +144,13 @@ impl<'a> Facts<'a> {
         self.machine.list(dir).unwrap_or_default().into_iter().collect()
     }
 
+    /// Takes a node for made.
+    pub fn assume_node(&self, path: String, (major, minor): (u32, u32)) {
+        let kind = NodeKind::Char;
+        let node = Node { kind, major, minor, mode: 0o666, uid: 0, gid: 0 };
+        self.nodes.borrow_mut().insert(path, Some(node));
+    }
+
     /// Forgets what was seen in /dev: something was made there.
     pub fn forget_nodes(&self) {
         self.nodes.borrow_mut().clear();
@@ -169,8 +179,22 @@ impl<'a> Facts<'a> {
 
     /// The GPU of NVIDIA's driver that a path in /dev/dri belongs to.
     pub fn of_drm(&self, path: &str) -> Option<&GpuInfo> {
+        let path = self.drm_path(path)?;
         let name = path.strip_prefix("/dev/dri/")?;
         self.gpus.values().find(|gpu| self.drm(gpu.address).iter().any(|n| n == name))
+    }
+
+    /// The DRM node that a path in /dev/dri means: itself, or where a link in
+    /// /dev/dri/by-path leads, which its minor says (drm_drv.c: cards from 0,
+    /// render nodes from 128).
+    pub fn drm_path(&self, path: &str) -> Option<String> {
+        let name = path.strip_prefix("/dev/dri/")?;
+        if !name.contains('/') {
+            return Some(path.into());
+        }
+        let node = self.node(path).filter(|node| node.is_char() && node.major == DRM_MAJOR)?;
+        let kind = if node.minor < 128 { "card" } else { "renderD" };
+        Some(format!("/dev/dri/{kind}{}", node.minor))
     }
 
     /// The GPU that was this one: by its UUID where both know it, since a card

@@ -27,6 +27,7 @@ causes! {
     StaleNode "stale-node" "A node on the host has other numbers than its driver has now.",
     StaleRule "stale-rule" "A device rule names a major that the driver had before.",
     NoRule "no-rule" "No device rule lets a privileged container open a node.",
+    NoAccess "no-access" "The mode of a node that is mounted lets nobody from an unprivileged container in.",
     IdleRule "idle-rule" "Device rules do nothing in an unprivileged container.",
     InvalidRule "invalid-rule" "LXC does not understand a device rule and goes on without it.",
     WipedRules "wiped-rules" "A line 'deny: a' wipes out the rules that Proxmox VE makes.",

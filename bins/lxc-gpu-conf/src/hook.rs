@@ -2,19 +2,20 @@
 //! since pct start holds it all the time, and changes no configuration, since
 //! that of the start at hand is made already.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{Machine, Opened, open_inside};
 use pve::{Conf, Guest, root_file_system};
-use record::Sink;
+use record::{LxcStyle, Severity, Sink};
 
 use crate::cli::{Hook, Options};
 use crate::facts::Facts;
-use crate::finding::Cause;
+use crate::finding::{Cause, Finding};
 use crate::nodes;
 use crate::restart;
-use crate::view::{View, concerns_gpu};
+use crate::view::{NO_START, View, concerns_gpu};
 
 /// Devices are there when a container has started; a card may have to wake.
 const POST_START: Duration = Duration::from_secs(20);
@@ -61,7 +62,9 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
     if !view.has_gpu() {
         return Ok(());
     }
+    let mut failed = BTreeMap::new();
     let nodes = |cause: Cause| matches!(cause, Cause::MissingNode | Cause::Stub | Cause::StaleNode);
+    let mut late = None;
     if view.findings.iter().any(|finding| nodes(finding.cause)) {
         for granted in &view.granted {
             let wrong = view
@@ -78,59 +81,85 @@ fn pre_start(machine: &Machine, guest: &Guest, bytes: &[u8], say: &Say) -> anyho
             };
             if there {
                 match nodes::make(&facts, class, &granted.node.path, numbers) {
-                    Ok(()) => say.note(&format!("made {}", granted.node.path)),
-                    Err(why) => say.warn(&format!("{}: {why}", granted.node.path)),
+                    Ok(()) => {
+                        say.note(&format!("made {}", granted.node.path));
+                        // Proxmox VE's rules for this start have the old number already
+                        if granted.style == LxcStyle::Dev && !view.unprivileged {
+                            late.get_or_insert_with(|| granted.node.path.clone());
+                        }
+                    }
+                    Err(why) => {
+                        failed.insert(granted.node.path.clone(), why);
+                    }
                 }
             }
         }
     }
     let view = View::of(guest, bytes, Some(&facts))?;
-    judge(&view, say)?;
+    judge(&view, &failed, say)?;
+    if let Some(path) = late {
+        let target = guest.target();
+        let message = format!(
+            "{target}: {path} was made anew, and the device rules of this start are for its old \
+             number"
+        );
+        let hint = format!(
+            "'pct start {}' once more; pve-gpu-nodes.service makes nodes before",
+            guest.ctid
+        );
+        return Err(fail(Exit::System, message).hint(hint).into());
+    }
     versions(machine, guest, &view.conf, &facts)
 }
 
-/// Fails for what keeps the GPU from working, and says the rest.
-fn judge(view: &View<'_>, say: &Say) -> anyhow::Result<()> {
-    let optional =
-        |property: &str| matches!(property, "/dev/nvidia-uvm-tools" | "/dev/nvidia-modeset");
-    let mut fatal = None;
-    for finding in &view.findings {
-        let stops = match finding.cause {
-            Cause::MissingNode | Cause::Stub | Cause::StaleNode | Cause::NoRule => {
-                !optional(&finding.property)
-            }
-            Cause::StaleRule
-            | Cause::WipedRules
-            | Cause::GivenTwice
-            | Cause::MigGone
-            | Cause::MigPair
-            | Cause::MigParent
-            | Cause::OtherCard
-            | Cause::OnVfio
-            | Cause::NoGpu
-            | Cause::Incomplete
-            | Cause::LibraryMissing
-            | Cause::LibraryVersion
-            | Cause::OldProxmox => true,
-            _ => false,
-        };
-        if stops && fatal.is_none() {
-            fatal = Some(finding);
-        } else if finding.severity == record::Severity::Error {
+/// Fails for what keeps the GPU from working, with the finding that the others
+/// follow from; where nothing does, says the rest. `failed`: nodes that could
+/// not be made, and why.
+fn judge(view: &View<'_>, failed: &BTreeMap<String, String>, say: &Say) -> anyhow::Result<()> {
+    let stopping = view.findings.iter().filter_map(|finding| Some((rank(finding)?, finding)));
+    let Some((_, finding)) = stopping.min_by_key(|(rank, _)| *rank) else {
+        for finding in view.findings.iter().filter(|f| f.severity == Severity::Error) {
             say.warn(&format!("{}: {}", view.guest.target(), finding.reason));
         }
+        return Ok(());
+    };
+    let reason = match failed.get(&finding.property) {
+        None => finding.reason.clone(),
+        Some(why) => format!("{} cannot be made: {why}", finding.property),
+    };
+    let failure = fail(Exit::System, format!("{}: {reason}", view.guest.target()));
+    let rest = view.findings.len() - 1;
+    let check = format!("'lxc-gpu-conf check {}'", view.guest.ctid);
+    Err(match (&finding.hint, rest) {
+        (Some(hint), 0) => failure.hint(hint.clone()),
+        (Some(hint), _) => failure.hint(format!("{hint} ({check} says more)")),
+        (None, _) => failure.hint(check),
     }
-    match fatal {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}: {}", view.guest.target(), finding.reason);
-            let failure = fail(Exit::System, message);
-            Err(match &finding.hint {
-                Some(hint) => failure.hint(hint.clone()),
-                None => failure,
-            }
-            .into())
+    .into())
+}
+
+/// Whether a finding keeps the GPU from working; what comes first is the cause of
+/// what comes after.
+fn rank(finding: &Finding) -> Option<u32> {
+    let optional = |path: &str| matches!(path, "/dev/nvidia-uvm-tools" | "/dev/nvidia-modeset");
+    match finding.cause {
+        Cause::OldProxmox | Cause::OnVfio | Cause::NoGpu => Some(0),
+        Cause::OtherCard | Cause::MigGone => Some(1),
+        Cause::WipedRules | Cause::GivenTwice | Cause::StaleRule => Some(2),
+        Cause::MissingNode | Cause::Stub | Cause::StaleNode | Cause::NoRule => {
+            // dev[n] has to be there, whatever it is for
+            let fatal = finding.cause == Cause::MissingNode && finding.reason.ends_with(NO_START);
+            (fatal || !optional(&finding.property)).then_some(3)
         }
+        Cause::NoAccess => {
+            (finding.severity == Severity::Error && !optional(&finding.property)).then_some(3)
+        }
+        Cause::MigPair
+        | Cause::MigParent
+        | Cause::Incomplete
+        | Cause::LibraryMissing
+        | Cause::LibraryVersion => Some(4),
+        _ => None,
     }
 }
 
@@ -181,10 +210,9 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
                 })
             }
         };
-        // what is decided once does not change by waiting
-        let decided = opened.is_some_and(|opened| {
-            opened.iter().any(|o| matches!(o, Opened::Failed(libc::EPERM | libc::EACCES)))
-        });
+        // pct holds the container's lock meanwhile, so that only what waiting can
+        // change is waited for: a card that wakes, a container that comes up
+        let decided = opened.is_some_and(|opened| opened.iter().any(is_decided));
         match bad {
             None => return Ok(()),
             Some(message) if decided || interrupted() || Instant::now() >= end => {
@@ -194,5 +222,15 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
             }
             Some(_) => std::thread::sleep(PAUSE),
         }
+    }
+}
+
+/// Rules, modes, numbers and what is mounted are those that it started with.
+fn is_decided(opened: &Opened) -> bool {
+    const SETTLED: [i32; 4] = [libc::EPERM, libc::EACCES, libc::ENXIO, libc::ENOENT];
+    match opened {
+        Opened::NoDevice => true,
+        Opened::Failed(errno) => SETTLED.contains(errno),
+        Opened::Ok { .. } | Opened::Blocked => false,
     }
 }

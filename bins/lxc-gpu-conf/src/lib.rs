@@ -14,6 +14,8 @@ mod facts;
 mod finding;
 mod hook;
 mod hotplug;
+mod judge;
+mod judge_cards;
 mod mig;
 mod nodes;
 mod plan;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::cli::{ChangeOptions, Exit, Failure, Say, catch_signals, fail};
 use host::{Machine, NodeKind};
-use nvidia::{NodeClass, NodeParams, UVM_DRIVER, classify};
+use nvidia::{Capability, NodeClass, NodeParams, UVM_DRIVER, classify};
 use pve::{Conf, Guest};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 
@@ -23,13 +23,17 @@ pub fn run(options: &Options, nodes: &Nodes, say: &Say, sink: &mut Sink) -> anyh
     if !nodes.change.only_look() {
         catch_signals();
     }
-    let guests = local_guests(&machine);
-    ensure(&machine, &guests, &nodes.change, say, sink)
+    let guests = local_guests(&machine, say);
+    Ok(ensure(&machine, &guests, &nodes.change, say, sink)?.exit)
 }
 
 /// Containers of this node, where this is a node of Proxmox VE at all.
-pub fn local_guests(machine: &Machine) -> Vec<Guest> {
-    let mut guests = pve::all_guests(machine).unwrap_or_default();
+/// What cannot be found out of them does not keep the GPUs' nodes from being made.
+fn local_guests(machine: &Machine, say: &Say) -> Vec<Guest> {
+    let mut guests = pve::all_guests(machine).unwrap_or_else(|failure| {
+        say.warn(&format!("{}: what containers are given besides is not seen to", failure.message));
+        Vec::new()
+    });
     guests.retain(|guest| guest.local);
     guests
 }
@@ -42,25 +46,34 @@ struct Needed {
     required: bool,
 }
 
+/// What came of it.
+pub struct Ensured {
+    /// Exit 3 where a node cannot be made.
+    pub exit: Exit,
+    /// Nodes that would be made, where one only looks, with their numbers.
+    pub planned: Vec<(String, (u32, u32))>,
+}
+
 /// Brings the nodes that the GPUs and these containers need. Errors: nothing of
-/// the host can be read. Exit 3 where a node cannot be made.
+/// the host can be read.
 pub fn ensure(
     machine: &Machine,
     guests: &[Guest],
     change: &ChangeOptions,
     say: &Say,
     sink: &mut Sink,
-) -> Result<Exit, anyhow::Error> {
+) -> Result<Ensured, anyhow::Error> {
     let mut facts = Facts::read(machine, say)?;
-    let mut reporter = Reporter { say, change, sink, exit: Exit::Done };
+    let done = Ensured { exit: Exit::Done, planned: Vec::new() };
+    let mut reporter = Reporter { say, change, sink, done };
     if facts.gpus.is_empty() {
         if !waiting_for_driver(&facts)? {
             say.note("no GPU on this host is for NVIDIA's driver");
-            return Ok(Exit::Done);
+            return Ok(reporter.done);
         }
         let loaded = reporter.module(machine, "nvidia")?;
         if !loaded {
-            return Ok(reporter.exit);
+            return Ok(reporter.done);
         }
         facts = Facts::read(machine, say)?;
     }
@@ -79,7 +92,7 @@ pub fn ensure(
     for node in &needed {
         reporter.node(&facts, node)?;
     }
-    Ok(reporter.exit)
+    Ok(reporter.done)
 }
 
 /// Whether a GPU of NVIDIA's has no driver yet.
@@ -103,6 +116,13 @@ fn needed(facts: &Facts<'_>, guests: &[Guest]) -> Vec<Needed> {
                 add(spec.path, spec.class, spec.required);
             }
         }
+    }
+    // of the MIG instances that exist, so that add --mig finds them
+    let instances = &facts.mig().instances;
+    let mut caps: Vec<u32> = instances.iter().flat_map(|i| [i.gi_cap, i.ci_cap]).collect();
+    caps.extend(facts.mig().minor(Capability::Monitor).filter(|_| !instances.is_empty()));
+    for cap in caps.into_iter().filter(|cap| capability_exists(facts, *cap)) {
+        add(nvidia::cap_path(cap), NodeClass::Cap(cap), false);
     }
     for guest in guests {
         let Ok(bytes) = guest.read(facts.machine) else { continue };
@@ -179,7 +199,7 @@ struct Reporter<'a> {
     say: &'a Say,
     change: &'a ChangeOptions,
     sink: &'a mut Sink,
-    exit: Exit,
+    done: Ensured,
 }
 
 impl Reporter<'_> {
@@ -198,7 +218,7 @@ impl Reporter<'_> {
             Err(error) => (ChangeStatus::Failed, Some(error.to_string())),
         };
         if status == ChangeStatus::Failed {
-            self.exit = self.exit.max(Exit::System);
+            self.done.exit = self.done.exit.max(Exit::System);
         }
         let hint = (status != ChangeStatus::Changed).then_some(hint);
         self.tell(&property, None, Some("loaded".into()), status, why, hint)?;
@@ -216,7 +236,7 @@ impl Reporter<'_> {
             let why = format!("no driver '{driver}' is loaded behind it");
             let status = if node.required { ChangeStatus::Failed } else { ChangeStatus::Skipped };
             if node.required {
-                self.exit = self.exit.max(Exit::System);
+                self.done.exit = self.done.exit.max(Exit::System);
             }
             let hint = Some(format!("modprobe {driver}"));
             return self.tell(&node.path, from, None, status, Some(why), hint);
@@ -226,6 +246,7 @@ impl Reporter<'_> {
             return self.tell(&node.path, from, to, ChangeStatus::Unchanged, None, None);
         }
         if self.change.only_look() {
+            self.done.planned.push((node.path.clone(), (major, minor)));
             return self.tell(&node.path, from, to, ChangeStatus::Planned, None, None);
         }
         let made = match now.map(|now| now.kind) {
@@ -235,7 +256,7 @@ impl Reporter<'_> {
         match made {
             Ok(()) => self.tell(&node.path, from, to, ChangeStatus::Changed, None, None),
             Err(why) => {
-                self.exit = self.exit.max(Exit::System);
+                self.done.exit = self.done.exit.max(Exit::System);
                 self.say.error(&fail(Exit::System, format!("{}: {why}", node.path)).message);
                 self.tell(&node.path, from, to, ChangeStatus::Failed, Some(why), None)
             }
@@ -252,7 +273,7 @@ impl Reporter<'_> {
         hint: Option<String>,
     ) -> Result<(), anyhow::Error> {
         if status == ChangeStatus::Planned && self.change.check {
-            self.exit = self.exit.max(Exit::Difference);
+            self.done.exit = self.done.exit.max(Exit::Difference);
         }
         if self.change.check {
             let ok = status == ChangeStatus::Unchanged;

@@ -136,6 +136,19 @@ pub struct Numbers {
     pub drivers: BTreeMap<&'static str, u32>,
     /// Majors of nodes that the configuration gives and that are not NVIDIA's.
     pub others: BTreeSet<u32>,
+    /// GPUs' nodes that mount entries give, as the host has them.
+    pub mounted: Vec<Mounted>,
+}
+
+/// A node that a mount entry gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Path on the host.
+    pub path: String,
+    /// Its numbers, those that its driver has now.
+    pub numbers: (u32, u32),
+    /// `r` or `rw`.
+    pub access: &'static str,
 }
 
 const MOUNT_OPTIONS: &str = "none bind,optional,create=file";
@@ -386,12 +399,23 @@ fn userspace(plan: &mut Plan, files: &[FileMount]) {
 
 /// White space in fstab(5) fields.
 fn escape(path: &str) -> String {
-    path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011")
+    let path = path.replace('\\', "\\134").replace(' ', "\\040");
+    path.replace('\t', "\\011").replace('\n', "\\012")
 }
 
 /// Mount entries of the nodes that dev[n] will give, and rules for them, go.
 fn convert(plan: &mut Plan, target: &Target, numbers: &Numbers) {
     let access = Access::of(&plan.conf);
+    let mut seen = BTreeSet::new();
+    let main: BTreeSet<String> =
+        plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
+    for (key, dev) in access.devs.iter().filter(|(key, _)| main.contains(*key)) {
+        if !seen.insert(&dev.path) && classify(&dev.path).is_some() {
+            plan.conf.remove_key(key);
+            let from = dev_text(&dev.path, &dev.options);
+            plan.step(key, Some(from), None, Some("given by another dev[n] already"));
+        }
+    }
     let stale = stale_rules(&access, numbers);
     let given = |path: &str| target.nodes.iter().any(|node| node.spec.path == path);
     plan.take_lxc(|key, value| {
@@ -480,7 +504,8 @@ pub fn rule_major(rule: &Rule) -> Option<u32> {
     }
 }
 
-/// Takes stale rules away and allows what they were for, as numbers are now.
+/// Takes stale rules away, and in a privileged container allows what is mounted
+/// and no rule allows, as numbers are now.
 pub fn repair(plan: &mut Plan, container: Container, numbers: &Numbers) {
     let access = Access::of(&plan.conf);
     let stale = stale_rules(&access, numbers);
@@ -488,21 +513,15 @@ pub fn repair(plan: &mut Plan, container: Container, numbers: &Numbers) {
         let rule = Rule::parse(key, value)?;
         stale.contains(&rule).then_some("the driver has another major now")
     });
-    if container.unprivileged || stale.is_empty() {
+    if container.unprivileged {
         return;
     }
-    let access = Access::of(&plan.conf);
-    let mut given = BTreeSet::new();
-    for mount in &access.mounts {
-        let class = classify(&mount.target);
-        let numbers = class.and_then(|class| {
-            let major = *numbers.drivers.get(class.driver()?)?;
-            Some((major, class.minor()?, class.access()))
-        });
-        let Some((major, minor, wanted)) = numbers else { continue };
-        let opening = Opening { path: &mount.source, major, minor, access: wanted };
-        if !access.allows(&opening, false) && given.insert((major, minor)) {
-            plan.add("lxc.cgroup2.devices.allow", format!("c {major}:{minor} {wanted}"));
+    for mounted in &numbers.mounted {
+        let (major, minor) = mounted.numbers;
+        let opening = Opening { path: &mounted.path, major, minor, access: mounted.access };
+        if !Access::of(&plan.conf).allows(&opening, false) {
+            let rule = format!("c {major}:{minor} {}", mounted.access);
+            plan.add("lxc.cgroup2.devices.allow", rule);
         }
     }
 }
@@ -597,8 +616,18 @@ pub fn renumber(
     let access = Access::of(&plan.conf);
     let main: Vec<String> =
         plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
+    // a node that is given already is not given twice
+    let taken = |new: &str| {
+        let given = access.dev(new).is_some() || access.mount(new).is_some();
+        given && !names.contains_key(new)
+    };
     for (key, dev) in &access.devs {
         if let Some(new) = names.get(&dev.path).filter(|_| main.contains(key)) {
+            if taken(new) {
+                plan.conf.remove_key(key);
+                plan.step(key, Some(dev_text(&dev.path, &dev.options)), None, Some(why));
+                continue;
+            }
             let text = dev_text(new, &dev.options);
             plan.set(key, &dev_text(&dev.path, &dev.options), text, why);
         }
@@ -606,6 +635,10 @@ pub fn renumber(
     let mut steps = Vec::new();
     plan.conf.change_lxc(|key, value| {
         let new = match MountEntry::parse(value).filter(|_| key == "lxc.mount.entry") {
+            Some(mount) if names.get(&mount.target).is_some_and(|new| taken(new)) => {
+                steps.push((key.to_string(), value.to_string(), None));
+                return Fate::Remove;
+            }
             Some(mount) => {
                 names.get(&mount.target).filter(|_| mount.source == mount.target).map(|new| {
                     let options = mount.options.join(",");
@@ -622,14 +655,14 @@ pub fn renumber(
         };
         match new {
             Some(new) if new != value => {
-                steps.push((key.to_string(), value.to_string(), new.clone()));
+                steps.push((key.to_string(), value.to_string(), Some(new.clone())));
                 Fate::Become(key.into(), new)
             }
             _ => Fate::Keep,
         }
     });
     for (key, from, to) in steps {
-        plan.step(&key, Some(from), Some(to), Some(why));
+        plan.step(&key, Some(from), to, Some(why));
     }
 }
 

@@ -27,7 +27,7 @@ fn nodes() -> Vec<HostNode> {
 pub(crate) fn numbers() -> Numbers {
     Numbers {
         drivers: BTreeMap::from([("nvidia-uvm", 511), ("nvidia-caps", 236)]),
-        others: BTreeSet::new(),
+        ..Numbers::default()
     }
 }
 
@@ -211,7 +211,11 @@ fn repair_replaces_the_rule_where_rules_count() {
         lxc.mount.entry: /dev/nvidia-uvm-tools dev/nvidia-uvm-tools none bind\n";
     let repaired = |unprivileged| {
         let mut plan = Plan::of(&Conf::parse(text.as_bytes()));
-        repair(&mut plan, Container { ctid: 901, unprivileged }, &numbers());
+        let mounted =
+            |path: &str, minor| Mounted { path: path.into(), numbers: (511, minor), access: "rw" };
+        let mounted = vec![mounted("/dev/nvidia-uvm", 0), mounted("/dev/nvidia-uvm-tools", 1)];
+        let numbers = Numbers { mounted, ..numbers() };
+        repair(&mut plan, Container { ctid: 901, unprivileged }, &numbers);
         text_of(&plan)
     };
     let without = text.replace("lxc.cgroup2.devices.allow: c 509:* rwm\n", "");
@@ -262,6 +266,19 @@ fn two_cards_that_changed_places_are_renumbered_at_once() {
          lxc.cgroup2.devices.allow: c 195:1 rw\n\
          lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind,optional,create=file\n"
     );
+}
+
+#[test]
+fn a_card_that_takes_a_number_that_is_given_already_is_not_given_twice() {
+    let names = BTreeMap::from([("/dev/nvidia0".to_string(), "/dev/nvidia1".to_string())]);
+    let mount = "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind\n";
+    for text in ["dev0: /dev/nvidia0\n", mount] {
+        let other = text.replace("nvidia0", "nvidia1").replace("dev0:", "dev1:");
+        let mut plan = Plan::of(&Conf::parse(format!("{text}{other}").as_bytes()));
+        renumber(&mut plan, &names, &BTreeMap::new());
+        assert_eq!(text_of(&plan), other);
+        assert_eq!(plan.steps.len(), 1);
+    }
 }
 
 #[test]

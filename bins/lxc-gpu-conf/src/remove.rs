@@ -11,11 +11,10 @@ use crate::access::Access;
 use crate::cli::{Options, Remove};
 use crate::edit::{Editor, Planner, Stopped};
 use crate::facts::Facts;
-use crate::plan::{Container, Plan, Taking, take};
+use crate::plan::{Container, Plan, Refusal, Taking, take};
 use crate::restart::{self, Restart};
 use crate::state;
 use crate::view::numbers;
-use crate::wish::Wish;
 
 /// The verb.
 pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
@@ -133,7 +132,7 @@ struct Removing<'a> {
 }
 
 impl Removing<'_> {
-    fn taking(&self, access: &Access) -> Taking {
+    fn taking(&self, access: &Access) -> Result<Taking, Stopped> {
         let devs = access.devs.values().map(|dev| dev.path.clone());
         let given: BTreeSet<String> =
             devs.chain(access.mounts.iter().map(|mount| mount.target.clone())).collect();
@@ -145,32 +144,92 @@ impl Removing<'_> {
             })
             .collect();
         // the last card takes with it what all share
-        let last = !self.which.minors.is_empty() && minors.is_subset(&self.which.minors);
-        let all = self.which.all || last;
+        let cards = !self.which.minors.is_empty() && self.which.mig.is_empty();
+        let all = self.which.all || (cards && minors.is_subset(&self.which.minors));
+        for path in &self.which.nodes {
+            if let Some(mount) = access.mounted(path).filter(|mount| mount.target != *path) {
+                return Err(Refusal {
+                    property: path.clone(),
+                    reason: format!("comes with {}, which is mounted as a whole", mount.target),
+                    hint: format!(
+                        "'lxc-gpu-conf add {} --convert' gives single nodes instead",
+                        self.guest.ctid
+                    ),
+                }
+                .into());
+            }
+        }
+        let instances = self.instances(&given)?;
         let number = |path: &str| {
             self.facts.node(path).filter(host::Node::is_char).map(|node| (node.major, node.minor))
         };
         let paths: BTreeMap<String, Option<(u32, u32)>> = given
             .into_iter()
-            .filter(|path| self.goes(path, all))
+            .filter(|path| self.goes(path, all, &instances))
             .map(|path| (path.clone(), number(&path)))
             .collect();
-        Taking { all, paths, userspace: all || self.which.libs }
+        Ok(Taking { all, paths, userspace: all || self.which.libs })
     }
 
-    fn goes(&self, path: &str, all: bool) -> bool {
+    /// Capabilities of the instances that are to go: those of the compute
+    /// instances, and of a GPU instance with its last one. Errors: an instance
+    /// may be of several cards.
+    fn instances(&self, given: &BTreeSet<String>) -> Result<BTreeSet<u32>, Failure> {
+        let caps: BTreeMap<u32, Capability> = given
+            .iter()
+            .filter_map(|path| match classify(path) {
+                Some(NodeClass::Cap(cap)) => Some((cap, *self.facts.mig().capabilities.get(&cap)?)),
+                _ => None,
+            })
+            .collect();
+        let mut gone = BTreeSet::new();
+        for (gi, ci) in &self.which.mig {
+            let of_card =
+                |gpu: u32| self.which.minors.is_empty() || self.which.minors.contains(&gpu);
+            let cards: BTreeSet<u32> = caps
+                .values()
+                .filter_map(|capability| match capability {
+                    Capability::Ci(gpu, g, c) if (g, c) == (gi, ci) => Some(*gpu),
+                    Capability::Gi(gpu, g) if g == gi => Some(*gpu),
+                    _ => None,
+                })
+                .filter(|gpu| of_card(*gpu))
+                .collect();
+            if cards.len() > 1 {
+                let message = format!("--mig {gi}/{ci} may be of any of several GPUs");
+                return Err(fail(Exit::Usage, message).hint("say which with --gpu"));
+            }
+            gone.extend(caps.iter().filter_map(|(cap, capability)| match capability {
+                Capability::Ci(gpu, g, c) if cards.contains(gpu) && (g, c) == (gi, ci) => {
+                    Some(*cap)
+                }
+                _ => None,
+            }));
+            // without a compute instance the GPU instance's is of no use
+            for gpu in cards {
+                let left = caps.iter().any(|(cap, capability)| {
+                    matches!(capability, Capability::Ci(p, g, _) if (*p, g) == (gpu, gi))
+                        && !gone.contains(cap)
+                });
+                let of_gi = caps.iter().find(|(_, c)| **c == Capability::Gi(gpu, *gi));
+                gone.extend(of_gi.map(|(cap, _)| *cap).filter(|_| !left));
+            }
+        }
+        Ok(gone)
+    }
+
+    fn goes(&self, path: &str, all: bool, instances: &BTreeSet<u32>) -> bool {
         if self.which.nodes.iter().any(|node| node == path) {
             return true;
         }
-        let of = |minor: u32| all || self.which.minors.contains(&minor);
+        // with --mig a card is only where the instance is
+        let cards = self.which.mig.is_empty();
+        let of = |minor: u32| all || (cards && self.which.minors.contains(&minor));
         match classify(path) {
             Some(NodeClass::Gpu(minor)) => of(minor),
             Some(NodeClass::Cap(cap)) => match self.facts.mig().capabilities.get(&cap) {
-                Some(Capability::Gi(gpu, gi)) => {
-                    of(*gpu) || self.which.mig.iter().any(|mig| mig.0 == *gi)
-                }
-                Some(Capability::Ci(gpu, gi, ci)) => {
-                    of(*gpu) || self.which.mig.contains(&(*gi, *ci))
+                Some(Capability::Gi(gpu, _) | Capability::Ci(gpu, _, _)) => {
+                    of(*gpu) || instances.contains(&cap)
                 }
                 _ => all,
             },
@@ -186,7 +245,7 @@ impl Planner for Removing<'_> {
         let container =
             Container { ctid: self.guest.ctid, unprivileged: pve::is_unprivileged(conf) };
         let mut plan = Plan::of(conf);
-        take(&mut plan, container, &self.taking(&access), &numbers(&access, self.facts))?;
+        take(&mut plan, container, &self.taking(&access)?, &numbers(&access, self.facts))?;
         Ok(plan)
     }
 
@@ -194,32 +253,12 @@ impl Planner for Removing<'_> {
     fn done(&self, plan: &Plan) {
         let machine = self.facts.machine;
         let Some(mut old) = state::load(machine, self.guest.ctid) else { return };
-        let access = Access::of(&plan.conf);
-        if !access.has_nvidia() {
-            old.wish = Wish::default();
+        // what was taken by name stays away, under whatever number
+        for path in &self.which.nodes {
+            let name = old.names.iter().find(|(_, then)| *then == path);
+            old.wish.without.insert(name.map_or(path, |(name, _)| name).clone());
         }
-        let given = |path: &str| access.dev(path).is_some() || access.mounted(path).is_some();
-        let gone: Vec<String> = old
-            .names
-            .iter()
-            .filter(|(name, path)| name.ends_with("/gpu") && !given(path))
-            .filter_map(|(name, _)| name.strip_suffix("/gpu").map(str::to_string))
-            .collect();
-        old.wish.gpus.retain(|gpu| {
-            !gone
-                .iter()
-                .any(|key| gpu.uuid.as_ref() == Some(key) || gpu.address.to_string() == *key)
-        });
-        old.wish.mig.retain(|mig| {
-            let id = format!("gi{}-ci{}", mig.gi, mig.ci);
-            old.names.iter().any(|(name, path)| name.ends_with(&id) && given(path))
-        });
-        if !access.mounts.iter().any(|mount| crate::access::is_userspace(&mount.target)) {
-            old.wish.userspace = None;
-        }
-        let drm = |(name, path): (&String, &String)| name.contains("/drm-") && given(path);
-        old.wish.graphics &= old.names.iter().any(drm);
-        old.names.retain(|_, path| given(path));
+        old.forget(&Access::of(&plan.conf), self.facts);
         if let Err(error) = state::save(machine, self.guest.ctid, &old.wish, old.names) {
             self.say.warn(&error.to_string());
         }

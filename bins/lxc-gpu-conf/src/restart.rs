@@ -30,6 +30,8 @@ pub struct Restart<'a> {
 const DEFAULT_WAIT: u64 = 60;
 /// A first open may have to wake the card, which takes seconds.
 const OPEN: Duration = Duration::from_secs(20);
+/// A busy host needs a while to look at all; also when time is nearly up.
+const LEAST: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Nodes that the container is given, as its configuration has them now, each
@@ -91,12 +93,14 @@ pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Resu
     }
     let paths = given(r.machine, r.guest);
     let wait = Duration::from_secs(r.wait.unwrap_or(DEFAULT_WAIT));
-    if r.restart && (edited.changed && !edited.hot || !all_open(&look(r, &paths))) {
+    if r.restart && (edited.changed && !edited.hot || !all_open(&look(r, &paths, wait.max(LEAST))))
+    {
         reboot(r, sink)?;
     }
     let end = Instant::now() + wait;
     let answers = loop {
-        let answers = look(r, &paths);
+        let left = end.saturating_duration_since(Instant::now());
+        let answers = look(r, &paths, left.max(LEAST));
         if all_open(&answers) || Instant::now() >= end || interrupted() {
             break answers;
         }
@@ -134,9 +138,13 @@ fn reboot(r: &Restart<'_>, sink: &mut Sink) -> anyhow::Result<()> {
 }
 
 /// What each node says inside; nothing where the container cannot be entered.
-fn look(r: &Restart<'_>, paths: &[(String, bool)]) -> Vec<(String, Option<Opened>)> {
-    let opened =
-        pve::init_pid(r.machine, r.guest.ctid).and_then(|pid| open_inside(pid, paths, OPEN).ok());
+fn look(
+    r: &Restart<'_>,
+    paths: &[(String, bool)],
+    left: Duration,
+) -> Vec<(String, Option<Opened>)> {
+    let opened = pve::init_pid(r.machine, r.guest.ctid)
+        .and_then(|pid| open_inside(pid, paths, OPEN.min(left)).ok());
     match opened {
         Some(opened) => {
             paths.iter().zip(opened).map(|((path, _), o)| (path.clone(), Some(o))).collect()

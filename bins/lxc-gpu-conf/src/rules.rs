@@ -185,6 +185,10 @@ impl Rules<'_> {
             let made_by_pve = granted.style == LxcStyle::Dev && !self.access.wipes_dev_rules();
             let node = facts.node(&granted.node.path).filter(host::Node::is_char);
             let class = granted.class.unwrap_or(NodeClass::Other);
+            // nobody misses the right to reconfigure MIG
+            if matches!(class, NodeClass::Cap(0 | 1)) {
+                continue;
+            }
             let numbers = facts.numbers(class).or(node.map(|node| (node.major, node.minor)));
             let Some(numbers) = numbers.filter(|_| !made_by_pve && node.is_some()) else {
                 continue;

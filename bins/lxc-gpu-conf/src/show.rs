@@ -42,7 +42,7 @@ fn each(
         let bytes = match guest.read(&machine) {
             Ok(bytes) => bytes,
             // a container that was destroyed meanwhile is none of all
-            Err(_) if which.all && !machine.exists(&guest.path) => continue,
+            Err(_) if which.all && guest.is_gone(&machine) => continue,
             Err(failure) => {
                 say.error(&failure.message);
                 exit = Exit::System;

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use host::{FileError, Machine};
+use nvidia::{Capability, NodeClass, classify};
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Access, is_userspace};
+use crate::facts::Facts;
 use crate::wish::Wish;
 
 /// Where it is kept, a file a container.
@@ -36,7 +39,44 @@ fn path(ctid: u32) -> String {
 pub fn load(machine: &Machine, ctid: u32) -> Option<State> {
     let bytes = machine.read(&path(ctid), MOST).ok()?;
     let state: State = serde_json::from_slice(&bytes).ok()?;
-    (state.version == VERSION && state.ctid == ctid).then_some(state)
+    (state.version == VERSION && state.ctid == ctid && state.is_plain()).then_some(state)
+}
+
+impl State {
+    /// What goes into configurations from here is what `add` would have taken:
+    /// no line more, no path elsewhere.
+    fn is_plain(&self) -> bool {
+        let text = |text: &str| !text.chars().any(char::is_control);
+        let node = |path: &str| path.starts_with("/dev/") && text(path);
+        let wish = &self.wish;
+        wish.mode.as_deref().is_none_or(|mode| crate::cli::mode(mode).is_ok())
+            && wish.userspace.iter().filter_map(|u| u.dir.as_deref()).all(text)
+            && self.names.values().all(|path| node(path))
+    }
+}
+
+impl State {
+    /// Forgets what is no longer given: taken away, or by other hands.
+    pub fn forget(&mut self, access: &Access, facts: &Facts<'_>) {
+        let given = |path: &str| access.dev(path).is_some() || access.mounted(path).is_some();
+        let State { wish, names, .. } = self;
+        names.retain(|_, path| given(path));
+        wish.gpus.retain(|gpu| names.contains_key(&format!("{}/gpu", gpu.key())));
+        wish.mig.retain(|mig| names.contains_key(&mig.name()));
+        wish.imex.retain(|id| given(&format!("/dev/nvidia-caps-imex-channels/channel{id}")));
+        let monitor = facts.mig().minor(Capability::Monitor).map(nvidia::cap_path);
+        wish.mig_monitor &= monitor.is_some_and(|path| given(&path));
+        let devs = access.devs.values().map(|dev| &dev.path);
+        let mut paths = devs.chain(access.mounts.iter().map(|mount| &mount.target));
+        wish.fabric &= paths.any(|path| classify(path).is_some_and(NodeClass::is_fabric));
+        wish.graphics &= names.keys().any(|name| name.contains("/drm-"));
+        if !access.mounts.iter().any(|mount| is_userspace(&mount.target)) {
+            wish.userspace = None;
+        }
+        if !access.has_nvidia() {
+            *wish = Wish::default();
+        }
+    }
 }
 
 /// Writes it, or removes it where nothing is left to remember. Errors: as the

@@ -41,13 +41,18 @@ pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow
         }
     }
     // the nodes first: a container's lines cannot be right without them
-    let mut exit = nodes::ensure(&machine, &guests, &sync.change, say, sink)?;
+    let nodes = nodes::ensure(&machine, &guests, &sync.change, say, sink)?;
+    let mut exit = nodes.exit;
     let facts = Facts::read(&machine, say)?;
+    // who only looks is told what would be planned with the nodes there
+    for (path, numbers) in nodes.planned {
+        facts.assume_node(path, numbers);
+    }
     let mut seen = 0;
     for guest in &guests {
         let bytes = match guest.read(&machine) {
             Ok(bytes) => bytes,
-            Err(_) if sync.which.all && !machine.exists(&guest.path) => continue,
+            Err(_) if sync.which.all && guest.is_gone(&machine) => continue,
             Err(failure) => {
                 say.error(&failure.message);
                 exit = exit.max(Exit::System);
@@ -125,7 +130,7 @@ impl Planner for Syncing<'_> {
         let access = Access::of(conf);
         let container =
             Container { ctid: self.guest.ctid, unprivileged: pve::is_unprivileged(conf) };
-        let numbers = numbers(&access, self.facts);
+        let now = |plan: &Plan| numbers(&Access::of(&plan.conf), self.facts);
         let mut plan = Plan::of(conf);
         let state = state::load(self.facts.machine, self.guest.ctid);
         let style = auto_style(&access, self.facts.pve_container().is_none_or(pve::has_dev));
@@ -143,9 +148,11 @@ impl Planner for Syncing<'_> {
                     .filter_map(|(old, new)| Some((self.device(old)?, self.device(new)?)));
                 renumber(&mut plan, &names, &rules.collect());
             }
+            let numbers = now(&plan);
             repair(&mut plan, container, &numbers);
             give(&mut plan, container, &resolved.target, style, &numbers)?;
         } else {
+            let numbers = now(&plan);
             repair(&mut plan, container, &numbers);
         }
         Ok(plan)

@@ -2,7 +2,7 @@
 //! and address, MIG instances by id, not numbers of nodes. Kept on this host, so
 //! that `sync` can bring it back when numbers have moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, fail};
 use host::Machine;
@@ -67,6 +67,10 @@ pub struct Wish {
     pub mode: Option<String>,
     /// Mounted userspace.
     pub userspace: Option<UserspaceWish>,
+    /// Nodes that were taken away by name: paths, or names as in
+    /// [`Resolved::names`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<String>,
 }
 
 /// What a wish is today: nodes and files, and the name under which each thing
@@ -111,8 +115,25 @@ impl GpuWish {
         }
     }
 
-    fn key(&self) -> String {
+    /// Its name among [`Resolved::names`].
+    pub fn key(&self) -> String {
         self.uuid.clone().unwrap_or_else(|| self.address.to_string())
+    }
+}
+
+impl MigWish {
+    /// The name of its compute instance's capability.
+    pub fn name(&self) -> String {
+        format!("{}/gi{}-ci{}", self.gpu.key(), self.gi, self.ci)
+    }
+
+    fn items(&self, there: &MigInstance) -> [Item; 2] {
+        let gi = format!("{}/gi{}", self.gpu.key(), self.gi);
+        [(gi, there.gi_cap), (self.name(), there.ci_cap)].map(|(name, number)| Item {
+            name: Some(name),
+            spec: cap(number),
+            gid: None,
+        })
     }
 }
 
@@ -138,6 +159,7 @@ impl Wish {
         self.gid = new.gid.or(self.gid);
         self.mode = new.mode.clone().or(self.mode.take());
         self.userspace = new.userspace.clone().or(self.userspace.take());
+        self.without.clone_from(&new.without);
     }
 
     /// What it is on this host now, for a container. Errors: a node that is
@@ -195,6 +217,10 @@ impl Wish {
             if resolved.target.nodes.iter().any(|node| node.spec.path == item.spec.path) {
                 continue;
             }
+            let taken = [item.name.as_ref(), Some(&item.spec.path)];
+            if taken.into_iter().flatten().any(|name| self.without.contains(name)) {
+                continue;
+            }
             if let Some(name) = &item.name {
                 resolved.names.insert(name.clone(), item.spec.path.clone());
             }
@@ -208,6 +234,29 @@ impl Wish {
             resolved.notes.extend(notes);
         }
         Ok(resolved)
+    }
+
+    /// Path of each thing of a card now, under the names that [`Resolved`] has.
+    /// What is not there has none.
+    pub fn names(&self, facts: &Facts<'_>) -> BTreeMap<String, String> {
+        let mut items = Vec::new();
+        let mut names = BTreeMap::new();
+        for gpu in &self.gpus {
+            let Some(here) = facts.same_gpu(gpu.uuid.as_deref(), gpu.address) else { continue };
+            let path = here.minor.map(|minor| (format!("{}/gpu", gpu.key()), minor));
+            names.extend(path.map(|(name, minor)| (name, format!("/dev/nvidia{minor}"))));
+            if self.graphics {
+                self.drm(facts, here.address, gpu, &mut items);
+            }
+        }
+        for mig in &self.mig {
+            let gpu = facts.same_gpu(mig.gpu.uuid.as_deref(), mig.gpu.address);
+            let minor = gpu.and_then(|gpu| gpu.minor);
+            let there = minor.and_then(|minor| facts.mig().instance(minor, mig.gi, mig.ci));
+            items.extend(there.into_iter().flat_map(|there| mig.items(there)));
+        }
+        names.extend(items.into_iter().filter_map(|item| Some((item.name?, item.spec.path))));
+        names
     }
 
     fn drm(&self, facts: &Facts<'_>, address: Address, gpu: &GpuWish, wanted: &mut Vec<Item>) {
@@ -238,7 +287,7 @@ impl Wish {
             let gpu = facts.same_gpu(mig.gpu.uuid.as_deref(), mig.gpu.address);
             let minor = gpu.and_then(|gpu| gpu.minor);
             let instance = minor.and_then(|m| facts.mig().instance(m, mig.gi, mig.ci)).copied();
-            let Some(MigInstance { gi_cap, ci_cap, .. }) = instance else {
+            let Some(there) = instance else {
                 let there: Vec<String> = minor
                     .into_iter()
                     .flat_map(|minor| facts.mig().of_gpu(minor))
@@ -257,14 +306,7 @@ impl Wish {
                     ),
                 }));
             };
-            for (kind, id, number) in [("gi", mig.gi, gi_cap), ("ci", mig.ci, ci_cap)] {
-                let ci = if kind == "ci" { format!("gi{}-", mig.gi) } else { String::new() };
-                wanted.push(Item {
-                    name: Some(format!("{}/{ci}{kind}{id}", mig.gpu.key())),
-                    spec: cap(number),
-                    gid: None,
-                });
-            }
+            wanted.extend(mig.items(&there));
         }
         if self.mig_monitor {
             let Some(monitor) = facts.mig().minor(Capability::Monitor) else {
@@ -296,11 +338,7 @@ impl Wish {
         for name in names {
             let path = format!("/dev/{name}");
             let class = nvidia::classify(&path);
-            let fabric = matches!(
-                class,
-                Some(NodeClass::NvSwitch(_) | NodeClass::NvSwitchControl | NodeClass::NvLink)
-            );
-            if let Some(class) = class.filter(|_| fabric) {
+            if let Some(class) = class.filter(|class| class.is_fabric()) {
                 wanted.push(Item {
                     name: None,
                     spec: NodeSpec { path, class, required: true },

@@ -28,29 +28,87 @@ fn small() -> Bed {
     Bed::of(&Tree { entries: tree.entries })
 }
 
-/// Runs `add 901` under strace with one fault injected into the tool itself
+/// A command line that changes container 901, and what comes before it.
+struct Verb {
+    args: &'static [&'static str],
+    before: &'static [&'static str],
+    /// What moves on the host in between.
+    host: fn(&Bed),
+}
+
+const ADD: Verb = Verb { args: &["add", "901", "--gpu", "0"], before: &[], host: |_| {} };
+const VERBS: [Verb; 3] = [
+    ADD,
+    Verb { args: &["remove", "901"], before: &["add 901 --gpu 0"], host: |_| {} },
+    // the nodes are right, the card has another number
+    Verb {
+        args: &["sync", "901"],
+        before: &["add 901 --gpu 0"],
+        host: |bed| {
+            let path = "/proc/driver/nvidia/gpus/0000:2b:00.0/information";
+            let text = bed.read(path);
+            bed.write(path, text.replace("Device Minor: \t 0", "Device Minor: \t 1"));
+        },
+    },
+];
+
+/// Configuration and what is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Files {
+    conf: String,
+    state: Option<String>,
+}
+
+const STATE: &str = "/var/lib/pve-gpu-tools/lxc/901.json";
+
+impl Files {
+    fn of(bed: &Bed) -> Files {
+        Files { conf: bed.read(CONF), state: fs::read_to_string(bed.at(STATE)).ok() }
+    }
+
+    fn put(&self, bed: &Bed) {
+        bed.write(CONF, &self.conf);
+        match &self.state {
+            Some(text) => bed.write(STATE, text),
+            None => drop(fs::remove_file(bed.at(STATE))),
+        }
+    }
+}
+
+impl Verb {
+    fn bed(&self) -> Bed {
+        let bed = small();
+        for args in self.before {
+            bed.tool(TOOL).args(args).run().expect(0);
+        }
+        (self.host)(&bed);
+        bed
+    }
+}
+
+/// Runs a verb under strace with one fault injected into the tool itself
 /// (not into the children that only read).
-fn strace(bed: &Bed, options: &[&str]) -> Output {
+fn strace(bed: &Bed, verb: &Verb, options: &[&str]) -> Output {
     Command::new("strace")
         .args(["-qq", "-o", "/dev/null"])
         .args(options)
         .arg(program(TOOL))
         .args(["--root".as_ref(), bed.path().as_os_str()])
-        .args(["add", "901", "--gpu", "0"])
+        .args(verb.args)
         .stdin(Stdio::null())
         .output()
         .expect("strace is needed: install strace")
 }
 
 /// How often the tool makes each system call in a run that succeeds.
-fn calls(bed: &Bed) -> BTreeMap<String, usize> {
+fn calls(bed: &Bed, verb: &Verb) -> BTreeMap<String, usize> {
     let log = bed.at("/strace.log");
     let output = Command::new("strace")
         .args(["-qq", "-o"])
         .arg(&log)
         .arg(program(TOOL))
         .args(["--root".as_ref(), bed.path().as_os_str()])
-        .args(["add", "901", "--gpu", "0"])
+        .args(verb.args)
         .stdin(Stdio::null())
         .output()
         .expect("strace is needed: install strace");
@@ -79,49 +137,92 @@ fn guests(bed: &Bed) -> Vec<String> {
 
 #[test]
 fn killed_at_any_system_call_the_file_is_the_old_or_the_new_one() {
-    let bed = small();
-    let before = bed.read(CONF);
-    let calls = calls(&bed);
-    let after = bed.read(CONF);
-    assert_ne!(before, after);
-    let guests_before = guests(&bed);
-    let (mut old, mut new, mut leftovers, mut total) = (0, 0, 0, 0);
-    for (name, count) in &calls {
-        for nth in 1..=*count {
-            bed.write(CONF, &before);
-            let fault = format!("inject={name}:signal=KILL:when={nth}");
-            strace(&bed, &["-e", &fault]);
-            total += 1;
-            let now = bed.read(CONF);
-            if now == before {
-                old += 1;
-            } else {
-                assert_eq!(now, after, "torn at {name} {nth}");
-                new += 1;
+    for verb in &VERBS {
+        let bed = verb.bed();
+        let before = Files::of(&bed);
+        let calls = calls(&bed, verb);
+        let after = Files::of(&bed);
+        assert_ne!(before.conf, after.conf);
+        assert_ne!(before.state, after.state);
+        let guests_before = guests(&bed);
+        let (mut old, mut new, mut leftovers, mut total) = (0, 0, 0, 0);
+        for (name, count) in &calls {
+            for nth in 1..=*count {
+                before.put(&bed);
+                let fault = format!("inject={name}:signal=KILL:when={nth}");
+                strace(&bed, verb, &["-e", &fault]);
+                total += 1;
+                let now = Files::of(&bed);
+                let at = format!("{:?} torn at {name} {nth}", verb.args);
+                if now.conf == before.conf {
+                    old += 1;
+                    assert_eq!(now.state, before.state, "{at}: remembered before it was done");
+                } else {
+                    assert_eq!(now.conf, after.conf, "{at}");
+                    // it may still be the old one; the next run sees to that
+                    assert!(now.state == before.state || now.state == after.state, "{at}: {now:?}");
+                    new += 1;
+                }
+                assert_eq!(guests(&bed), guests_before, "a temporary looks like a container");
+                leftovers += usize::from(
+                    fs::read_dir(bed.at("/etc/pve/nodes/pve1/lxc")).unwrap().count()
+                        > guests_before.len(),
+                );
             }
-            assert_eq!(guests(&bed), guests_before, "a temporary looks like a container");
-            leftovers += usize::from(
-                fs::read_dir(bed.at("/etc/pve/nodes/pve1/lxc")).unwrap().count()
-                    > guests_before.len(),
-            );
         }
+        // the campaign did reach the writing part, from both sides
+        let counts = format!("{:?}: {total} {old} {new} {leftovers}", verb.args);
+        assert!(total > 100 && old > 50 && new > 2 && leftovers > 2, "{counts}");
+        println!("{counts} (kills, old, new, with a leftover)");
+        // the next run cleans up and does its job
+        before.put(&bed);
+        bed.tool(TOOL).args(&verb.args.join(" ")).run().expect(0);
+        assert_eq!(Files::of(&bed), after);
+        let names = fs::read_dir(bed.at("/etc/pve/nodes/pve1/lxc")).unwrap().count();
+        assert_eq!(names, guests_before.len(), "leftovers are removed");
     }
-    // the campaign did reach the writing part, from both sides
-    assert!(total > 100 && old > 50 && new > 2 && leftovers > 2, "{total} {old} {new} {leftovers}");
-    println!("{total} kills: {old} old, {new} new, {leftovers} with a leftover");
-    // the next run cleans up and does its job
-    bed.write(CONF, &before);
-    bed.tool(TOOL).args("add 901 -g 0").run().expect(0);
-    assert_eq!(bed.read(CONF), after);
-    let names = fs::read_dir(bed.at("/etc/pve/nodes/pve1/lxc")).unwrap().count();
-    assert_eq!(names, guests_before.len(), "leftovers are removed");
+}
+
+/// Killed between the two files, or unable to write the second one: what the
+/// container is to have is right, and running it again remembers.
+#[test]
+fn what_is_remembered_is_never_torn() {
+    for verb in &VERBS {
+        let bed = verb.bed();
+        let before = Files::of(&bed);
+        let calls = calls(&bed, verb);
+        let after = Files::of(&bed);
+        let mut missed = 0;
+        for (name, errno) in
+            [("write", "ENOSPC"), ("fsync", "EIO"), ("renameat", "EIO"), ("unlinkat", "EIO")]
+        {
+            for nth in 1..=*calls.get(name).unwrap_or(&0) {
+                before.put(&bed);
+                let fault = format!("inject={name}:error={errno}:when={nth}");
+                let output = strace(&bed, verb, &["-e", &fault]);
+                let now = Files::of(&bed);
+                let said = String::from_utf8_lossy(&output.stderr);
+                let at = format!("{:?} {name} {nth}: {said}{now:?}", verb.args);
+                assert!(now.conf == before.conf || now.conf == after.conf, "{at}");
+                assert!(now.state == before.state || now.state == after.state, "{at}");
+                if now.conf == after.conf && now.state != after.state {
+                    missed += 1;
+                    assert!(output.status.code() == Some(0) && !said.is_empty(), "{at}");
+                    // it is right, and the next run has nothing to change
+                    bed.tool(TOOL).args(&verb.args.join(" ")).run().expect(0);
+                    assert_eq!(Files::of(&bed), after, "{at}");
+                }
+            }
+        }
+        assert!(missed > 0, "{:?}: the second file was never reached", verb.args);
+    }
 }
 
 #[test]
 fn every_failing_call_of_the_write_leaves_the_old_file_and_says_why() {
     let bed = small();
     let before = bed.read(CONF);
-    let count = calls(&bed);
+    let count = calls(&bed, &ADD);
     bed.write(CONF, &before);
     let mut refused = 0;
     for (name, errno, hint) in [
@@ -144,7 +245,8 @@ fn every_failing_call_of_the_write_leaves_the_old_file_and_says_why() {
         assert!(times > 0, "{name} is not used any more: {count:?}");
         for nth in 1..=times {
             bed.write(CONF, &before);
-            let output = strace(&bed, &["-e", &format!("inject={name}:error={errno}:when={nth}")]);
+            let output =
+                strace(&bed, &ADD, &["-e", &format!("inject={name}:error={errno}:when={nth}")]);
             let now = bed.read(CONF);
             let stderr = String::from_utf8_lossy(&output.stderr);
             let case = format!("{name} {nth} {errno}: {stderr}");
@@ -180,7 +282,7 @@ fn a_failed_sync_of_the_directory_is_undone() {
     let bed = small();
     let before = bed.read(CONF);
     // the second fsync is the directory's: the new file is in place by then
-    let output = strace(&bed, &["-e", "inject=fsync:error=EIO:when=2"]);
+    let output = strace(&bed, &ADD, &["-e", "inject=fsync:error=EIO:when=2"]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(bed.read(CONF), before);
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -194,11 +296,12 @@ fn a_signal_before_the_rename_stops_it_and_one_after_does_not() {
     let before = bed.read(CONF);
     for signal in ["TERM", "INT", "HUP"] {
         bed.write(CONF, &before);
-        let output = strace(&bed, &["-e", &format!("inject=fsync:signal={signal}:when=1")]);
+        let output = strace(&bed, &ADD, &["-e", &format!("inject=fsync:signal={signal}:when=1")]);
         assert_eq!(output.status.code(), Some(3), "{signal}");
         assert_eq!(bed.read(CONF), before, "{signal}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("nothing was changed"));
-        let output = strace(&bed, &["-e", &format!("inject=renameat:signal={signal}:when=1")]);
+        let output =
+            strace(&bed, &ADD, &["-e", &format!("inject=renameat:signal={signal}:when=1")]);
         assert_eq!(output.status.code(), Some(0), "{signal}");
         assert_ne!(bed.read(CONF), before, "{signal}");
     }

@@ -44,6 +44,11 @@ impl NodeClass {
         !matches!(self, NodeClass::Gpu(_) | NodeClass::Cap(_))
     }
 
+    /// Is of NVSwitch or NVLink.
+    pub fn is_fabric(self) -> bool {
+        matches!(self, NodeClass::NvSwitch(_) | NodeClass::NvSwitchControl | NodeClass::NvLink)
+    }
+
     /// How programs open it: capabilities for reading, all else for both.
     pub fn access(self) -> &'static str {
         if matches!(self, NodeClass::Cap(_)) { "r" } else { "rw" }

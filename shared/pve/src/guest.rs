@@ -41,6 +41,11 @@ impl Guest {
         format!("ct {}", self.ctid)
     }
 
+    /// Whether it was destroyed or went to another node since it was found.
+    pub fn is_gone(&self, machine: &Machine) -> bool {
+        again(|| machine.lstat(&self.path)).is_err_and(|error| error.is_not_found())
+    }
+
     /// Reads the configuration. Errors: it cannot be read.
     pub fn read(&self, machine: &Machine) -> Result<Vec<u8>, Failure> {
         Ok(again(|| machine.read(&self.path, MOST))?)
@@ -76,8 +81,9 @@ pub fn require_cluster(machine: &Machine) -> Result<Option<String>, Failure> {
         );
         return Err(fail(Exit::System, message).hint("is pve-cluster running on this host?"));
     }
-    let target = machine.read_link("/etc/pve/local").ok();
-    Ok(target.and_then(|target| target.rsplit('/').next().map(str::to_string)))
+    // without its name every container would seem to be another node's
+    let target = machine.read_link("/etc/pve/local")?;
+    Ok(target.rsplit('/').next().map(str::to_string))
 }
 
 /// Refuses to write without quorum: pmxcfs then takes the write bit from this
@@ -92,8 +98,9 @@ pub fn require_quorum(machine: &Machine) -> Result<(), Failure> {
 }
 
 /// Names of the cluster's nodes.
-pub fn guest_nodes(machine: &Machine) -> Vec<String> {
-    machine.list("/etc/pve/nodes").unwrap_or_default()
+/// Errors: they cannot be read.
+pub fn guest_nodes(machine: &Machine) -> Result<Vec<String>, FileError> {
+    machine.list("/etc/pve/nodes")
 }
 
 /// All containers of the cluster that /etc/pve shows, by id. Names that are no
@@ -102,7 +109,7 @@ pub fn guest_nodes(machine: &Machine) -> Vec<String> {
 pub fn all_guests(machine: &Machine) -> Result<Vec<Guest>, Failure> {
     let here = require_cluster(machine)?;
     let mut guests = Vec::new();
-    for node in guest_nodes(machine) {
+    for node in guest_nodes(machine)? {
         let dir = format!("/etc/pve/nodes/{node}/lxc");
         let local = here.as_deref() == Some(node.as_str());
         for name in machine.list(&dir)? {

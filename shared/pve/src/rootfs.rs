@@ -58,12 +58,13 @@ pub fn init_pid(machine: &Machine, ctid: u32) -> Option<i32> {
     None
 }
 
-/// `NSpid: 4242 1`: number 1 of a pid namespace below ours.
+/// `NSpid: 4242 1`: number 1 of a pid namespace right below ours. That of a
+/// container in the container stands one further down: `4711 230 1`.
 fn is_first(machine: &Machine, pid: i32) -> bool {
     let status = machine.attr(&format!("/proc/{pid}/status")).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let ids: Vec<&str> = ids.unwrap_or_default().split_ascii_whitespace().collect();
-    ids.len() > 1 && ids.last() == Some(&"1")
+    ids.len() == 2 && ids[1] == "1"
 }
 
 /// Where a container's root file system is now.
@@ -87,5 +88,35 @@ pub fn root_file_system(machine: &Machine, ctid: u32, conf: &Conf) -> RootFs {
             false => RootFs::Unknown(format!("it is stopped and '{path}' is not mounted")),
         },
         _ => RootFs::Unknown(format!("it is stopped and '{path}' is not there")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+    use super::*;
+
+    #[test]
+    fn a_container_in_the_container_is_not_taken_for_it() {
+        let dir = std::env::temp_dir().join(format!("pve-rootfs-{}", std::process::id()));
+        let put = |path: &str, text: &str| {
+            let path = dir.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let top = "sys/fs/cgroup/lxc/101";
+        put(&format!("{top}/cgroup.procs"), "");
+        put(&format!("{top}/ns/cgroup.procs"), "");
+        // Docker's, which is found before the init of a container without systemd
+        put(&format!("{top}/ns/docker/abc/cgroup.procs"), "4711\n");
+        put("proc/4711/status", "Name:\tcuda\nNSpid:\t4711\t230\t1\n");
+        let machine = Machine::new(Some(&dir)).unwrap();
+        assert_eq!(init_pid(&machine, 101), None);
+        put(&format!("{top}/ns/boot/cgroup.procs"), "4242\n4243\n");
+        put("proc/4243/status", "Name:\tinit\nNSpid:\t4243\t1\n");
+        put("proc/4242/status", "Name:\tsh\nNSpid:\t4242\t7\n");
+        assert_eq!(init_pid(&machine, 101), Some(4243));
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -44,6 +44,10 @@ static unsigned int caps_major;
 module_param(caps_major, uint, 0444);
 MODULE_PARM_DESC(caps_major, "major number of nvidia-caps (0: any free one)");
 
+static bool mig;
+module_param(mig, bool, 0444);
+MODULE_PARM_DESC(mig, "the first GPU has MIG instance 2/0");
+
 /* ---- the GPUs ------------------------------------------------------------------------------- */
 
 struct gpu {
@@ -211,7 +215,7 @@ static int regions_add(void)
 
 /* ---- /proc/driver/nvidia -------------------------------------------------------------------- */
 
-static struct proc_dir_entry *proc_top, *proc_gpus;
+static struct proc_dir_entry *proc_top, *proc_gpus, *proc_caps;
 
 static int version_show(struct seq_file *s, void *unused)
 {
@@ -233,6 +237,32 @@ static int params_show(struct seq_file *s, void *unused)
 static int mig_show(struct seq_file *s, void *unused)
 {
 	seq_puts(s, "DeviceFileMinor: 1\nDeviceFileMode: 256\nDeviceFileModify: 1\n");
+	return 0;
+}
+
+/* As the driver does, every instance that could be has its numbers; one is there. */
+static int minors_show(struct seq_file *s, void *unused)
+{
+	int gi, ci;
+
+	seq_puts(s, "config 1\nmonitor 2\n");
+	for (gi = 0; gi < 15; gi++) {
+		seq_printf(s, "gpu0/gi%d/access %d\n", gi, 3 + 9 * gi);
+		for (ci = 0; ci < 8; ci++)
+			seq_printf(s, "gpu0/gi%d/ci%d/access %d\n", gi, ci, 4 + 9 * gi + ci);
+	}
+	return 0;
+}
+
+static int gi_show(struct seq_file *s, void *unused)
+{
+	seq_puts(s, "DeviceFileMinor: 21\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
+	return 0;
+}
+
+static int ci_show(struct seq_file *s, void *unused)
+{
+	seq_puts(s, "DeviceFileMinor: 22\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
 	return 0;
 }
 
@@ -308,7 +338,7 @@ static const struct proc_ops unbind_lock_ops = {
 
 static int proc_add(void)
 {
-	struct proc_dir_entry *caps;
+	struct proc_dir_entry *caps, *proc_gi;
 
 	proc_top = proc_mkdir("driver/nvidia", NULL);
 	if (!proc_top)
@@ -317,6 +347,22 @@ static int proc_add(void)
 	proc_create_single("params", 0444, proc_top, params_show);
 	proc_gpus = proc_mkdir("gpus", proc_top);
 	caps = proc_mkdir("capabilities", proc_top);
+	if (caps && mig) {
+		proc_gi = proc_mkdir("gpu0", caps);
+		proc_gi = proc_gi ? proc_mkdir("mig", proc_gi) : NULL;
+		proc_gi = proc_gi ? proc_mkdir("gi2", proc_gi) : NULL;
+		if (!proc_gi)
+			return -ENOMEM;
+		proc_create_single("access", 0444, proc_gi, gi_show);
+		proc_gi = proc_mkdir("ci0", proc_gi);
+		if (!proc_gi)
+			return -ENOMEM;
+		proc_create_single("access", 0444, proc_gi, ci_show);
+		proc_caps = proc_mkdir("driver/nvidia-caps", NULL);
+		if (!proc_caps)
+			return -ENOMEM;
+		proc_create_single("mig-minors", 0444, proc_caps, minors_show);
+	}
 	if (caps)
 		caps = proc_mkdir("mig", caps);
 	if (caps)
@@ -634,6 +680,7 @@ static int __init nv_init(void)
 		return 0;
 	bus_unregister_notifier(&pci_bus_type, &pci_watch);
 no_driver:
+	proc_remove(proc_caps);
 	proc_remove(proc_top);
 no_proc:
 	regions_remove(ARRAY_SIZE(regions));
@@ -644,6 +691,7 @@ static void __exit nv_exit(void)
 {
 	pci_unregister_driver(&nv_driver);
 	bus_unregister_notifier(&pci_bus_type, &pci_watch);
+	proc_remove(proc_caps);
 	proc_remove(proc_top);
 	regions_remove(ARRAY_SIZE(regions));
 }

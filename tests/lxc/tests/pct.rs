@@ -178,6 +178,18 @@ fn a_new_device_reaches_a_running_container_and_its_cgroup() {
 }
 
 #[test]
+fn a_digest_keeps_pct_from_changing_another_file() {
+    let host = Host::new(HOST);
+    let container = host.create(950, true);
+    let digest = host.run("sha1sum /etc/pve/lxc/950.conf | cut -d' ' -f1").expect(0).stdout;
+    let set = |cores: u32| host.pct(&format!("set 950 --cores {cores} --digest {}", digest.trim()));
+    set(4).expect(0);
+    let before = container.conf();
+    assert!(set(5).expect(255).stderr.contains("detected modified configuration"));
+    assert_eq!(container.conf(), before);
+}
+
+#[test]
 fn changing_or_removing_a_device_waits_until_the_container_stops() {
     let host = Host::new(HOST);
     let container = host.create(950, true);

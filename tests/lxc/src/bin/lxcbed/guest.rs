@@ -10,6 +10,7 @@ use lxcbed::conf::Conf;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
+use sha1::{Digest, Sha1};
 
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -58,6 +59,12 @@ impl Guest {
             eprintln!("{warning}");
         }
         Ok(conf)
+    }
+
+    /// SHA-1 of the file as it is, which Proxmox VE calls its digest.
+    pub fn digest(&self) -> Result<String> {
+        let bytes = fs::read(self.file()).context("digest")?;
+        Ok(Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     pub fn store(&self, conf: &Conf) -> Result<()> {

@@ -14,7 +14,12 @@ use nix::sched::{CloneFlags, setns};
 use crate::guest::{Guest, Status};
 use crate::{hooks, set, start};
 
+/// What Proxmox VE's programs search, and so the hookscripts that they run.
+const PATH: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
+
 pub fn main(words: &[&str]) -> ExitCode {
+    // SAFETY: this program has one thread.
+    unsafe { std::env::set_var("PATH", PATH) };
     let Err(error) = run(words) else { return ExitCode::SUCCESS };
     eprintln!("{error:#}");
     ExitCode::from(error.downcast_ref::<Status>().map_or(255, |status| status.0))

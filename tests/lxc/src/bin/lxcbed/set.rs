@@ -35,9 +35,12 @@ const KEYS: [&str; 13] = [
 ];
 
 pub fn set(guest: &Guest, options: &[&str]) -> Result<()> {
-    let Asked { changes, deletes } = parse(options)?;
+    let Asked { changes, deletes, digest } = parse(options)?;
     let _lock = guest.lock()?;
     let mut conf = guest.load()?;
+    if digest.is_some_and(|digest| guest.digest().is_ok_and(|now| now != digest)) {
+        bail!("detected modified configuration - file changed by other user? Try again.");
+    }
     guest.check_lock(&conf, None)?;
     let init = guest.init()?;
     let mut added = Vec::new();
@@ -80,6 +83,8 @@ pub fn set(guest: &Guest, options: &[&str]) -> Result<()> {
 struct Asked {
     changes: Vec<(String, String)>,
     deletes: Vec<String>,
+    /// The file must still be this one.
+    digest: Option<String>,
 }
 
 fn parse(options: &[&str]) -> Result<Asked> {
@@ -97,6 +102,8 @@ fn parse(options: &[&str]) -> Result<Asked> {
         let index = key.strip_prefix("dev").and_then(|index| index.parse::<u32>().ok());
         if key == "delete" || key == "delet" {
             asked.deletes.extend(value.split(',').map(str::to_string));
+        } else if key == "digest" {
+            asked.digest = Some(value.to_string());
         } else if index.is_some_and(|index| index < 256) || KEYS.contains(&key) {
             asked.changes.push((key.to_string(), value.to_string()));
         } else {

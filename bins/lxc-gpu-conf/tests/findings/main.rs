@@ -1,0 +1,142 @@
+//! Every finding of `check`, by name: what produces it, what is said of it, and
+//! that what the hint advises does away with it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod cases;
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use cases::CASES;
+use common::*;
+use serde_json::Value;
+use testbed::Bed;
+
+/// The command of ours in a hint.
+fn command(hint: &str) -> Option<&str> {
+    let at = hint.find("lxc-gpu-conf ")? + "lxc-gpu-conf ".len();
+    hint[at..].split('\'').next()
+}
+
+#[test]
+fn each_cause_is_found_told_and_done_away_with() {
+    for case in CASES {
+        let (bed, ctid) = (case.bed)();
+        let before = bed.contents();
+        let ran = run(&bed, &format!("check {ctid}"));
+        assert!(bed.contents() == before, "{}: check wrote something", case.cause);
+        let what = format!("{} of {}: {}", case.cause, case.property, ran.stdout);
+        assert_eq!(ran.code(), 1, "{what}");
+        let found = ran
+            .of_type("check")
+            .find(|check| check["cause"] == case.cause && check["property"] == case.property);
+        let found = found.unwrap_or_else(|| panic!("not found: {what}"));
+        let text = |key: &str| found[key].as_str();
+        assert_eq!((text("expected"), text("actual")), (case.expected, case.actual), "{what}");
+        assert_eq!(text("subject"), Some(format!("ct {ctid}").as_str()));
+        assert_eq!(text("status"), Some("drift"));
+        assert!(matches!(text("severity"), Some("error" | "warning")), "{what}");
+        assert!(!text("reason").unwrap().is_empty());
+        let hint = text("hint").unwrap();
+        assert!(hint.contains(case.hint), "{hint}: {what}");
+        match case.by_hand {
+            Some(mend) => mend(&bed),
+            None => {
+                let args = command(hint).unwrap_or_else(|| panic!("no command: {what}"));
+                let ran = run(&bed, args);
+                assert_eq!(ran.code(), 0, "{args}: {}{}\n{what}", ran.stdout, ran.stderr);
+            }
+        }
+        let now = causes(&bed, ctid);
+        assert!(
+            !now.contains(case.cause),
+            "still {now:?} after '{hint}'\n{}",
+            bed.read(&conf(ctid))
+        );
+    }
+}
+
+#[test]
+fn every_cause_has_a_case() {
+    let shown: BTreeSet<&str> = CASES.iter().map(|case| case.cause).collect();
+    let all: BTreeSet<&str> = lxc_gpu_conf::CAUSES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(shown, all);
+    assert_eq!(all.len(), lxc_gpu_conf::CAUSES.len(), "a name stands twice");
+}
+
+#[test]
+fn what_is_right_has_no_finding() {
+    let rules = "lxc.cgroup2.devices.allow: /dev/nvidia-uvm rwm\n";
+    let by_path = BY_HAND.replace("lxc.cgroup2.devices.allow: c 511:* rwm\n", rules);
+    let unprivileged = BY_HAND.replace("lxc.cgroup2", "#lxc.cgroup2") + "unprivileged: 1\n";
+    let snapshot = GOOD.to_string() + "\n[clean]\narch: amd64\ndev0: /dev/nvidia0\n";
+    let elsewhere = GOOD.to_string() + "lxc.cgroup2.devices.allow: c 226:* rwm\n";
+    for text in [GOOD, BY_HAND, &by_path, &unprivileged, &snapshot, &elsewhere] {
+        assert_eq!(causes(&host(text), 910), none(), "{text}");
+    }
+    for (machine, ctid) in [(A100, 101), ("desktop-one-group", 101)] {
+        let ran = run(&Bed::new(machine), &format!("check {ctid}")).expect(0);
+        assert_eq!(ran.values("check", "status"), ["ok"], "{machine}");
+        assert_eq!(ran.stderr, "");
+    }
+    // whatever add makes of a container is right
+    for (machine, ctid) in
+        [(HOST, 901), (HOST, 904), (A100, 101), ("iommu-off", 101), ("desktop-one-group", 101)]
+    {
+        for style in ["dev", "mount"] {
+            let bed = Bed::new(machine);
+            let old = machine == "iommu-off" && style == "dev";
+            run(&bed, &format!("remove {ctid}")).expect(0);
+            let ran = run(&bed, &format!("add {ctid} --gpu all --style {style} --graphics"));
+            ran.expect(if old || machine == A100 { 4 } else { 0 });
+            // a mounted DRM node keeps the host's mode, of which add speaks
+            let mut found = causes(&bed, ctid);
+            if style == "mount" {
+                found.remove("no-access");
+            }
+            assert_eq!(found, none(), "{machine} {style}");
+        }
+    }
+}
+
+#[test]
+fn a_running_container_that_has_what_it_is_given_is_right() {
+    let bed = host(GOOD);
+    start(&bed, 910, &[("nvidia0", 195, 0), ("nvidiactl", 195, 255), ("nvidia-uvm", 511, 0)]);
+    assert_eq!(causes(&bed, 910), none());
+    fs::remove_file(bed.at(&format!("/proc/{PID}/root/dev/nvidia0"))).unwrap();
+    let ran = run(&bed, "check 910").expect(1);
+    let found = ran.one("check", "cause", "not-restarted");
+    assert_eq!((&found["property"], &found["actual"]), (&"/dev/nvidia0".into(), &Value::Null));
+    // what its processes put there leads nowhere else
+    make_node(&bed.at("/proc/outside"), 195, 0);
+    bed.link(&format!("/proc/{PID}/root/dev/nvidia0"), "../../../outside");
+    assert_eq!(causes(&bed, 910), BTreeSet::from(["not-restarted".to_string()]));
+}
+
+#[test]
+fn all_containers_are_checked_and_one_that_cannot_be_read_does_not_hide_the_others() {
+    let bed = host(&GOOD.replace("nvidia0", "nvidia7"));
+    bed.write("/etc/pve/nodes/pve2/lxc/777.conf", GOOD);
+    fs::create_dir(bed.at(&conf(905))).unwrap();
+    let ran = run(&bed, "check --all").expect(3);
+    assert!(ran.stderr.contains("905.conf"), "{}", ran.stderr);
+    ran.one("check", "cause", "no-gpu");
+    let away = ran.one("check", "subject", "ct 777");
+    assert_eq!((&away["status"], &away["property"]), (&"unknown".into(), &"host".into()));
+    assert_eq!(away["hint"], "on pve2: lxc-gpu-conf check 777");
+    // what needs no host is found of containers elsewhere too
+    fs::remove_dir(bed.at(&conf(905))).unwrap();
+    let text = GOOD.to_string() + "dev7: /dev/nvidia0\n";
+    bed.write("/etc/pve/nodes/pve2/lxc/777.conf", text);
+    let ran = run(&bed, "check 777").expect(1);
+    assert_eq!(ran.values("check", "cause")[0], "given-twice");
+    run(&bed, "show 777").expect(0);
+    for verb in ["add 777 --gpu 0", "remove 777", "sync 777"] {
+        run(&bed, verb).expect(2).one_line("container 777 lives on node pve2");
+    }
+    assert!(run(&bed, "sync --all").stderr.find("777").is_none());
+}
