@@ -279,3 +279,23 @@ fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
     let loud = host.tool(&line(&cron)).text().run().expect(1);
     assert!(loud.stdout.contains("reboot the host"), "{}", loud.stdout);
 }
+
+#[test]
+fn a_recording_of_a_host_tells_the_same_as_the_host() {
+    let host = Host::debian();
+    host.root().kernel(common::NEWER, None).debian("535.247.01");
+    host.bed.write("/etc/kernel/proxmox-boot-pin", format!("{KERNEL}\n"));
+    // a module's file and the loader's cache are not recorded
+    let script =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/record-machine");
+    let recorded =
+        Command::new("sh").arg(script).env("RECORD_ROOT", host.bed.path()).output().unwrap();
+    assert!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
+    let tree = testbed::tree::Tree::parse(&String::from_utf8_lossy(&recorded.stdout)).unwrap();
+    let there = Bed::of(&tree);
+    std::fs::remove_file(host.bed.at("/etc/ld.so.cache")).unwrap();
+    std::fs::remove_dir_all(host.bed.at(&format!("/lib/modules/{KERNEL}/updates"))).unwrap();
+    let here = host.run("").expect(1);
+    assert!(!here.records.is_empty());
+    assert_eq!(there.tool(TOOL).run().expect(1).records, here.records);
+}
