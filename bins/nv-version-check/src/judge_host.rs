@@ -8,6 +8,7 @@ use record::{Check, Severity};
 use crate::cause::{Cause, Finding};
 use crate::dkms::State;
 use crate::host_facts::Host;
+use crate::judge_more;
 use crate::judge_root;
 use crate::kernels::{Kernel, Module};
 use crate::truth::Truth;
@@ -66,7 +67,7 @@ pub fn checks(host: &Host, asked: &Asked<'_>) -> Vec<Check> {
                 .hint(format!("dkms remove {} --all, and install the driver again", entry.name())),
         );
     }
-    judge_root::cdi(HOST, None, &host.root, host.installed(), &mut checks);
+    judge_more::cdi(HOST, None, &host.root, host.installed(), &mut checks);
     checks
 }
 

@@ -156,7 +156,10 @@ pub fn next_boot(machine: &Machine, kernels: &[Kernel]) -> Result<NextBoot, Stri
         return Ok(NextBoot { release: release.into(), by: pin.into() });
     }
     let newest = || {
-        let last = kernels.last().ok_or("no kernel is installed in /boot".to_string())?;
+        // the running one may have been removed since
+        let image = |k: &&Kernel| machine.exists(&format!("/boot/vmlinuz-{}", k.release));
+        let last = kernels.iter().rev().find(image).or(kernels.last());
+        let last = last.ok_or("no kernel is installed in /boot".to_string())?;
         Ok(NextBoot { release: last.release.clone(), by: "the newest in /boot".into() })
     };
     // on ESPs that proxmox-boot-tool keeps, the newest kernel is first

@@ -12,6 +12,7 @@ mod cuda;
 mod dkms;
 mod host_facts;
 mod judge_host;
+mod judge_more;
 mod judge_root;
 mod kernels;
 mod ldcache;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use ::cli::{Exit, Failure, Say, fail};
 use anyhow::Context;
-use host::Machine;
+use host::{FileKind, Machine};
 use record::{Check, CheckStatus, Record, Severity, Sink};
 
 pub use crate::cause::CAUSES;
@@ -61,7 +62,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     if options.next_boot && host.next.is_err() && !host.is_bare() {
         exit = Exit::System;
     }
-    judge_root::cuda("host", &host.root, truth.version.as_deref(), &mut checks);
+    judge_more::cuda("host", &host.root, truth.version.as_deref(), &mut checks);
     for seen in &seen {
         match &seen.root {
             Ok(root) => checks.extend(judge_root::checks(&seen.place, root, &host, &truth)),
@@ -107,6 +108,8 @@ fn verdict(checks: &[Check], seen: &[Seen]) -> Exit {
                 match asked {
                     // said where it was looked at
                     Some(seen) if seen.root.is_err() => Exit::Done,
+                    // a broken file beside is no reason to call the container unread
+                    Some(_) if check.property != "userspace" => Exit::Done,
                     Some(_) => Exit::System,
                     None if check.property == "next boot" => Exit::Done,
                     None => Exit::System,
@@ -143,6 +146,11 @@ fn output(options: &Options, checks: &[Check], exit: Exit, sink: &mut Sink) -> a
         let file =
             file.to_str().ok_or_else(|| fail(Exit::Usage, "--prometheus-file: not UTF-8"))?;
         good = good.or_else(|| prometheus::last_good(&own, file));
+        // what is written is renamed over it: over /dev/null that would be a pity
+        if own.lstat(file).is_ok_and(|stat| stat.kind != FileKind::File) {
+            let message = format!("--prometheus-file: '{file}' is no regular file");
+            return Err(fail(Exit::Usage, message).into());
+        }
         let text = prometheus::render(checks, now, good);
         prometheus::write(&own, file, &text).map_err(Failure::from)?;
     }

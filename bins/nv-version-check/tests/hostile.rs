@@ -137,10 +137,17 @@ fn strace_sees_no_file_opened_outside() {
         below += 1;
     }
     assert!(below > 20, "only {below} files were opened below it:\n{log}");
-    // a device is never opened, and the host's secrets are not either
+    // the host's secrets are not opened, and neither is a device or a FIFO: O_PATH only looks
+    let mut looked = 0;
     for line in log.lines().filter(|l| !l.contains("= -1")) {
-        assert!(!line.contains("</etc/shadow>") && !line.contains("char 1:9"), "{line}");
+        assert!(!line.contains("</etc/shadow>"), "{line}");
+        let end = line.rsplit_once("= ").map_or("", |(_, end)| end);
+        if ["<char ", "device.json", "version.txt", "config.toml"].iter().any(|s| end.contains(s)) {
+            assert!(line.contains("O_PATH"), "{line}");
+            looked += 1;
+        }
     }
+    assert!(looked >= 3, "the traps were not looked at:\n{log}");
 }
 
 #[test]
@@ -248,4 +255,19 @@ fn a_root_that_is_not_there_is_told_and_exits_with_3() {
         "unknown"
     );
     assert_eq!(check(&ran, &format!("rootfs {}", good.path().display()), "userspace")["actual"], V);
+}
+
+#[test]
+fn a_container_cannot_put_words_into_a_hint_nor_fail_every_run() {
+    let host = Host::debian();
+    let root = host.running(901);
+    root.debian(V);
+    root.file("/etc/cdi/x;reboot;.yaml", "# nvidia\n- hostPath: /l/libcuda.so.535.247.01\n");
+    let ran = host.run("--ct 901").expect(1);
+    let stale = check(&ran, "ct 901", "cdi /etc/cdi/x;reboot;.yaml");
+    assert_eq!(stale["hint"], "pct exec 901 -- nvidia-ctk cdi generate");
+    // one without a GPU, full of traps
+    let host = Host::debian();
+    traps(&host.running(904));
+    host.run("--all-cts").expect(0);
 }

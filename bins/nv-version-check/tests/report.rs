@@ -129,6 +129,10 @@ fn promtool_has_nothing_to_say_about_the_metrics() {
     RootFs::new(&odd).debian(V);
     let ran = host.tool("--format prometheus --rootfs").arg(&odd).text().run();
     promtool(&ran.stdout);
+    let device = host.bed.at("/metrics/null");
+    assert!(Command::new("mknod").arg(&device).args(["c", "1", "3"]).status().unwrap().success());
+    let ran = host.tool("").arg("--prometheus-file").arg(&device).run();
+    assert!(ran.expect(2).stderr.contains("is no regular file"));
     let nowhere = host.bed.at("/none/x.prom/y");
     host.bed.write("/none/x.prom", "");
     let ran = host.tool("").arg("--prometheus-file").arg(nowhere).run().expect(3);
