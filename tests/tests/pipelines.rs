@@ -11,7 +11,8 @@ use testbed::bed::program;
 use testbed::runfile::{self, NvidiaRun, Pack};
 use testbed::{Bed, machine, schema};
 
-const TOOLS: [&str; 4] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"];
+const TOOLS: [&str; 5] =
+    ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile", "nv-version-check"];
 
 /// A directory with the tools under their own names, each working on `bed`.
 fn wrappers(bed: &Bed) -> PathBuf {
@@ -69,7 +70,8 @@ fn the_examples_of_the_manual_pages_run() {
         .iter()
         .chain(gpu_vfio_bind::cli::EXAMPLES)
         .chain(lxc_gpu_conf::cli::EXAMPLES)
-        .chain(nv_runfile::cli::EXAMPLES);
+        .chain(nv_runfile::cli::EXAMPLES)
+        .chain(nv_version_check::cli::EXAMPLES);
     for example in examples {
         let bed = Bed::new("pve9-two-gpus");
         runfile::driver_tree(&bed.at("unpacked"), "550.163.01");
@@ -80,7 +82,8 @@ fn the_examples_of_the_manual_pages_run() {
         }
         let output = bash(&bed, &format!("set -o pipefail; {}", example.command));
         // a check may well answer no
-        let checks = [" --check", " check "].iter().any(|word| example.command.contains(word));
+        let asks = [" --check", " check ", "nv-version-check "];
+        let checks = asks.iter().any(|word| format!("{} ", example.command).contains(word));
         let no = output.status.code() == Some(1) && checks;
         let done = output.status.success();
         assert!(done || no, "{}: {}", example.command, text(&output.stderr));

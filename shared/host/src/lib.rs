@@ -15,6 +15,7 @@ mod input;
 mod inside;
 mod journal;
 mod kernel_files;
+mod kernel_log;
 mod lock;
 mod machine;
 mod node;

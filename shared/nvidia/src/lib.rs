@@ -7,7 +7,9 @@ mod gpus;
 mod mig;
 mod nodes;
 mod params;
+mod tables;
 pub mod userspace;
+mod version;
 
 pub use devices::CharDevices;
 pub use gpus::{GpuInfo, is_version, module_version, read_gpus};
@@ -17,3 +19,5 @@ pub use nodes::{
     gpu_nodes,
 };
 pub use params::NodeParams;
+pub use tables::{CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, xid, xids};
+pub use version::{branch, compare_versions, numbers};
