@@ -35,7 +35,7 @@ pub fn checks(host: &Host, asked: &Asked<'_>) -> Vec<Check> {
                     .on(HOST, "driver")
                     .found(Some(pin), None)
                     .because("this host has no NVIDIA driver")
-                    .hint(format!("nv-runfile install --host {pin}")),
+                    .hint(format!("nv-runfile fetch {pin} | nv-runfile install --host")),
             );
         }
         return checks;
@@ -150,7 +150,9 @@ fn pin(host: &Host, asked: &Asked<'_>, checks: &mut Vec<Check>) {
             .on(HOST, "pin")
             .found(Some(pin), installed)
             .because(format!("the host has {}", installed.unwrap_or("no driver")))
-            .hint(format!("nv-runfile install --host {pin}, then the containers")),
+            .hint(format!(
+                "nv-runfile fetch {pin} | nv-runfile install --host, then the containers"
+            )),
     });
 }
 
@@ -175,7 +177,7 @@ fn userspace(host: &Host, checks: &mut Vec<Check>) {
         _ => (Cause::HostAhead, "newer"),
     };
     let hint = match host.root.run_install.is_some() || !host.root.packaged {
-        true => format!("nv-runfile install --host {expected}"),
+        true => format!("nv-runfile fetch {expected} | nv-runfile install --host"),
         false => {
             "apt-get install --only-upgrade libcuda1 libnvidia-ml1 nvidia-kernel-dkms, and reboot"
                 .to_string()
@@ -213,13 +215,15 @@ fn firmware(host: &Host, checks: &mut Vec<Check>) {
     // before GSP (470) there was nothing to miss
     let old = compare_versions(loaded, "470") == Ordering::Less;
     match (host.open, old) {
-        (true, _) => checks.push(open.hint(format!("nv-runfile install --host {loaded}"))),
+        (true, _) => {
+            checks.push(open.hint(format!("nv-runfile fetch {loaded} | nv-runfile install --host")))
+        }
         (false, false) if other.is_some() => checks.push(
             Finding::note(Cause::FirmwareMissing, Severity::Warning)
                 .on(HOST, "firmware")
                 .found(Some(loaded), other)
                 .because(format!("{because}: GPUs that need it do not start"))
-                .hint(format!("nv-runfile install --host {loaded}")),
+                .hint(format!("nv-runfile fetch {loaded} | nv-runfile install --host")),
         ),
         _ => {}
     }
@@ -320,7 +324,7 @@ fn missing(
                 limit.first_kernel, limit.source
             ))
             .hint(format!(
-                "{older}, or install a newer driver: nv-runfile install --host VERSION"
+                "{older}, or install a newer driver: nv-runfile fetch VERSION | nv-runfile install --host"
             ));
     }
     let (cause, also) = match built {
@@ -362,7 +366,9 @@ fn rebuild(host: &Host, release: &str, expected: Option<&str>) -> String {
     };
     match (entry, expected) {
         (Some(entry), _) => format!("{headers} && dkms install {} -k {release}", entry.name()),
-        (None, Some(expected)) => format!("{headers} && nv-runfile install --host {expected}"),
+        (None, Some(expected)) => {
+            format!("{headers} && nv-runfile fetch {expected} | nv-runfile install --host")
+        }
         (None, None) => headers,
     }
 }

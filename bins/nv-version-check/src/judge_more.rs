@@ -48,7 +48,7 @@ pub fn cuda(subject: &str, root: &Root, driver: Option<&str>, checks: &mut Vec<C
                     .found(Some(&format!("driver {}", need.minimum)), Some(driver))
                     .because(format!("CUDA {release} needs a driver from {} on", need.minimum))
                     .hint(format!(
-                        "nv-runfile install --host {}, or a toolkit for {driver}",
+                        "nv-runfile fetch {} | nv-runfile install --host, or a toolkit for {driver}",
                         need.bundled.unwrap_or(need.minimum)
                     )),
             );

@@ -33,7 +33,7 @@ impl Place {
     fn install(&self, version: &str) -> String {
         match self.ctid {
             Some(ctid) if !self.mounted.is_empty() => format!("lxc-gpu-conf sync {ctid}"),
-            Some(ctid) => format!("nv-runfile install --ct {ctid} {version}"),
+            Some(ctid) => format!("nv-runfile fetch {version} | nv-runfile install --ct {ctid}"),
             None => format!(
                 "put the libraries of {version} there: nv-runfile fetch {version}, nv-runfile \
                  extract, copy"
@@ -172,7 +172,7 @@ fn userspace(place: &Place, root: &Root, host: &Host, truth: &Truth, checks: &mu
                     .on(subject, "userspace")
                     .found(None, Some(version))
                     .because("it is given the GPU and the host has no driver")
-                    .hint(format!("nv-runfile install --host {version}")),
+                    .hint(format!("nv-runfile fetch {version} | nv-runfile install --host")),
             ),
             false => {
                 let mut check = Check::ok(subject, "userspace", version.to_string());

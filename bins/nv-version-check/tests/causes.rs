@@ -159,7 +159,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "host-behind",
-        hint: "nv-runfile install --host 580.95.05",
+        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
     },
     Case {
         name: "the host's libraries are ahead: half an upgrade",
@@ -182,7 +182,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-behind",
-        hint: "nv-runfile install --ct 901 550.163.01",
+        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
     },
     Case {
         name: "a running container of a .run install is behind by the last number",
@@ -194,7 +194,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-behind",
-        hint: "nv-runfile install --ct 901 570.124.06",
+        hint: "nv-runfile fetch 570.124.06 | nv-runfile install --ct 901",
     },
     Case {
         name: "unattended upgrades took a container ahead",
@@ -206,7 +206,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-ahead",
-        hint: "nv-runfile install --ct 901 550.163.01",
+        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
     },
     Case {
         name: "a container was upgraded with the host, which was not rebooted",
@@ -258,7 +258,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "pin-not-followed",
-        hint: "nv-runfile install --ct 901 580.95.05",
+        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --ct 901",
     },
     Case {
         name: "the host does not follow the pin",
@@ -267,7 +267,7 @@ const CASES: &[Case] = &[
         alter: |_| {},
         subject: "host",
         cause: "pin-not-followed",
-        hint: "nv-runfile install --host 580.95.05",
+        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
     },
     Case {
         name: "a toolkit of CUDA 13 in a container",
@@ -281,7 +281,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "toolkit-too-new",
-        hint: "nv-runfile install --host 580.95.05",
+        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
     },
     Case {
         name: "a container is given the GPU and has no libraries",
@@ -293,7 +293,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "nothing-installed",
-        hint: "nv-runfile install --ct 901 550.163.01",
+        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
     },
     Case {
         name: "libraries without links: ldconfig never ran",
@@ -321,7 +321,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "vgpu-guest-driver",
-        hint: "nv-runfile install --ct 901 550.163.01",
+        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
     },
     Case {
         name: "an open module without its firmware",
@@ -332,7 +332,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "firmware-missing",
-        hint: "nv-runfile install --host 580.95.05",
+        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
     },
     Case {
         name: "a CDI specification of before the upgrade",
@@ -390,7 +390,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "no-host-driver",
-        hint: "nv-runfile install --host 550.163.01",
+        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --host",
     },
     Case {
         name: "a GPU fell off the bus",

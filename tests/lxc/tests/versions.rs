@@ -51,7 +51,7 @@ fn running_containers_are_seen_through_their_own_mounts() {
         (&behind["cause"], &behind["actual"]),
         (&"container-behind".into(), &"535.247.01".into())
     );
-    assert_eq!(behind["hint"], format!("nv-runfile install --ct 951 {DEBIAN}"));
+    assert_eq!(behind["hint"], format!("nv-runfile fetch {DEBIAN} | nv-runfile install --ct 951"));
     assert_eq!(userspace(&ran, 950)["status"], "ok");
 }
 
