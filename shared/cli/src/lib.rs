@@ -13,4 +13,4 @@ pub use input::records_from_stdin;
 pub use man::{EXIT_STATUS, Example, ManText};
 pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
 pub use say::Say;
-pub use signals::{catch_signals, interrupted};
+pub use signals::{catch_signals, interrupted, signal_descriptor};

@@ -19,6 +19,7 @@ mod machine;
 mod node;
 pub mod probe;
 mod replace;
+mod service;
 
 pub use error::FileError;
 pub use inside::{Opened, open_inside};
@@ -28,3 +29,4 @@ pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use replace::ReplaceError;
+pub use service::{FileWatch, Woken, tell_service_manager};

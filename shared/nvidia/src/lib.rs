@@ -8,6 +8,7 @@ mod mig;
 mod nodes;
 mod params;
 pub mod userspace;
+mod vgpu;
 
 pub use devices::CharDevices;
 pub use gpus::{GpuInfo, is_version, module_version, read_gpus};
@@ -17,3 +18,4 @@ pub use nodes::{
     gpu_nodes,
 };
 pub use params::NodeParams;
+pub use vgpu::{Profile, VgpuOffer, parse_creatable, short_name};

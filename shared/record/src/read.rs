@@ -76,7 +76,17 @@ struct Peek {
     r#type: String,
 }
 
-const KNOWN: [&str; 6] = ["pci-device", "iommu-group", "change", "check", "lxc-gpu", "error"];
+const KNOWN: [&str; 9] = [
+    "pci-device",
+    "iommu-group",
+    "change",
+    "check",
+    "lxc-gpu",
+    "vgpu",
+    "vgpu-type",
+    "vgpu-assignment",
+    "error",
+];
 
 /// Reads a whole stream. `wanted` names the types that the caller has a use
 /// for; others are checked to be records, counted and passed over. Blank lines

@@ -21,4 +21,14 @@ macro_rules! schemas {
     };
 }
 
-schemas!("pci-device", "iommu-group", "change", "check", "lxc-gpu", "error");
+schemas!(
+    "pci-device",
+    "iommu-group",
+    "change",
+    "check",
+    "lxc-gpu",
+    "vgpu",
+    "vgpu-type",
+    "vgpu-assignment",
+    "error",
+);
