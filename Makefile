@@ -8,7 +8,7 @@
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
-TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf
+TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf vgpu-profile-set
 
 bindir      = $(DESTDIR)$(PREFIX)/bin
 mandir      = $(DESTDIR)$(PREFIX)/share/man
@@ -39,6 +39,8 @@ install: build
 		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
 		chmod 644 $(unitdir)/$$(basename $$unit) || exit 1; \
 	done
+	install -d $(datadir)/kubernetes
+	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \

@@ -192,7 +192,16 @@ pub fn records_page() -> (String, String) {
         paragraphs(&mut page, value["description"].as_str().unwrap_or_default());
         fields(&mut page, &value, "");
     }
-    see_also(&mut page, &["gpu-iommu-groups(1)", "gpu-vfio-bind(1)", "lxc-gpu-conf(1)", "jq(1)"]);
+    see_also(
+        &mut page,
+        &[
+            "gpu-iommu-groups(1)",
+            "gpu-vfio-bind(1)",
+            "lxc-gpu-conf(1)",
+            "vgpu-profile-set(1)",
+            "jq(1)",
+        ],
+    );
     ("man/pve-gpu-records.5".into(), page)
 }
 

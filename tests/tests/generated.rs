@@ -26,6 +26,10 @@ fn tools() -> Vec<ToolPages> {
             text: gpu_vfio_bind::cli::MAN,
         },
         ToolPages { command: lxc_gpu_conf::cli::Options::command(), text: lxc_gpu_conf::cli::MAN },
+        ToolPages {
+            command: vgpu_profile_set::cli::Options::command(),
+            text: vgpu_profile_set::cli::MAN,
+        },
     ]
 }
 
@@ -84,7 +88,7 @@ fn mandoc_has_nothing_to_say() {
 #[test]
 fn shells_load_the_completions_and_complete_options() {
     let dir = project().join("completions");
-    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"] {
+    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "vgpu-profile-set"] {
         let bash = format!(
             "source {}/{tool}.bash && COMP_WORDS=({tool} --ro) COMP_CWORD=1 && \
              f=$(complete -p {tool} | sed 's/.*-F //; s/ .*//') && \

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use testbed::bed::program;
 use testbed::{Bed, machine, schema};
 
-const TOOLS: [&str; 3] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"];
+const TOOLS: [&str; 4] = ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "vgpu-profile-set"];
 
 /// A directory with the tools under their own names, each working on `bed`.
 fn wrappers(bed: &Bed) -> PathBuf {
@@ -63,9 +63,23 @@ fn the_examples_of_the_manual_pages_run() {
     let examples = gpu_iommu_groups::cli::EXAMPLES
         .iter()
         .chain(gpu_vfio_bind::cli::EXAMPLES)
-        .chain(lxc_gpu_conf::cli::EXAMPLES);
-    for example in examples {
-        let bed = Bed::new("pve9-two-gpus");
+        .chain(lxc_gpu_conf::cli::EXAMPLES)
+        .map(|example| (example, "pve9-two-gpus"));
+    let vgpu = vgpu_profile_set::cli::EXAMPLES.iter().map(|example| (example, "pve9-l40s-vgpu"));
+    for (example, machine) in examples.chain(vgpu) {
+        let bed = Bed::new(machine);
+        if machine == "pve9-l40s-vgpu" {
+            // there Proxmox VE sets the profile of the function that the examples name
+            bed.remove("/etc/pve/qemu-server/200.conf");
+            bed.remove("/run/qemu-server/pci-id-reservations");
+            bed.write("/sys/bus/pci/devices/0000:41:00.4/nvidia/current_vgpu_type", "0\n");
+            let list = "/nvidia/creatable_vgpu_types";
+            let offers = bed.read(&format!("/sys/bus/pci/devices/0000:41:00.5{list}"));
+            bed.write(
+                &format!("/sys/bus/pci/devices/0000:41:00.4{list}"),
+                offers + "1156  : NVIDIA L40S-48Q\n",
+            );
+        }
         let output = bash(&bed, &format!("set -o pipefail; {}", example.command));
         // a check may well answer no
         let no = output.status.code() == Some(1) && example.command.contains("--check");

@@ -150,6 +150,10 @@ pub struct CheckOptions {
     /// Answer instead whether a running watch is well, by its health file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "config", "heterogeneous"])]
     pub health_file: Option<PathBuf>,
+
+    /// With --health-file: whether it runs at all, well or not
+    #[arg(long, requires = "health_file")]
+    pub alive: bool,
 }
 
 /// Operands and options of `clear`.

@@ -197,6 +197,11 @@ fn counted(profiles: &[Profile]) -> String {
 /// How many of each asked profile the card takes alone.
 fn would_fit(card: &Card, profiles: &[Profile]) -> String {
     let names: BTreeSet<&Profile> = profiles.iter().collect();
+    if card.mib().is_none() {
+        // a full card does not list its largest profile
+        let words: Vec<&str> = names.iter().map(|profile| profile.short()).collect();
+        return format!("only one of {} can be", words.join(", "));
+    }
     let most = |profile: &Profile| {
         let by_memory = card.mib().map_or(u64::MAX, |total| total / profile.mib());
         by_memory.min(card.slots.len() as u64)

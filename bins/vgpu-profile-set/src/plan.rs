@@ -455,11 +455,13 @@ fn vendor(card: &Card, asked: &Asked, rules: Rules, plan: &mut Plan) {
     if mixed {
         plan.heterogeneous.push(card.address);
     }
-    // where sizes differ, small ones must not stand in the way of large ones
-    steps.sort_by_key(|step| match &step.what {
-        What::Vendor { to: Some(target), .. } => std::cmp::Reverse(target.mib()),
-        _ => std::cmp::Reverse(0),
-    });
+    if mixed || card.heterogeneous == Some(true) {
+        // small ones must not stand in the way of large ones
+        steps.sort_by_key(|step| match &step.what {
+            What::Vendor { to: Some(target), .. } => std::cmp::Reverse(target.mib()),
+            _ => std::cmp::Reverse(0),
+        });
+    }
     plan.steps.extend(steps);
 }
 
@@ -539,7 +541,8 @@ fn step(card: &Card, slot: &Slot, to: Option<Target>, rules: Rules) -> Result<St
         }
         Err(Objection { card: card.address, address: slot.address, why, hint: hint.to_string() })
     };
-    if !slot.managed_by.is_empty() {
+    // a check need not mind what is right, whoever set it
+    if !slot.managed_by.is_empty() && !(rules.skip_in_use && step.is_unchanged()) {
         let vms: Vec<String> = slot.managed_by.iter().map(u32::to_string).collect();
         return no(
             format!(

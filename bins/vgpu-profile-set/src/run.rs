@@ -130,6 +130,7 @@ impl Run<'_> {
     pub fn plan(&mut self, options: &PlanOptions) -> anyhow::Result<Exit> {
         let input = read_input(&options.asked)?;
         let (plan, _) = self.planned(&input, options.asked.rules(false))?;
+        self.warn(&plan);
         self.refuse(&plan)?;
         self.tell_planned(&plan)?;
         Ok(Exit::Done)
@@ -351,7 +352,7 @@ impl Run<'_> {
     /// `check`.
     pub fn check(&mut self, options: &CheckOptions) -> anyhow::Result<Exit> {
         if let Some(path) = &options.health_file {
-            return watch::check_health(path);
+            return watch::check_health(path, options.alive);
         }
         let input = read_input(&options.asked)?;
         self.compare(&input, options.asked.rules(true))

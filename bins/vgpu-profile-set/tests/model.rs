@@ -158,7 +158,9 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
     // one that is set already goes and comes back, since the mode takes an empty card
     let model = l40s();
     let known = types(&model);
-    model.write(&format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(9)), b"1153").unwrap();
+    model
+        .write(&format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(9)), b"1153")
+        .unwrap();
     cards = look(&model, &known);
     let again = plan(&cards, &wishes("41:00.4=L40S-24Q\n"), rules).unwrap();
     assert_eq!(again.objections, []);
@@ -196,7 +198,10 @@ fn mig_profiles_take_instances_and_time_sliced_ones_take_none() {
         (model, cards)
     };
     let (model, cards) = with(&[1, 1, 2]);
-    let plan = planned(&cards, "41:00.4=DC-1-12Q\n41:00.5=DC-1-12Q\n41:00.6=DC-1-24Q\n41:00.7=DC-2-48QGFX\n");
+    let plan = planned(
+        &cards,
+        "41:00.4=DC-1-12Q\n41:00.5=DC-1-12Q\n41:00.6=DC-1-24Q\n41:00.7=DC-2-48QGFX\n",
+    );
     assert_eq!(plan.objections, []);
     assert_eq!(apply(&model, &plan.steps).1, None);
     assert_eq!(set(&model)[..4], [1600, 1600, 1601, 1602]);
@@ -228,7 +233,10 @@ fn an_id_that_means_another_profile_on_another_card_is_caught() {
     cards.push(other);
     let both = plan(&cards, &wishes("41:00.4=1155\n81:00.4=1155\n"), Rules::default());
     let error = both.unwrap_err();
-    assert!(error.why.contains("L40S-24Q on 0000:41:00.0 and RTX6000-Ada-6Q on 0000:81:00.0"), "{error:?}");
+    assert!(
+        error.why.contains("L40S-24Q on 0000:41:00.0 and RTX6000-Ada-6Q on 0000:81:00.0"),
+        "{error:?}"
+    );
     let one = planned(&cards, "41:00.4=1155\n");
     assert!(one.warnings[0].contains("id 1155 is L40S-24Q here"), "{:?}", one.warnings);
     let none = plan(&cards, &wishes("41:00.4=941\n"), Rules::default()).unwrap_err();
@@ -263,7 +271,8 @@ fn text(case: &Case) -> String {
     }
     let mut seen = BTreeSet::new();
     let lines = case.wanted.iter().filter(|(at, _)| seen.insert(*at)).map(|(at, size)| {
-        let name = Q_SIZES.get(*size).map_or("none".to_string(), |(_, name, _)| format!("L40S-{name}"));
+        let name =
+            Q_SIZES.get(*size).map_or("none".to_string(), |(_, name, _)| format!("L40S-{name}"));
         format!("{}={name}\n", vf(*at))
     });
     lines.collect()

@@ -84,7 +84,7 @@ fn main() -> Result<()> {
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
     containers(&tools)?;
-    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf"] {
+    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "vgpu-profile-set"] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
             let mut command = Command::new(tools.join(tool));
