@@ -61,7 +61,7 @@ fn entries(name: &str, value: &Value) -> Result<Vec<Entry>, String> {
     let yaml::Kind::Sequence(items) = &value.kind else {
         return Err(format!("line {}: {name} is no list", value.line));
     };
-    items.iter().map(|item| entry(item)).collect()
+    items.iter().map(entry).collect()
 }
 
 fn entry(item: &Value) -> Result<Entry, String> {

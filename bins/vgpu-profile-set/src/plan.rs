@@ -475,7 +475,7 @@ fn has(card: &Card, slot: &Slot, target: &Target) -> bool {
 }
 
 /// Which functions get which of the counted profiles: first those that have
-/// it, then free ones in their order, then those that have something else.
+/// it, then the others in their order: what else is set goes anyway.
 fn choose(
     card: &Card,
     counted: &[(Target, u32)],
@@ -492,13 +492,12 @@ fn choose(
         }
     }
     let missing: BTreeSet<Address> = chosen.keys().copied().collect();
-    let mut free: Vec<&Slot> = card
+    let free: Vec<&Slot> = card
         .slots
         .iter()
         .filter(ours)
         .filter(|slot| slot.holder.is_none() && !missing.contains(&slot.address))
         .collect();
-    free.sort_by_key(|slot| (slot.current != 0, slot.index));
     let needed: u32 = left.iter().map(|(_, n)| n).sum();
     if needed as usize > free.len() {
         let total: u32 = counted.iter().map(|(_, n)| n).sum();
@@ -542,7 +541,8 @@ fn step(card: &Card, slot: &Slot, to: Option<Target>, rules: Rules) -> Result<St
         Err(Objection { card: card.address, address: slot.address, why, hint: hint.to_string() })
     };
     // a check need not mind what is right, whoever set it
-    if !slot.managed_by.is_empty() && !(rules.skip_in_use && step.is_unchanged()) {
+    let right = rules.skip_in_use && step.is_unchanged();
+    if !slot.managed_by.is_empty() && !right {
         let vms: Vec<String> = slot.managed_by.iter().map(u32::to_string).collect();
         return no(
             format!(

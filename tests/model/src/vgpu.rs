@@ -383,6 +383,31 @@ impl ModelKernel {
         });
     }
 
+    /// Makes a function with SR-IOV look like an L40S on nvidia, with the profiles
+    /// of the kernel lab's stand-in module.
+    pub fn disguise(&self, pf: &str) {
+        let types = [1145, 1147, 1148, 1150, 1155, 1156];
+        let mut card = VgpuCard::l40s();
+        card.types.retain(|(id, _)| types.contains(id));
+        self.vgpu_card(pf, card);
+        self.change(|state| {
+            let address = crate::known(pf);
+            let function = state.function_mut(address);
+            (function.ids.vendor, function.ids.device) = (0x10de, 0x26b9);
+            function.ids.class = 0x030200;
+            if let Some(sriov) = &mut function.sriov {
+                sriov.vf_device = 0x26b9;
+            }
+            let (ids, dir) = (function.ids, function.dir.clone());
+            state.files.attr(&format!("{dir}/vendor"), "0x10de");
+            state.files.attr(&format!("{dir}/device"), "0x26b9");
+            state.files.attr(&format!("{dir}/class"), "0x030200");
+            state.files.attr(&format!("{dir}/modalias"), ids.modalias());
+            state.load_module("pci-pf-stub");
+            let _ = state.probe_any(address);
+        });
+    }
+
     /// `nvidia-smi vgpu -shm`: refused (EBUSY) once a profile is set.
     pub fn set_heterogeneous(&self, pf: &str, on: bool) -> Result<(), i32> {
         let pf = crate::known(pf);
