@@ -74,6 +74,7 @@ lab: build
 bench: build
 	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
 	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-bind -- target/release
+	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-vgpu -- target/release
 
 lint:
 	$(CARGO) fmt --all -- --check

@@ -6,6 +6,7 @@
 //! NVIDIA's own programs, [`mdev`] and [`uuid`] the interface of older cards.
 
 pub mod apply;
+mod choose;
 pub mod cli;
 mod fit;
 mod holders;
@@ -20,8 +21,10 @@ pub mod memory;
 pub mod observe;
 pub mod plan;
 mod run;
+mod tell;
 pub mod uuid;
 mod watch;
+pub mod wishes;
 pub mod yaml;
 
 use std::process::ExitCode;

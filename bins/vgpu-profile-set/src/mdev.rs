@@ -5,8 +5,9 @@ use record::Address;
 
 use crate::holders;
 use crate::observe::{Card, Slot};
-use crate::plan::{Asked, Objection, Plan, Rules, Step, Target, What};
+use crate::plan::{Objection, Plan, Rules, Step, Target, What};
 use crate::uuid;
+use crate::wishes::Asked;
 
 /// Plans a card whose functions have `mdev_supported_types`.
 pub(crate) fn plan(card: &Card, asked: &Asked, rules: Rules, plan: &mut Plan) {

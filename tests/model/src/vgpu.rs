@@ -83,28 +83,35 @@ impl VgpuCard {
     }
 
     /// Where `id` would go beside `others`; `Some(None)`: on the card as a whole.
-    fn place(&self, id: u32, others: &[Current]) -> Option<Option<usize>> {
+    fn place(&self, id: u32, others: &Others) -> Option<Option<usize>> {
         let (mib, slices) = size(self.name(id)?);
-        let sizes = |of: &Current| size(self.name(of.id).unwrap_or_default()).0;
         let Some(slices) = slices else {
-            let used: u64 = others.iter().map(sizes).sum();
-            let same = self.heterogeneous || others.iter().all(|other| sizes(other) == mib);
+            let same = self.heterogeneous || others.sizes.keys().all(|size| *size == mib);
+            let used: u64 = others.sizes.iter().map(|(mib, n)| mib * n).sum();
             return (self.instances.is_empty() && same && used + mib <= self.mib).then_some(None);
         };
         let largest = self.types.iter().map(|(_, name)| size(name));
         let room = largest.filter(|(_, s)| *s == Some(slices)).map(|(mib, _)| mib).max()?;
-        (0..self.instances.len())
-            .find(|at| {
-                let here = others.iter().filter(|other| other.instance == Some(*at));
-                let (mut used, mut same) = (0, true);
-                for other in here {
-                    used += sizes(other);
-                    same &= sizes(other) == mib;
-                }
-                self.instances[*at] == slices && same && used + mib <= room
-            })
-            .map(Some)
+        let fits = |at: &usize| {
+            let here = others.instances.iter().filter(|(instance, _)| instance == at);
+            let (mut used, mut same) = (0, true);
+            for (_, size) in here {
+                used += size;
+                same &= *size == mib;
+            }
+            self.instances[*at] == slices && same && used + mib <= room
+        };
+        (0..self.instances.len()).find(fits).map(Some)
     }
+}
+
+/// What the other VFs of a card have.
+#[derive(Default)]
+struct Others {
+    /// MiB and how many of it; not those in MIG instances.
+    sizes: BTreeMap<u64, u64>,
+    /// MIG instance and MiB.
+    instances: Vec<(usize, u64)>,
 }
 
 impl State {
@@ -176,12 +183,23 @@ impl State {
     }
 
     /// Card of a VF, and what the other VFs have.
-    fn siblings(&self, address: Address) -> Option<(&VgpuCard, Vec<Current>)> {
+    fn siblings(&self, address: Address) -> Option<(&VgpuCard, Others)> {
         let pf = self.functions.get(&address)?.pf?;
         let vfs = &self.functions[&pf].sriov.as_ref()?.vfs;
-        let others = vfs.iter().filter(|vf| **vf != address);
-        let set = others.filter_map(|vf| self.functions.get(vf)?.vgpu).filter(|vgpu| vgpu.id != 0);
-        Some((self.cards.get(&pf)?, set.collect()))
+        let card = self.cards.get(&pf)?;
+        let sizes: BTreeMap<u32, u64> =
+            card.types.iter().map(|(id, name)| (*id, size(name).0)).collect();
+        let mut others = Others::default();
+        for vf in vfs.iter().filter(|vf| **vf != address) {
+            let Some(vgpu) = self.functions.get(vf).and_then(|f| f.vgpu) else { continue };
+            let mib = sizes.get(&vgpu.id).copied().unwrap_or(512);
+            match (vgpu.id, vgpu.instance) {
+                (0, _) => {}
+                (_, Some(at)) => others.instances.push((at, mib)),
+                (_, None) => *others.sizes.entry(mib).or_default() += 1,
+            }
+        }
+        Some((card, others))
     }
 
     /// The VF to whose `nvidia/` a path belongs, and the file's name.
