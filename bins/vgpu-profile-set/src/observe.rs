@@ -1,7 +1,7 @@
 //! What vGPUs the machine has and could have. Reads only, and only through
 //! [`KernelFiles`], so that a model of the kernel can stand in for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use host::KernelFiles;
 use nvidia::{GpuInfo, Profile, VgpuOffer, parse_creatable, short_name};
@@ -60,7 +60,8 @@ pub struct Slot {
     pub index: u32,
     /// How profiles are set; `None` for a VF that no vGPU host driver has.
     pub interface: Option<VgpuInterface>,
-    /// The driver it is bound to.
+    /// The driver it is bound to; with [`Depth::Plan`] only where it has no
+    /// interface, and that may be why.
     pub driver: Option<String>,
     /// `current_vgpu_type`; 0 for none.
     pub current: u32,
@@ -160,9 +161,16 @@ fn number(text: &str) -> Option<u32> {
 
 /// Reads all GPUs of NVIDIA's, by address.
 pub fn observe(files: &dyn KernelFiles, depth: Depth) -> Result<Vec<Card>, host::FileError> {
-    let mut cards = Vec::new();
-    for name in files.list(DEVICES)? {
-        let Some(address) = Address::from_sysfs(&name) else { continue };
+    let mut cards: Vec<Card> = Vec::new();
+    let mut addresses: Vec<Address> =
+        files.list(DEVICES)?.iter().filter_map(|name| Address::from_sysfs(name)).collect();
+    addresses.sort_unstable();
+    let mut known = BTreeSet::new();
+    for address in addresses {
+        // a hundred VFs follow their GPU: they need not be asked what they are
+        if known.contains(&address) {
+            continue;
+        }
         let attr = |name: &str| files.read_attr(&format!("{DEVICES}/{address}/{name}")).ok();
         // the VFs come with their GPU
         if files.read_link(&format!("{DEVICES}/{address}/physfn")).is_ok() {
@@ -171,7 +179,9 @@ pub fn observe(files: &dyn KernelFiles, depth: Depth) -> Result<Vec<Card>, host:
         let gpu = attr("vendor").is_some_and(|vendor| vendor.trim() == "0x10de")
             && attr("class").is_some_and(|class| class.starts_with("0x03"));
         if gpu {
-            cards.push(card(files, address, &attr, depth));
+            let card = card(files, address, &attr, depth);
+            known.extend(card.slots.iter().map(|slot| slot.address));
+            cards.push(card);
         }
     }
     if cards.iter().any(|card| !card.slots.is_empty()) {
@@ -222,7 +232,7 @@ fn card(
         heterogeneous: None,
         mig_instances: mig.unwrap_or(0),
     };
-    let own = slot(files, address, 0, true);
+    let own = slot(files, address, 0, depth, true);
     if own.interface.is_some() {
         card.slots.push(own);
     }
@@ -230,7 +240,7 @@ fn card(
         for (index, vf) in virtual_functions(files, address) {
             // one list stands for the others
             let list = depth == Depth::Full || card.slots.iter().all(|s| s.offers.is_none());
-            card.slots.push(slot(files, vf, index, list));
+            card.slots.push(slot(files, vf, index, depth, list));
         }
     }
     learn(&mut card);
@@ -257,13 +267,13 @@ fn driver(files: &dyn KernelFiles, address: Address) -> Option<String> {
     target.rsplit('/').next().map(str::to_string)
 }
 
-fn slot(files: &dyn KernelFiles, address: Address, index: u32, list: bool) -> Slot {
+fn slot(files: &dyn KernelFiles, address: Address, index: u32, depth: Depth, list: bool) -> Slot {
     let path = |name: &str| format!("{DEVICES}/{address}/{name}");
     let mut slot = Slot {
         address,
         index,
         interface: None,
-        driver: driver(files, address),
+        driver: None,
         current: 0,
         unreadable: None,
         offers: None,
@@ -290,6 +300,9 @@ fn slot(files: &dyn KernelFiles, address: Address, index: u32, list: bool) -> Sl
             slot.unreadable = Some(error.to_string());
         }
     }
+    if slot.interface.is_none() || depth == Depth::Full {
+        slot.driver = driver(files, address);
+    }
     if slot.interface.is_none() {
         mdev_files(files, &mut slot, &path("mdev_supported_types"));
         return slot;
@@ -298,7 +311,7 @@ fn slot(files: &dyn KernelFiles, address: Address, index: u32, list: bool) -> Sl
         let text = files.read_attr(&path("nvidia/creatable_vgpu_types")).ok();
         slot.offers = text.map(|text| parse_creatable(&text));
     }
-    if slot.current != 0 {
+    if slot.current != 0 && depth == Depth::Full {
         // ENXIO until there is a vGPU; all ones is no MIG instance
         let id = |name: &str| {
             let text = files.read_attr(&path(name)).ok()?;

@@ -13,7 +13,7 @@ use record::{Address, ChangeStatus, Check, CheckStatus, Record, Severity, Sink, 
 use crate::apply::{Kernel, Outcome, Stop};
 use crate::cli::{Apply, Asked, CheckOptions, Clear, PlanOptions};
 use crate::input::{self, Input, Wanted, Wish};
-use crate::machinery::Machinery;
+use crate::machinery::{Machinery, SRIOV_MANAGE};
 use crate::observe::{Card, Depth, observe};
 use crate::plan::{Plan, Rules, Step, plan};
 use crate::wishes::{BadWish, expand};
@@ -161,6 +161,9 @@ impl Run<'_> {
         if plan.enable.is_empty() {
             return self.carry_out(&plan, &cards);
         }
+        if !self.machine.is_host() && self.machine.exists(SRIOV_MANAGE) {
+            return self.without_programs(plan, &cards);
+        }
         let enabled = self.enable(&plan, &cards)?;
         let outcome = match self.planned(&input, rules) {
             Ok((plan, cards)) => self.refuse(&plan).and_then(|()| self.carry_out(&plan, &cards)),
@@ -170,6 +173,28 @@ impl Run<'_> {
             self.disable(&enabled)?;
         }
         outcome
+    }
+
+    /// Below --root: what takes sriov-manage is skipped, the rest is done.
+    fn without_programs(&mut self, mut plan: Plan, cards: &[Card]) -> anyhow::Result<Exit> {
+        const WHY: &str = "no command is run below --root";
+        for address in &plan.enable {
+            let mut change = self.change(&address.to_string(), "sriov_numvfs");
+            (change.from, change.to) = (Some("0".into()), Some("all".into()));
+            change.status = ChangeStatus::Skipped;
+            change.reason = Some(WHY.into());
+            self.sink.put(Record::Change(change))?;
+        }
+        let (waiting, rest) =
+            plan.steps.into_iter().partition(|step: &Step| plan.enable.contains(&step.card));
+        for step in waiting {
+            let mut change = self.describe(&step);
+            change.status = ChangeStatus::Skipped;
+            change.reason = Some(format!("its virtual function is not there: {WHY}"));
+            self.sink.put(Record::Change(change))?;
+        }
+        plan.steps = rest;
+        self.carry_out(&plan, cards)
     }
 
     /// Switches virtual functions on; gives the GPUs on which it did.

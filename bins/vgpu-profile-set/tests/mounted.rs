@@ -208,6 +208,12 @@ fn virtual_functions_that_cannot_be_switched_on_are_told_and_nothing_is_set() {
     assert!(ran.stderr.contains("nvidia takes no plain write"), "{}", ran.stderr);
     assert!(ran.stderr.contains("/usr/lib/nvidia/sriov-manage"), "{}", ran.stderr);
     host.run("check", "41:00.4=L40S-24Q\n", 1);
+    // with sriov-manage it is a step that takes a command
+    tree.file("/usr/lib/nvidia/sriov-manage", "");
+    let host = Host::of(&tree);
+    let ran = host.run("apply", "41:00.4=L40S-24Q\n", 0);
+    assert_eq!(ran.values("change", "status"), ["skipped", "skipped"]);
+    assert_eq!(host.model.counters().writes, 0);
 }
 
 #[test]

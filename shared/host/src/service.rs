@@ -110,7 +110,7 @@ mod tests {
         let path = dir.join("file");
         std::fs::write(&path, "a").unwrap();
         let watch = FileWatch::new(&path).unwrap();
-        let (quiet, _to) = io::pipe().unwrap();
+        let (quiet, _to) = nix::unistd::pipe().unwrap();
         let wait = |ms| watch.wait(Duration::from_millis(ms), quiet.as_fd()).unwrap();
         assert_eq!(wait(50), Woken::Time);
         std::fs::write(&path, "b").unwrap();
@@ -121,8 +121,8 @@ mod tests {
         std::os::unix::fs::symlink("one", dir.join("..data")).unwrap();
         assert_eq!(wait(5000), Woken::Changed);
         assert_eq!(wait(50), Woken::Time);
-        let (readable, mut to) = io::pipe().unwrap();
-        io::Write::write_all(&mut to, b"!").unwrap();
+        let (readable, to) = nix::unistd::pipe().unwrap();
+        nix::unistd::write(&to, b"!").unwrap();
         let woken = watch.wait(Duration::from_secs(5), readable.as_fd()).unwrap();
         assert_eq!(woken, Woken::Other);
         std::fs::remove_dir_all(dir).unwrap();
