@@ -108,13 +108,19 @@ impl Run<'_> {
             if plan.objections.iter().any(|o| o.card == *address) || interrupted() {
                 continue;
             }
-            let _lock = self.lock()?;
+            let lock = match self.lock() {
+                Ok(lock) => lock,
+                Err(failure) => {
+                    troubles.insert("lock".into(), failure.to_string());
+                    continue;
+                }
+            };
             let total = cards.iter().find(|c| c.address == *address).map_or(0, |c| c.total_vfs);
             match self.machinery().enable_vfs(*address, total) {
                 // the next look, right away, finds them
                 Ok(()) => {
                     self.say.note(&format!("{address}: virtual functions switched on"));
-                    drop(_lock);
+                    drop(lock);
                     return self.round(file, config, rules, state);
                 }
                 Err(why) => drop(troubles.insert(address.to_string(), format!("{address}: {why}"))),
