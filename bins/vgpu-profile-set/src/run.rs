@@ -85,7 +85,7 @@ pub(crate) fn plan_input(
         Input::Wishes(wishes) => wishes.clone(),
         Input::Config(entries) => expand(cards, entries)?,
     };
-    let sizes: BTreeSet<Option<u64>> = wishes.iter().map(|wish| size(cards, wish)).collect();
+    let sizes: BTreeSet<u64> = wishes.iter().filter_map(|wish| size(cards, wish)).collect();
     if rules.heterogeneous || sizes.len() > 1 {
         for card in cards.iter_mut().filter(|card| !card.slots.is_empty()) {
             card.heterogeneous = machinery.heterogeneous(card.address);

@@ -18,7 +18,8 @@ use crate::observe::Depth;
 use crate::plan::{Plan, Rules, Step, What};
 use crate::run::{Run, look, plan_input, read_file};
 
-/// What went wrong, by what it is about. Said once, and once more when it is over.
+/// What went wrong: in words, by what makes it another trouble. Said once, and once
+/// more when it is over.
 type Troubles = BTreeMap<String, String>;
 
 struct State {
@@ -79,7 +80,7 @@ impl Run<'_> {
         match read {
             Ok(input) => state.input = Some(input),
             // a file that is being edited: what it said before holds
-            Err(failure) => drop(troubles.insert(name, failure.to_string())),
+            Err(failure) => drop(troubles.insert(failure.to_string(), failure.to_string())),
         }
         let Some(input) = &state.input else { return Ok(troubles) };
         let found = {
@@ -92,7 +93,7 @@ impl Run<'_> {
         let (plan, cards) = match found {
             Ok(found) => found,
             Err(failure) => {
-                troubles.insert("plan".into(), failure.to_string());
+                troubles.insert(failure.to_string(), failure.to_string());
                 return Ok(troubles);
             }
         };
@@ -123,7 +124,9 @@ impl Run<'_> {
                     drop(lock);
                     return self.round(file, config, rules, state);
                 }
-                Err(why) => drop(troubles.insert(address.to_string(), format!("{address}: {why}"))),
+                Err(why) => {
+                    troubles.insert(format!("{address} {why}"), format!("{address}: {why}"));
+                }
             }
         }
         self.steps(&plan, &mut troubles)?;
@@ -188,10 +191,13 @@ impl Run<'_> {
     }
 
     /// Says what was not wrong before, and what no longer is.
-    fn tell_news(&self, state: &mut State, now: Troubles) {
-        for (key, text) in now.iter().filter(|(key, _)| !state.troubles.contains_key(*key)) {
-            let _ = key;
-            self.say.warn(text);
+    fn tell_news(&self, state: &mut State, mut now: Troubles) {
+        for (key, text) in &mut now {
+            match state.troubles.get(key) {
+                None => self.say.warn(text),
+                // it ends in the words in which it began, though its hint is another now
+                Some(told) => text.clone_from(told),
+            }
         }
         for (key, text) in state.troubles.iter().filter(|(key, _)| !now.contains_key(*key)) {
             // a warning that is over needs no words
