@@ -8,7 +8,7 @@
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
-TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf nv-runfile nv-version-check
+TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf nv-runfile nv-version-check vgpu-profile-set
 
 bindir      = $(DESTDIR)$(PREFIX)/bin
 mandir      = $(DESTDIR)$(PREFIX)/share/man
@@ -42,6 +42,8 @@ install: build
 		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
 		chmod 644 $(unitdir)/$$(basename $$unit) || exit 1; \
 	done
+	install -d $(datadir)/kubernetes
+	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
@@ -75,6 +77,7 @@ lab: build
 bench: build
 	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
 	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-bind -- target/release
+	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-vgpu -- target/release
 
 lint:
 	$(CARGO) fmt --all -- --check

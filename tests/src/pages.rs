@@ -200,6 +200,7 @@ pub fn records_page() -> (String, String) {
             "lxc-gpu-conf(1)",
             "nv-runfile(1)",
             "nv-version-check(1)",
+            "vgpu-profile-set(1)",
             "jq(1)",
         ],
     );

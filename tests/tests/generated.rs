@@ -31,6 +31,10 @@ fn tools() -> Vec<ToolPages> {
             command: nv_version_check::cli::Options::command(),
             text: nv_version_check::cli::MAN,
         },
+        ToolPages {
+            command: vgpu_profile_set::cli::Options::command(),
+            text: vgpu_profile_set::cli::MAN,
+        },
     ]
 }
 
@@ -89,9 +93,14 @@ fn mandoc_has_nothing_to_say() {
 #[test]
 fn shells_load_the_completions_and_complete_options() {
     let dir = project().join("completions");
-    for tool in
-        ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile", "nv-version-check"]
-    {
+    for tool in [
+        "gpu-iommu-groups",
+        "gpu-vfio-bind",
+        "lxc-gpu-conf",
+        "nv-runfile",
+        "nv-version-check",
+        "vgpu-profile-set",
+    ] {
         let bash = format!(
             "source {}/{tool}.bash && COMP_WORDS=({tool} --ro) COMP_CWORD=1 && \
              f=$(complete -p {tool} | sed 's/.*-F //; s/ .*//') && \

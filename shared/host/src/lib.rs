@@ -22,6 +22,7 @@ mod node;
 mod placing;
 pub mod probe;
 mod replace;
+mod service;
 mod staging;
 mod store;
 
@@ -35,5 +36,6 @@ pub use machine::{Dir, FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use placing::Owner;
 pub use replace::ReplaceError;
+pub use service::{FileWatch, Woken, tell_service_manager};
 pub use staging::{Attributes, StagedFile, Staging};
 pub use store::{Growing, Store, StoreError, Stored};

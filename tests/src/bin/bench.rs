@@ -110,9 +110,14 @@ fn lister(tools: &Path) -> Result<()> {
         };
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
-    for tool in
-        ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile", "nv-version-check"]
-    {
+    for tool in [
+        "gpu-iommu-groups",
+        "gpu-vfio-bind",
+        "lxc-gpu-conf",
+        "nv-runfile",
+        "nv-version-check",
+        "vgpu-profile-set",
+    ] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
             let mut command = Command::new(tools.join(tool));
