@@ -332,9 +332,7 @@ fn download(dir: &Path, names: &[&str]) {
     for part in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(apt.join(part)).expect(part);
     }
-    let source = "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-                  http://deb.debian.org/debian trixie non-free\n";
-    fs::write(apt.join("sources.list"), source).expect("sources.list");
+    fs::write(apt.join("sources.list"), crate::debian::driver_source()).expect("sources.list");
     let run = |args: &[&str]| {
         let mut command = Command::new("apt-get");
         for (key, value) in [
