@@ -3,25 +3,7 @@
 
 use record::{Check, CheckStatus, Severity};
 
-macro_rules! causes {
-    ($($variant:ident $name:literal $what:literal,)*) => {
-        /// What is wrong, by name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Cause { $(#[doc = $what] $variant,)* }
-
-        /// Names and meanings of all causes.
-        pub const CAUSES: &[(&str, &str)] = &[$(($name, $what),)*];
-
-        impl Cause {
-            /// Its name in records.
-            pub fn name(self) -> &'static str {
-                match self { $(Cause::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-causes! {
+record::causes! {
     HostNotRebooted "host-not-rebooted" "The host was upgraded and still runs the driver module of before.",
     ModuleOldKernelOnly "module-old-kernel-only" "The module is built for another kernel than the one that boots next or runs.",
     ModuleMissing "module-missing" "A driver is installed and no kernel has its module.",
