@@ -8,7 +8,7 @@
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 DESTDIR ?=
-TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf nv-runfile
+TOOLS    = gpu-iommu-groups gpu-vfio-bind lxc-gpu-conf nv-runfile nv-version-check vgpu-profile-set
 
 bindir      = $(DESTDIR)$(PREFIX)/bin
 mandir      = $(DESTDIR)$(PREFIX)/share/man
@@ -37,10 +37,13 @@ install: build
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/lxc-gpu-conf/package/hookscript >$(datadir)/hookscript
 	sed -i 's,/usr/share/,$(PREFIX)/share/,' $(datadir)/hookscript
 	chmod 755 $(datadir)/hookscript
-	for unit in bins/*/package/*.service; do \
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/nv-version-check/package/cron >$(datadir)/nv-version-check.cron
+	for unit in bins/*/package/*.service bins/*/package/*.timer; do \
 		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
 		chmod 644 $(unitdir)/$$(basename $$unit) || exit 1; \
 	done
+	install -d $(datadir)/kubernetes
+	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
@@ -51,7 +54,7 @@ install: build
 uninstall:
 	rm -f $(TOOLS:%=$(bindir)/%) $(TOOLS:%=$(mandir)/man1/%.1) $(mandir)/man5/pve-gpu-records.5 $(mandir)/man7/pve-gpu-groups.7
 	rm -f $(TOOLS:%=$(bashdir)/%) $(TOOLS:%=$(zshdir)/_%) $(TOOLS:%=$(fishdir)/%.fish)
-	for unit in bins/*/package/*.service; do rm -f $(unitdir)/$$(basename $$unit) || exit 1; done
+	for unit in bins/*/package/*.service bins/*/package/*.timer; do rm -f $(unitdir)/$$(basename $$unit) || exit 1; done
 	rm -rf $(datadir) $(docdir)
 
 # The README's first command: no GPU and no Proxmox VE needed.
@@ -74,6 +77,7 @@ lab: build
 bench: build
 	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
 	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-bind -- target/release
+	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-vgpu -- target/release
 
 lint:
 	$(CARGO) fmt --all -- --check

@@ -20,6 +20,8 @@
 #   unbind_is STATE|gone    the same as an expectation
 #   within SECONDS CMD...   an expectation: true at the latest then. A tool: came back by then
 #   expect_that TEXT CMD... any other command must succeed
+#   vgpu_card ADDR          a function with SR-IOV (nvme) becomes a card that can have vGPUs, on nvidia; its VFs are off
+#   vgpu_vfs ADDR N         N virtual functions, as NVIDIA's sriov-manage makes them
 #   note TEXT               a line in the transcript
 #   group_of ADDR           prints the number of its IOMMU group
 #
@@ -174,6 +176,24 @@ state_of_unbind() {
 		if [ "$lab_key" = State: ] && [ "$lab_value" != Z ]; then echo "$lab_value"; fi
 	done 2>/dev/null </proc/$UNBINDER/status
 	return 0
+}
+vgpu_card() {
+	rmmod nvidia
+	set_attr "$ROOT/sys/bus/pci/drivers/nvme/unbind" "$1"
+	modprobe nvidia gpus="$LAB_NVIDIA,$1"
+	# after nvidia: the functions that come match both, and the driver that registered first has them
+	modprobe pci-pf-stub
+	driver_is "$1" nvidia
+}
+vgpu_vfs() {
+	set_attr "$ROOT/sys/bus/pci/drivers/nvidia/unbind" "$1"
+	set_attr "$ROOT/sys/bus/pci/drivers/pci-pf-stub/new_id" '10de 26b9'
+	driver_is "$1" pci-pf-stub
+	set_attr "$PCI/$1/sriov_numvfs" "$2"
+	set_attr "$ROOT/sys/bus/pci/drivers/pci-pf-stub/unbind" "$1"
+	set_attr "$ROOT/sys/bus/pci/drivers/pci-pf-stub/remove_id" '10de 26b9'
+	set_attr "$ROOT/sys/bus/pci/drivers/nvidia/bind" "$1"
+	driver_is "$1" nvidia
 }
 group_of() { basename "$(readlink "$PCI/$1/iommu_group")"; }
 

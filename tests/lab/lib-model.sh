@@ -53,6 +53,11 @@ hold_late() {
 	HIDDEN="$HIDDEN $1"
 	lab_log "hold_late $1"
 }
+vgpu_card() {
+	set_attr "$ROOT/sys/bus/pci/drivers/nvme/unbind" "$1"
+	lab_ctl vgpu_card "$1"
+	driver_is "$1" nvidia
+}
 let_go() {
 	LAB_SAID=$(ctl let_go)
 	HIDDEN=

@@ -19,8 +19,23 @@ const PACKAGES: [&str; 6] = [
     "libnvidia-ptxjitcompiler1",
 ];
 
-const SOURCE: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-    http://deb.debian.org/debian trixie non-free\n";
+/// The mirror of Debian that this machine's own apt is set up with.
+pub fn mirror() -> String {
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(REPO_URI)"])
+        .output()
+        .expect("apt-get is needed");
+    let uris = String::from_utf8_lossy(&output.stdout).into_owned();
+    let own = uris.lines().find(|uri| !uri.contains("security"));
+    own.expect("apt has a source for Debian").trim_end_matches('/').to_string()
+}
+
+/// A line for sources.list: the component that holds NVIDIA's driver, of the
+/// release that has [`DRIVER`].
+pub fn driver_source() -> String {
+    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    format!("deb [arch=amd64 signed-by={key}] {} trixie non-free\n", mirror())
+}
 
 /// Makes what an installer of the driver holds, from real files: libraries and
 /// nvidia-smi beside each other, and a manifest for them. Panics with what
@@ -75,7 +90,7 @@ fn unpacked() -> PathBuf {
     for dir in ["lists/partial", "archives/partial"] {
         fs::create_dir_all(cache.join(dir)).expect("cache");
     }
-    fs::write(cache.join("sources.list"), SOURCE).expect("sources.list");
+    fs::write(cache.join("sources.list"), driver_source()).expect("sources.list");
     apt(&cache, &["update"]);
     let versions = PACKAGES.map(|name| format!("{name}:amd64={DRIVER}-*"));
     let mut args = vec!["download"];

@@ -8,6 +8,7 @@
 
 pub mod bed;
 pub mod debian;
+pub mod driver;
 pub mod generate;
 pub mod machine;
 pub mod pages;

@@ -194,7 +194,15 @@ pub fn records_page() -> (String, String) {
     }
     see_also(
         &mut page,
-        &["gpu-iommu-groups(1)", "gpu-vfio-bind(1)", "lxc-gpu-conf(1)", "nv-runfile(1)", "jq(1)"],
+        &[
+            "gpu-iommu-groups(1)",
+            "gpu-vfio-bind(1)",
+            "lxc-gpu-conf(1)",
+            "nv-runfile(1)",
+            "nv-version-check(1)",
+            "vgpu-profile-set(1)",
+            "jq(1)",
+        ],
     );
     ("man/pve-gpu-records.5".into(), page)
 }

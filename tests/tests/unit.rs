@@ -1,4 +1,4 @@
-//! pve-gpu-nodes.service, as systemd itself reads it.
+//! The units of the package, as systemd itself reads them.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -10,6 +10,7 @@ use testbed::Bed;
 use testbed::bed::program;
 
 const UNIT: &str = "pve-gpu-nodes.service";
+const CHECKS: [&str; 2] = ["nv-version-check.service", "nv-version-check.timer"];
 
 /// The unit below a prefix of its own, as `make install` puts it there, beside
 /// stand-ins for Proxmox VE's.
@@ -19,7 +20,15 @@ fn installed() -> Bed {
     let text = fs::read_to_string(package.join(UNIT)).unwrap();
     let prefix = bed.path().display().to_string();
     bed.write(&format!("/units/{UNIT}"), text.replace("/usr/bin/", &format!("{prefix}/bin/")));
-    bed.link("/bin/lxc-gpu-conf", program("lxc-gpu-conf").to_str().unwrap());
+    for name in CHECKS {
+        let package =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins/nv-version-check/package");
+        let text = fs::read_to_string(package.join(name)).unwrap();
+        bed.write(&format!("/units/{name}"), text.replace("/usr/bin/", &format!("{prefix}/bin/")));
+    }
+    for tool in ["lxc-gpu-conf", "nv-version-check"] {
+        bed.link(&format!("/bin/{tool}"), program(tool).to_str().unwrap());
+    }
     for name in ["pve-guests", "pve-ha-lrm", "pve-cluster"] {
         stand_in(&bed, name, "");
     }
@@ -51,6 +60,7 @@ fn verify(bed: &Bed, units: &[&str]) -> String {
 #[test]
 fn systemd_has_nothing_to_say() {
     assert_eq!(verify(&installed(), &[UNIT, "pve-guests.service"]), "");
+    assert_eq!(verify(&installed(), &CHECKS), "");
 }
 
 #[test]

@@ -262,7 +262,7 @@ bind lasts until reboot; persist acts from the next boot on. By address, the scr
         says so. A list by id is refused while an identical card is not meant to go.",
     lists: &[],
     examples: EXAMPLES,
-    see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "pve-gpu-groups(7)", "driverctl(8)"],
+    see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "vgpu-profile-set(1)", "pve-gpu-records(5)", "pve-gpu-groups(7)", "driverctl(8)"],
 };
 
 /// Commands that the manual page shows; tests run them.

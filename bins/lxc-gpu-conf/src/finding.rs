@@ -3,25 +3,7 @@
 
 use record::{Check, CheckStatus, Severity};
 
-macro_rules! causes {
-    ($($variant:ident $name:literal $what:literal,)*) => {
-        /// What is wrong, by name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Cause { $(#[doc = $what] $variant,)* }
-
-        /// Names and meanings of all causes that `check` can give.
-        pub const CAUSES: &[(&str, &str)] = &[$(($name, $what),)*];
-
-        impl Cause {
-            /// Its name in records.
-            pub fn name(self) -> &'static str {
-                match self { $(Cause::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-causes! {
+record::causes! {
     MissingNode "missing-node" "A node is not on the host: with dev[n] the container cannot start, with a mount it finds an empty file.",
     Stub "stub" "Something that is no device stands in a node's place on the host.",
     StaleNode "stale-node" "A node on the host has other numbers than its driver has now.",

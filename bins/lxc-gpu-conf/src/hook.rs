@@ -182,7 +182,8 @@ fn versions(
                  programs would fail with 'driver/library version mismatch'",
                 guest.target()
             );
-            let hint = format!("nv-runfile install --ct {} {module}", guest.ctid);
+            let hint =
+                format!("nv-runfile fetch {module} | nv-runfile install --ct {}", guest.ctid);
             Err(fail(Exit::Refused, message).hint(hint).into())
         }
         _ => Ok(()),

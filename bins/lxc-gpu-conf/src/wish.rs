@@ -518,7 +518,8 @@ fn files(
         return Err(refuse(
             format!("there is no userspace of {version}, the loaded module's version, {place}"),
             format!(
-                "'nv-runfile install --ct {}' installs it in the container instead",
+                "'nv-runfile fetch {version} | nv-runfile install --ct {}' installs it in the container \
+                 instead",
                 guest.ctid
             ),
         ));

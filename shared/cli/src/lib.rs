@@ -15,4 +15,4 @@ pub use man::{EXIT_STATUS, Example, ManText};
 pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
 pub use progress::Progress;
 pub use say::Say;
-pub use signals::{catch_signals, interrupted};
+pub use signals::{catch_signals, interrupted, signal_descriptor};

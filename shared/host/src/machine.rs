@@ -165,12 +165,24 @@ impl Machine {
 
     /// Reads a regular file of at most `cap` bytes. A larger one, and one that
     /// is no regular file, is an error: what is read may be hostile, so a FIFO
-    /// must not block us nor a sparse giant fill memory.
+    /// must not block us nor a sparse giant fill memory; and below a tree a
+    /// device is not even opened, since some act when they are (watchdogs,
+    /// tapes).
     pub fn read(&self, path: &str, cap: usize) -> Result<Vec<u8>, FileError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let read = || -> io::Result<Vec<u8>> {
-            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-            let fd = self.open(path, flags, Mode::empty())?;
-            read_capped(fd, cap)
+            if self.is_host() {
+                return read_capped(self.open(path, flags, Mode::empty())?, cap);
+            }
+            let found = self.open(path, OFlag::O_PATH, Mode::empty())?;
+            let stat: Stat = fstat(found.as_fd()).map_err(errno_error)?.into();
+            if stat.kind != FileKind::File {
+                return Err(io::Error::other("not a regular file"));
+            }
+            // the same file again, whatever its name leads to by now
+            let name = format!("/proc/self/fd/{}", found.as_raw_fd());
+            let fd = nix::fcntl::open(name.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty());
+            read_capped(fd.map_err(errno_error)?, cap)
         };
         read().map_err(|error| self.error("read", path, error))
     }
@@ -392,6 +404,8 @@ fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     /// Offsets in struct linux_dirent64: d_reclen, d_name.
     const LENGTH: usize = 16;
     const NAME: usize = 19;
+    /// A directory with more is somebody's trap.
+    const MOST: usize = 1 << 20;
     let mut buffer = [0u8; 16 << 10];
     let mut names = Vec::new();
     loop {
@@ -413,6 +427,9 @@ fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
                 names.push(String::from_utf8_lossy(&name[..end]).into_owned());
             }
             rest = &rest[length..];
+        }
+        if names.len() > MOST {
+            return Err(io::Error::other(format!("more than {MOST} names")));
         }
     }
     names.sort_unstable();

@@ -26,6 +26,24 @@ pub struct GpuInfo {
 }
 
 impl GpuInfo {
+    /// Parses its `information`: `Model: \t\t NVIDIA GeForce RTX 3090`, `GPU UUID: \t GPU-...`,
+    /// `Device Minor: \t 0` (nv-procfs.c).
+    pub fn parse(address: Address, text: &str) -> GpuInfo {
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::trim)
+                .filter(|value| !value.is_empty())
+                .map(str::to_string)
+        };
+        GpuInfo {
+            address,
+            minor: field("Device Minor").and_then(|n| n.parse().ok()),
+            uuid: field("GPU UUID").filter(|uuid| is_uuid(uuid)),
+            model: field("Model").filter(|model| model != "Unknown"),
+        }
+    }
+
     /// As records say it.
     pub fn to_record(&self) -> NvidiaGpu {
         NvidiaGpu { minor: self.minor, uuid: self.uuid.clone(), model: self.model.clone() }
@@ -67,27 +85,9 @@ pub fn read_gpus(machine: &Machine) -> (BTreeMap<Address, GpuInfo>, Vec<String>)
             let how = if answer.stuck_at.is_some() { "blocks in the kernel" } else { "failed" };
             warnings.push(format!("{address}: reading {GPUS}/{address}/information {how}"));
         }
-        gpus.insert(*address, parse(*address, &text.unwrap_or_default()));
+        gpus.insert(*address, GpuInfo::parse(*address, &text.unwrap_or_default()));
     }
     (gpus, warnings)
-}
-
-/// `Model: \t\t NVIDIA GeForce RTX 3090`, `GPU UUID: \t GPU-...`,
-/// `Device Minor: \t 0` (nv-procfs.c).
-fn parse(address: Address, text: &str) -> GpuInfo {
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(str::trim)
-            .filter(|value| !value.is_empty())
-            .map(str::to_string)
-    };
-    GpuInfo {
-        address,
-        minor: field("Device Minor").and_then(|n| n.parse().ok()),
-        uuid: field("GPU UUID").filter(|uuid| is_uuid(uuid)),
-        model: field("Model").filter(|model| model != "Unknown"),
-    }
 }
 
 /// `GPU-????????-...` stands there until the GPU is first initialised.
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_the_driver_does_not_know_yet_is_unknown() {
-        let gpu = parse(
+        let gpu = GpuInfo::parse(
             "41:00.0".parse().unwrap(),
             "Model: \t\t Unknown\nIRQ:   \t\t 101\nGPU UUID: \t GPU-????????-????-????-????-????????????\n\
              Device Minor: \t 3\n",

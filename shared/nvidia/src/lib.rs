@@ -10,6 +10,7 @@ mod params;
 mod tables;
 pub mod userspace;
 mod version;
+mod vgpu;
 
 pub use devices::CharDevices;
 pub use gpus::{GpuInfo, is_version, module_version, read_gpus};
@@ -21,3 +22,4 @@ pub use nodes::{
 pub use params::NodeParams;
 pub use tables::{CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, xid, xids};
 pub use version::{branch, compare_versions, numbers};
+pub use vgpu::{Profile, VgpuOffer, parse_creatable, short_name};

@@ -7,6 +7,7 @@
 //! tool prints against it.
 
 mod address;
+mod cause;
 mod read;
 mod runfile;
 mod schema;

@@ -76,7 +76,7 @@ struct Peek {
     r#type: String,
 }
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 11] = [
     "pci-device",
     "iommu-group",
     "change",
@@ -84,6 +84,9 @@ const KNOWN: [&str; 8] = [
     "lxc-gpu",
     "runfile",
     "runfile-entry",
+    "vgpu",
+    "vgpu-type",
+    "vgpu-assignment",
     "error",
 ];
 

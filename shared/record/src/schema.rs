@@ -29,5 +29,8 @@ schemas!(
     "lxc-gpu",
     "runfile",
     "runfile-entry",
-    "error"
+    "vgpu",
+    "vgpu-type",
+    "vgpu-assignment",
+    "error",
 );

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     Change, Check, CheckStatus, ErrorRecord, IommuGroup, LxcGpu, Passthrough, PciDevice, Record,
-    Role, Runfile, RunfileEntry, Severity,
+    Role, Runfile, RunfileEntry, Severity, Vgpu, VgpuAssignment, VgpuKind, VgpuType,
 };
 
 /// One cell. Control characters are shown escaped: names come from devices,
@@ -185,6 +185,13 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["VERSION", "ARCH", "FLAVOUR", "PACKED", "SIZE", "VERIFIED", "PATH"], Overflow::Wrap)
         }
         Record::RunfileEntry(_) => (&["KIND", "MODE", "SIZE", "TYPE", "PATH"], Overflow::Cut),
+        Record::Vgpu(_) => {
+            (&["ADDRESS", "KIND", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"], Overflow::Cut)
+        }
+        Record::VgpuType(_) => {
+            (&["GPU", "ID", "PROFILE", "FRAMEBUFFER", "AVAILABLE", "NAME"], Overflow::Cut)
+        }
+        Record::VgpuAssignment(_) => (&["ADDRESS", "PROFILE", "COUNT"], Overflow::Cut),
         Record::Error(_) => (&["ERROR", "TOOL", "MESSAGE"], Overflow::Wrap),
     }
 }
@@ -198,6 +205,11 @@ fn rows(record: &Record) -> Vec<Vec<Cell>> {
         Record::LxcGpu(gpu) => vec![lxc_gpu(gpu)],
         Record::Runfile(runfile) => vec![runfile_cells(runfile)],
         Record::RunfileEntry(entry) => vec![runfile_entry(entry)],
+        Record::Vgpu(vgpu) => vec![vgpu_cells(vgpu)],
+        Record::VgpuType(of) => vec![vgpu_type(of)],
+        Record::VgpuAssignment(VgpuAssignment { address, profile, count }) => {
+            vec![vec![address.to_string(), profile.clone(), or_dash(count)]]
+        }
         Record::Error(ErrorRecord { tool, message, exit }) => {
             vec![vec![exit.to_string(), tool.clone(), message.clone()]]
         }
@@ -373,6 +385,54 @@ fn runfile_entry(e: &RunfileEntry) -> Vec<Cell> {
         e.size.to_string(),
         or_dash(&e.manifest.as_ref().map(|row| &row.kind)),
         [Some(e.path.clone()), arrow, problem].into_iter().flatten().collect(),
+    ]
+}
+
+fn vgpu_cells(v: &Vgpu) -> Vec<Cell> {
+    let holder = match &v.holder {
+        None if v.managed_by.is_empty() => "-".into(),
+        None => {
+            let ids: Vec<String> = v.managed_by.iter().map(u32::to_string).collect();
+            format!("(VM {})", ids.join(", "))
+        }
+        Some(holder) => match (holder.vm, &holder.command) {
+            (Some(vm), _) => format!("VM {vm}"),
+            (None, command) => format!("{} {}", or_dash(command), or_dash(&holder.pid)),
+        },
+    };
+    let offers = match (v.kind, v.vfs_enabled, v.vfs_total) {
+        (VgpuKind::Gpu, Some(enabled), Some(total)) => {
+            let model = v.model.as_deref().unwrap_or("-");
+            format!("{model}, {enabled} of {total} VFs")
+        }
+        (VgpuKind::Gpu, ..) => or_dash(&v.model),
+        _ if v.creatable.is_empty() => "-".into(),
+        _ => v.creatable.join(" "),
+    };
+    let interface = v.interface.map(|interface| match interface {
+        crate::VgpuInterface::Vendor => "vendor",
+        crate::VgpuInterface::Mdev => "mdev",
+    });
+    vec![
+        v.address.to_string(),
+        v.kind.as_str().into(),
+        or_dash(&interface),
+        or_dash(&v.profile),
+        or_dash(&v.profile_id),
+        holder,
+        offers,
+    ]
+}
+
+fn vgpu_type(t: &VgpuType) -> Vec<Cell> {
+    let size = t.framebuffer.map(|bytes| format!("{} MiB", bytes >> 20));
+    vec![
+        t.gpu.to_string(),
+        t.id.to_string(),
+        t.profile.clone(),
+        or_dash(&size),
+        t.available.to_string(),
+        t.name.clone(),
     ]
 }
 

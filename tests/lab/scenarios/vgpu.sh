@@ -1,29 +1,15 @@
 # machine: two-gpus
 # reset: boot
 # contract: yes
-# only: lab
 # vGPU files on virtual functions, made as NVIDIA's sriov-manage makes them.
 
 pf=0000:03:00.0
 dir=$ROOT/sys/bus/pci/devices/$pf
-pci=$ROOT/sys/bus/pci
-rmmod nvidia
-set_attr "$pci/drivers/nvme/unbind" $pf
-modprobe nvidia gpus="$LAB_NVIDIA,$pf"
-# after nvidia: the functions that come match both, and the driver that registered first has them
-modprobe pci-pf-stub
-driver_is $pf nvidia
+vgpu_card $pf
 note "a plain write is refused"
 set_attr "$dir/sriov_numvfs" 4
 says ENOENT
-set_attr "$pci/drivers/nvidia/unbind" $pf
-set_attr "$pci/drivers/pci-pf-stub/new_id" '10de 26b9'
-driver_is $pf pci-pf-stub
-set_attr "$dir/sriov_numvfs" 4
-set_attr "$pci/drivers/pci-pf-stub/unbind" $pf
-set_attr "$pci/drivers/pci-pf-stub/remove_id" '10de 26b9'
-set_attr "$pci/drivers/nvidia/bind" $pf
-driver_is $pf nvidia
+vgpu_vfs $pf 4
 attr_is "$dir/sriov_numvfs" '4\n'
 absent "$dir/nvidia"
 for n in 0 1 2 3; do driver_is "$(basename "$(readlink "$dir/virtfn$n")")" nvidia; done

@@ -46,7 +46,7 @@ fn run(command: &mut Command) {
 /// Debian 12 as debootstrap makes it, without what no test reads.
 fn bookworm() -> PathBuf {
     once("bookworm", |dir| {
-        let mirror = "http://deb.debian.org/debian";
+        let mirror = testbed::debian::mirror();
         run(Command::new("debootstrap")
             .args(["--variant=minbase", "bookworm"])
             .arg(dir)

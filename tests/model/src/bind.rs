@@ -113,7 +113,10 @@ impl State {
             self.add_vfio(address);
         }
         if name == "nvidia" {
-            self.add_gpu(address);
+            match self.functions[&address].pf {
+                None => self.add_gpu(address),
+                Some(_) => self.add_vgpu(address),
+            }
         }
         if drm {
             self.add_drm(address, name);
@@ -142,6 +145,7 @@ impl State {
         self.remove_vfio(address);
         if driver == "nvidia" {
             self.remove_gpu(address);
+            self.remove_vgpu(address);
         }
         if self.driver(&driver).is_some_and(|driver| driver.drops_vfs) {
             self.remove_vfs(address);

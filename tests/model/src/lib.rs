@@ -25,6 +25,7 @@ pub mod scenario;
 mod sriov;
 mod state;
 mod stores;
+mod vgpu;
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,7 @@ pub use blocked::WriteOutcome;
 pub use driver::{Id, Probe};
 pub use fault::{Effect, Fault};
 pub use state::Counters;
+pub use vgpu::VgpuCard;
 
 use crate::files::Node;
 use crate::state::State;
@@ -73,6 +75,10 @@ pub struct FunctionState {
     pub group: Option<u32>,
     pub vfs: Vec<Address>,
     pub vf_autoprobe: Option<bool>,
+    /// `current_vgpu_type`, where there is such a file.
+    pub vgpu: Option<u32>,
+    /// Mediated devices: UUID and type.
+    pub mdevs: BTreeMap<String, String>,
 }
 
 /// The kernel. Shared by reference: all methods take `&self`.
@@ -134,6 +140,10 @@ impl ModelKernel {
             Some(Node::Dir(_)) => return Err(libc::EISDIR),
             _ => return Err(libc::ENOENT),
         };
+        if let Some(shown) = state.vgpu_show(&path) {
+            state.counters.reads += 1;
+            return shown.map(Some);
+        }
         let attr = state.attribute(&path);
         if attr.as_ref().is_some_and(stores::Attr::write_only) {
             return Err(libc::EACCES);
@@ -333,6 +343,8 @@ impl ModelKernel {
                 group: function.group,
                 vfs: sriov.map_or_else(Vec::new, |sriov| sriov.vfs.clone()),
                 vf_autoprobe: sriov.map(|sriov| sriov.autoprobe),
+                vgpu: function.vgpu.map(|vgpu| vgpu.id),
+                mdevs: function.mdevs.clone(),
             };
             (function.address, shown)
         });
@@ -357,7 +369,9 @@ impl ModelKernel {
 
     /// The machine as it is now, to write to a directory.
     pub fn to_tree(&self) -> Tree {
-        self.lock().files.to_tree()
+        let mut state = self.lock();
+        state.vgpu_write_files();
+        state.files.to_tree()
     }
 }
 

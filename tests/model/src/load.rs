@@ -33,6 +33,7 @@ impl State {
             strict_probe: false,
             vfio_sriov: false,
             vgpu_host,
+            cards: BTreeMap::new(),
             truncates: false,
             pending: Vec::new(),
             finished: BTreeMap::new(),
@@ -43,6 +44,7 @@ impl State {
         };
         state.add_control_files();
         state.register_drivers();
+        state.load_vgpu();
         let addresses: Vec<Address> = state.functions.keys().copied().collect();
         for address in addresses {
             if state.on_vfio(&state.functions[&address]) {
@@ -163,5 +165,7 @@ pub(crate) fn function(files: &Files, address: Address) -> Option<Function> {
         drm: Saved::default(),
         no_drm: false,
         gpu: Vec::new(),
+        vgpu: None,
+        mdevs: BTreeMap::new(),
     })
 }

@@ -219,7 +219,7 @@ impl Work {
             fs::create_dir_all(dir.join(name))?;
         }
         let alone = lock(&PROGRAMS);
-        for name in ["gpu-iommu-groups", "gpu-vfio-bind"] {
+        for name in ["gpu-iommu-groups", "gpu-vfio-bind", "vgpu-profile-set"] {
             place(&tools.join(name), &dir.join("bin").join(name))?;
         }
         for name in ["raw", "ctl"] {
@@ -374,6 +374,10 @@ fn obey(model: &ModelKernel, held: &mut Vec<String>, line: &str) -> Result<Strin
                 model.remove_process(HOLDER + n as u32);
                 model.release_holders(&address);
             }
+            Ok("ok".to_string())
+        }
+        ["vgpu_card", address] => {
+            model.disguise(address);
             Ok("ok".to_string())
         }
         // how many writes have not come back

@@ -9,6 +9,7 @@ use crate::blocked::Pending;
 use crate::driver::{Driver, Ids};
 use crate::fault::Fault;
 use crate::files::{Files, Node};
+use crate::vgpu::{Current, VgpuCard};
 
 pub(crate) const DEVICES: &str = "/sys/bus/pci/devices";
 pub(crate) const DRIVERS: &str = "/sys/bus/pci/drivers";
@@ -56,6 +57,10 @@ pub(crate) struct Function {
     /// Whether its driver makes no DRM nodes for it, as recorded.
     pub no_drm: bool,
     pub gpu: Vec<(String, Node)>,
+    /// Its vGPU, while nvidia's vGPU host driver has it as a VF.
+    pub vgpu: Option<Current>,
+    /// Its mediated devices: UUID and type.
+    pub mdevs: BTreeMap<String, String>,
 }
 
 /// How often what was done, since the start or [`crate::ModelKernel::reset_counters`].
@@ -94,6 +99,8 @@ pub(crate) struct State {
     pub vfio_sriov: bool,
     /// NV_VGPU_KVM_BUILD: nvidia takes VFs.
     pub vgpu_host: bool,
+    /// Cards that can have vGPUs, by PF.
+    pub cards: BTreeMap<Address, VgpuCard>,
     /// Truncating does nothing, as in sysfs, instead of being refused.
     pub truncates: bool,
     pub pending: Vec<Pending>,

@@ -21,6 +21,11 @@ pub(crate) enum Attr {
     NumVfs(Address),
     VfAutoprobe(Address),
     UnbindLock(Address),
+    VgpuType(Address),
+    /// Of this type.
+    MdevCreate(Address, String),
+    /// Of this UUID.
+    MdevRemove(Address, String),
 }
 
 /// How far a store got.
@@ -36,8 +41,18 @@ const PAGE: usize = 4096;
 impl Attr {
     /// Whether it has no show function.
     pub fn write_only(&self) -> bool {
-        use Attr::{Bind, DriversProbe, NewId, RemoveId, Reset, Unbind};
-        matches!(self, Bind(_) | Unbind(_) | NewId(_) | RemoveId(_) | DriversProbe | Reset(_))
+        use Attr::{Bind, DriversProbe, MdevCreate, MdevRemove, NewId, RemoveId, Reset, Unbind};
+        matches!(
+            self,
+            Bind(_)
+                | Unbind(_)
+                | NewId(_)
+                | RemoveId(_)
+                | DriversProbe
+                | Reset(_)
+                | MdevCreate(..)
+                | MdevRemove(..)
+        )
     }
 }
 
@@ -64,6 +79,9 @@ impl State {
         if above == GPUS && name == "unbindLock" {
             return Address::from_sysfs(last).map(Attr::UnbindLock);
         }
+        if let Some(attr) = self.vgpu_attribute(path) {
+            return Some(attr);
+        }
         let address = self.function_at(parent)?.address;
         match name {
             "driver_override" => Some(Attr::Override(address)),
@@ -76,10 +94,18 @@ impl State {
 
     /// The function whose own attribute this is.
     pub fn subject(&self, attr: &Attr) -> Option<Address> {
-        use Attr::{NumVfs, Override, Reset, UnbindLock, VfAutoprobe};
+        use Attr::{
+            MdevCreate, MdevRemove, NumVfs, Override, Reset, UnbindLock, VfAutoprobe, VgpuType,
+        };
         match attr {
-            Override(address) | Reset(address) | NumVfs(address) | VfAutoprobe(address)
-            | UnbindLock(address) => Some(*address),
+            Override(address)
+            | Reset(address)
+            | NumVfs(address)
+            | VfAutoprobe(address)
+            | UnbindLock(address)
+            | VgpuType(address)
+            | MdevCreate(address, _)
+            | MdevRemove(address, _) => Some(*address),
             _ => None,
         }
     }
@@ -160,6 +186,9 @@ impl State {
                 let path = format!("{}/sriov_drivers_autoprobe", function.dir);
                 self.files.attr(&path, u8::from(on));
             }
+            Attr::VgpuType(address) => self.set_vgpu_type(*address, &text)?,
+            Attr::MdevCreate(address, of) => self.create_mdev(*address, of, &text)?,
+            Attr::MdevRemove(address, uuid) => self.remove_mdev(*address, uuid, &text)?,
             Attr::UnbindLock(address) => {
                 let wanted = match text.trim_end_matches('\n') {
                     "0" => false,

@@ -41,7 +41,7 @@ fn the_labs_scenarios_hold_and_the_model_answers_as_the_real_kernel_did() {
     let (problems, compared) = results.into_inner().unwrap();
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     // a header that is misread must not pass for a comparison
-    for name in ["driver-core", "new-id", "sriov", "stuck-unbind", "stuck-unbind.6.1"] {
+    for name in ["driver-core", "new-id", "sriov", "vgpu", "stuck-unbind", "stuck-unbind.6.1"] {
         assert!(compared.iter().any(|known| known == name), "{name} was not compared");
     }
     assert!(scenarios.len() >= 13, "{} scenarios", scenarios.len());

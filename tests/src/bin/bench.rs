@@ -19,11 +19,14 @@ use testbed::tree::Tree;
 const RUNS: usize = 11;
 
 fn main() -> Result<()> {
-    let usage = "usage: bench DIR-OF-RELEASE-BINARIES [lister|containers|runfile]";
+    let usage = "usage: bench DIR-OF-RELEASE-BINARIES [lister|containers|roots|runfile]";
     let tools = std::env::args().nth(1).context(usage)?;
     let tools = PathBuf::from(tools);
     let part = std::env::args().nth(2);
-    ensure!(matches!(part.as_deref(), None | Some("lister" | "containers" | "runfile")), usage);
+    ensure!(
+        matches!(part.as_deref(), None | Some("lister" | "containers" | "roots" | "runfile")),
+        usage
+    );
     println!("machine: {}", machine());
     println!("median of all runs but the first, interleaved; ratio = theirs / ours");
     println!(
@@ -36,6 +39,9 @@ fn main() -> Result<()> {
     }
     if wanted("containers") {
         containers(&tools)?;
+    }
+    if wanted("roots") {
+        root_file_systems(&tools)?;
     }
     if wanted("runfile") {
         runfile::run(&tools)?;
@@ -104,7 +110,14 @@ fn lister(tools: &Path) -> Result<()> {
         };
         report(&name, what, if functions > 100 { 4 } else { RUNS }, &ours, &shell)?;
     }
-    for tool in ["gpu-iommu-groups", "gpu-vfio-bind", "lxc-gpu-conf", "nv-runfile"] {
+    for tool in [
+        "gpu-iommu-groups",
+        "gpu-vfio-bind",
+        "lxc-gpu-conf",
+        "nv-runfile",
+        "nv-version-check",
+        "vgpu-profile-set",
+    ] {
         let size = std::fs::metadata(tools.join(tool))?.len();
         let start = times(RUNS, &|| {
             let mut command = Command::new(tools.join(tool));
@@ -113,7 +126,7 @@ fn lister(tools: &Path) -> Result<()> {
         })?;
         println!("{tool}: {} KiB, --version in {:.2} ms", size / 1024, ms(median(start)));
     }
-    runfile::run(&tools)
+    Ok(())
 }
 
 /// 1,000 containers on a tmpfs root: one in ten with a GPU, as on a large host,
@@ -162,6 +175,41 @@ fn containers(tools: &Path) -> Result<()> {
         ensure!(status.success(), "hook failed");
     }
     println!("lxc-gpu-conf hook 901 pre-start: {:.2} ms", ms(median(runs)));
+    Ok(())
+}
+
+/// 300 root file systems with Debian's own libraries of the driver among a
+/// thousand others, against what a person would run in each of them.
+fn root_file_systems(tools: &Path) -> Result<()> {
+    const COUNT: usize = 300;
+    let bed = Bed::empty();
+    let roots = testbed::driver::many(bed.path(), COUNT);
+    let ours = || {
+        let mut command = Command::new(tools.join("nv-version-check"));
+        for root in &roots {
+            command.arg("--rootfs").arg(root);
+        }
+        command
+    };
+    let all = format!("for r in {}/*/", bed.path().display());
+    let script = |each: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{all}; do {each}; done")]);
+        command
+    };
+    let name = format!("{COUNT} root file systems");
+    let find = || {
+        script(
+            "find $r/usr/lib $r/usr/lib64 -name 'libcuda.so.*' -o -name 'libnvidia-ml.so.*' \
+             2>/dev/null | grep -oE '[0-9]+\\.[0-9.]+$' | sort -u",
+        )
+    };
+    report(&name, "loop: find | grep", 6, &ours, &find)?;
+    let run = || script("chroot $r /bin/which-nvml");
+    report(&name, "loop: chroot, load NVML, ask", 6, &ours, &run)?;
+    let took = median(times(6, &ours)?);
+    println!("    {:.2} ms a root file system", ms(took) / COUNT as f64);
+    ensure!(took < Duration::from_secs(3), "the goal is 3 s for {COUNT}");
     Ok(())
 }
 

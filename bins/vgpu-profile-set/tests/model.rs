@@ -1,0 +1,351 @@
+//! Plan and apply on the model kernel: no accepted plan is refused by it, a
+//! second run changes nothing, and a fault at any write leaves all as it was.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use modelkernel::{Fault, ModelKernel, VgpuCard};
+use proptest::prelude::*;
+use record::Address;
+use testbed::machine;
+use testbed::tree::{Entry, Tree};
+use vgpu_profile_set::apply::{Kernel, Outcome, Stop};
+use vgpu_profile_set::input::{Input, Wish, parse};
+use vgpu_profile_set::observe::{Card, Depth, observe};
+use vgpu_profile_set::plan::{Plan, Rules, Step, plan};
+
+const PF: &str = "0000:41:00.0";
+const Q_SIZES: [(u32, &str, u64); 10] = [
+    (1147, "1Q", 32),
+    (1148, "2Q", 24),
+    (1149, "3Q", 16),
+    (1150, "4Q", 12),
+    (1151, "6Q", 8),
+    (1152, "8Q", 6),
+    (1153, "12Q", 4),
+    (1154, "16Q", 3),
+    (1155, "24Q", 2),
+    (1156, "48Q", 1),
+];
+
+/// The recorded L40S without what is not read here, nothing set.
+fn tree() -> &'static Tree {
+    static TREE: std::sync::OnceLock<Tree> = std::sync::OnceLock::new();
+    TREE.get_or_init(|| {
+        let mut tree = machine::tree("pve9-l40s-vgpu").unwrap();
+        let vf0 = |path: &str| path.ends_with("/0000:41:00.4/nvidia/current_vgpu_type");
+        tree.entries.retain(|path, entry| {
+            (path.starts_with("/sys/") || path.starts_with("/proc/"))
+                && !matches!(entry, Entry::File(bytes) if bytes.len() > 4096)
+        });
+        for (path, entry) in &mut tree.entries {
+            if vf0(path) {
+                *entry = Entry::File(b"0\n".to_vec());
+            }
+        }
+        tree
+    })
+}
+
+fn l40s() -> ModelKernel {
+    ModelKernel::from_tree(tree())
+}
+
+fn vf(index: usize) -> String {
+    format!("0000:41:{:02x}.{}", (index + 4) / 8, (index + 4) % 8)
+}
+
+fn wishes(text: &str) -> Vec<Wish> {
+    match parse(text.as_bytes(), "test", None).unwrap() {
+        Input::Wishes(wishes) => wishes,
+        Input::Config(_) => panic!("a configuration"),
+    }
+}
+
+fn look(model: &ModelKernel, known: &BTreeMap<u32, String>) -> Vec<Card> {
+    let mut cards = observe(model, Depth::Plan).unwrap();
+    for card in &mut cards {
+        // what the tool keeps in /run
+        if !card.complete && !known.is_empty() {
+            card.types.extend(known.clone());
+            card.complete = true;
+        }
+    }
+    cards
+}
+
+fn types(model: &ModelKernel) -> BTreeMap<u32, String> {
+    observe(model, Depth::Plan).unwrap().remove(0).types
+}
+
+fn apply(model: &ModelKernel, steps: &[Step]) -> (Vec<Outcome>, Option<Stop>) {
+    let deadline = Duration::from_secs(1);
+    let kernel = Kernel { files: model, deadline, interrupted: &|| false };
+    kernel.apply(steps, &mut |card, on| {
+        let _ = (card, on);
+        Ok(())
+    })
+}
+
+fn set(model: &ModelKernel) -> Vec<u32> {
+    (0..32).map(|index| model.vgpu_of(&vf(index))).collect()
+}
+
+fn planned(cards: &[Card], text: &str) -> Plan {
+    plan(cards, &wishes(text), Rules::default()).unwrap()
+}
+
+#[test]
+fn the_profile_table_of_an_l40s_holds_against_framebuffer_and_functions() {
+    for (id, name, most) in Q_SIZES {
+        for (count, fits) in [(most, true), (most + 1, false)] {
+            let model = l40s();
+            let cards = look(&model, &BTreeMap::new());
+            let text = format!(
+                "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"L40S-{name}\",\"count\":{count}}}"
+            );
+            let plan = planned(&cards, &text);
+            assert_eq!(plan.objections.is_empty(), fits, "{count} x {name}: {:?}", plan.objections);
+            if !fits {
+                let said = format!("{:?}", plan.objections);
+                // 48 of the smallest would have room, but there are 32 functions
+                let vfs = said.contains("virtual functions: 32 of 32");
+                assert!(said.contains(&format!("{most} x L40S-{name} would fit")) || vfs, "{said}");
+                continue;
+            }
+            let (_, stop) = apply(&model, &plan.steps);
+            assert_eq!(stop, None, "{count} x {name}");
+            assert_eq!(set(&model).iter().filter(|now| **now == id).count() as u64, count);
+        }
+    }
+}
+
+#[test]
+fn sizes_do_not_mix_but_series_do() {
+    let model = l40s();
+    let cards = look(&model, &BTreeMap::new());
+    let plan = planned(&cards, "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n");
+    assert_eq!(plan.objections.len(), 1);
+    let objection = &plan.objections[0];
+    assert!(objection.why.contains("one framebuffer size"), "{objection:?}");
+    assert!(objection.hint.contains("4 x L40S-12Q, or 2 x L40S-24Q would fit"), "{objection:?}");
+    let plan = planned(&cards, "41:00.4=L40S-24Q\n41:00.5=L40S-24A\n");
+    assert_eq!(apply(&model, &plan.steps).1, None);
+    assert_eq!(set(&model)[..2], [1155, 1165]);
+}
+
+#[test]
+fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
+    let model = l40s();
+    let text = "41:00.4=L40S-4Q\n41:00.5=L40S-24Q\n41:00.6=L40S-12Q\n41:00.7=L40S-8Q\n";
+    let mut cards = look(&model, &BTreeMap::new());
+    let rules = Rules { heterogeneous: true, skip_in_use: false };
+    let on = plan(&cards, &wishes(text), rules).unwrap();
+    assert_eq!(on.objections, []);
+    assert_eq!(on.heterogeneous, [PF.parse::<Address>().unwrap()]);
+    let deadline = Duration::from_secs(1);
+    let kernel = Kernel { files: &model, deadline, interrupted: &|| false };
+    let mut switch = |card: Address, on: bool| {
+        model.set_heterogeneous(&card.to_string(), on).map_err(|errno| errno.to_string())
+    };
+    assert_eq!(kernel.apply(&on.steps, &mut switch).1, None);
+    assert_eq!(set(&model)[..4], [1150, 1155, 1153, 1152]);
+    let log = model.counters().log;
+    let order: Vec<&str> = log.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(order, ["1155", "1153", "1152", "1150"]);
+    // one that is set already goes and comes back, since the mode takes an empty card
+    let model = l40s();
+    let known = types(&model);
+    model
+        .write(&format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(9)), b"1153")
+        .unwrap();
+    cards = look(&model, &known);
+    let again = plan(&cards, &wishes("41:00.4=L40S-24Q\n"), rules).unwrap();
+    assert_eq!(again.objections, []);
+    let mut switch = |card: Address, on: bool| {
+        model.set_heterogeneous(&card.to_string(), on).map_err(|errno| errno.to_string())
+    };
+    let kernel = Kernel { files: &model, deadline, interrupted: &|| false };
+    assert_eq!(kernel.apply(&again.steps, &mut switch).1, None);
+    assert_eq!((set(&model)[0], set(&model)[9]), (1155, 1153));
+    // beyond the framebuffer no mode helps
+    let over = plan(&cards, &wishes("41:00.4=L40S-24Q\n41:00.5=L40S-16Q\n"), rules).unwrap();
+    assert!(over.objections[0].why.contains("need 52 GiB of framebuffer, the GPU has 48"));
+}
+
+fn mig_card(instances: Vec<u32>) -> VgpuCard {
+    let types = [
+        (1600, "NVIDIA DC-1-12Q"),
+        (1601, "NVIDIA DC-1-24Q"),
+        (1602, "NVIDIA DC-2-48QGFX"),
+        (1603, "NVIDIA DC-24Q"),
+        (1604, "NVIDIA DC-96Q"),
+    ];
+    let types = types.iter().map(|(id, name)| (*id, (*name).to_string())).collect();
+    VgpuCard { types, mib: 96 << 10, heterogeneous: false, instances }
+}
+
+#[test]
+fn mig_profiles_take_instances_and_time_sliced_ones_take_none() {
+    let with = |instances: &[u32]| {
+        let model = l40s();
+        model.vgpu_card(PF, mig_card(instances.to_vec()));
+        let mut cards = look(&model, &BTreeMap::new());
+        // /proc/driver/nvidia/capabilities, which the model has no way to show
+        cards[0].mig_instances = instances.len() as u32;
+        (model, cards)
+    };
+    let (model, cards) = with(&[1, 1, 2]);
+    let plan = planned(
+        &cards,
+        "41:00.4=DC-1-12Q\n41:00.5=DC-1-12Q\n41:00.6=DC-1-24Q\n41:00.7=DC-2-48QGFX\n",
+    );
+    assert_eq!(plan.objections, []);
+    assert_eq!(apply(&model, &plan.steps).1, None);
+    assert_eq!(set(&model)[..4], [1600, 1600, 1601, 1602]);
+    let (_, cards) = with(&[1]);
+    let plan = planned(&cards, "41:00.4=DC-1-24Q\n41:00.5=DC-1-24Q\n");
+    assert!(plan.objections[0].why.contains("need 2 MIG instances, the GPU has 1"), "{plan:?}");
+    let (_, cards) = with(&[1]);
+    let mut cards = cards;
+    cards[0].complete = false;
+    let plan = planned(&cards, "41:00.4=DC-24Q\n");
+    assert!(plan.objections[0].why.contains("in MIG mode"), "{plan:?}");
+    let (_, mut cards) = with(&[]);
+    cards[0].complete = false;
+    let plan = planned(&cards, "41:00.4=DC-1-24Q\n");
+    assert!(plan.objections[0].why.contains("the GPU has none"), "{plan:?}");
+    assert!(plan.objections[0].hint.contains("sriov-manage -e"));
+}
+
+#[test]
+fn an_id_that_means_another_profile_on_another_card_is_caught() {
+    let model = l40s();
+    let mut cards = look(&model, &BTreeMap::new());
+    let mut other = cards[0].clone();
+    other.address = "0000:81:00.0".parse().unwrap();
+    for slot in &mut other.slots {
+        slot.address.bus = 0x81;
+    }
+    other.types.insert(1155, "NVIDIA RTX6000-Ada-6Q".into());
+    cards.push(other);
+    let both = plan(&cards, &wishes("41:00.4=1155\n81:00.4=1155\n"), Rules::default());
+    let error = both.unwrap_err();
+    assert!(
+        error.why.contains("L40S-24Q on 0000:41:00.0 and RTX6000-Ada-6Q on 0000:81:00.0"),
+        "{error:?}"
+    );
+    let one = planned(&cards, "41:00.4=1155\n");
+    assert!(one.warnings[0].contains("id 1155 is L40S-24Q here"), "{:?}", one.warnings);
+    let none = plan(&cards, &wishes("41:00.4=941\n"), Rules::default()).unwrap_err();
+    assert!(none.why.contains("no profile with id 941"), "{none:?}");
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    before: Vec<(usize, u32)>,
+    held: Vec<usize>,
+    wanted: Vec<(usize, usize)>,
+    counted: Option<(usize, u32)>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let ids = prop::sample::select(vec![1147u32, 1150, 1153, 1163, 1155, 1165]);
+    (
+        prop::collection::vec((0usize..32, ids), 0..5),
+        prop::collection::vec(0usize..32, 0..2),
+        prop::collection::vec((0usize..32, 0usize..Q_SIZES.len() + 1), 1..6),
+        prop::option::weighted(0.3, (0usize..Q_SIZES.len(), 0u32..40)),
+    )
+        .prop_map(|(before, held, wanted, counted)| Case { before, held, wanted, counted })
+}
+
+fn text(case: &Case) -> String {
+    if let Some((at, count)) = case.counted {
+        let name = Q_SIZES[at].1;
+        return format!(
+            "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"L40S-{name}\",\"count\":{count}}}\n"
+        );
+    }
+    let mut seen = BTreeSet::new();
+    let lines = case.wanted.iter().filter(|(at, _)| seen.insert(*at)).map(|(at, size)| {
+        let name =
+            Q_SIZES.get(*size).map_or("none".to_string(), |(_, name, _)| format!("L40S-{name}"));
+        format!("{}={name}\n", vf(*at))
+    });
+    lines.collect()
+}
+
+/// A model in the state of a case, and all names of profiles.
+fn prepare(case: &Case) -> (ModelKernel, BTreeMap<u32, String>) {
+    let model = l40s();
+    let known = types(&model);
+    for (at, id) in &case.before {
+        // what does not fit stays away
+        let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(*at));
+        let _ = model.write(&path, id.to_string().as_bytes());
+    }
+    for (n, at) in case.held.iter().enumerate().filter(|(_, at)| model.vgpu_of(&vf(**at)) != 0) {
+        model.hold(&vf(*at), 1);
+        let node = format!("/dev/vfio/devices/vfio{at}");
+        model.add_process(4000 + n as u32, "kvm", &[&node]);
+    }
+    model.reset_counters();
+    (model, known)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_plan_that_is_accepted_applies_and_the_second_run_changes_nothing(case in case()) {
+        let (model, known) = prepare(&case);
+        let text = text(&case);
+        let wishes = wishes(&text);
+        let plan = vgpu_profile_set::plan::plan(&look(&model, &known), &wishes, Rules::default()).unwrap();
+        prop_assert_eq!(model.counters().writes, 0);
+        if !plan.objections.is_empty() {
+            return Ok(());
+        }
+        let held: Vec<(usize, u32)> = case.held.iter().map(|at| (*at, model.vgpu_of(&vf(*at)))).collect();
+        let (outcomes, stop) = apply(&model, &plan.steps);
+        prop_assert_eq!(&stop, &None, "{}: {:?}", text, outcomes);
+        for (at, id) in held.iter().filter(|(_, id)| *id != 0) {
+            prop_assert_eq!(model.vgpu_of(&vf(*at)), *id, "a VM holds it");
+        }
+        let writes = model.counters().writes;
+        let again = vgpu_profile_set::plan::plan(&look(&model, &known), &wishes, Rules::default()).unwrap();
+        prop_assert!(again.objections.is_empty() && again.steps.iter().all(Step::is_unchanged), "{}: {:?}", text, again);
+        apply(&model, &again.steps);
+        prop_assert_eq!(model.counters().writes, writes);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_all_as_it_was_or_named(
+        case in case(), nth in 1u64..12, block in prop::bool::weighted(0.1),
+        errno in prop::sample::select(vec![libc::EIO, libc::EPERM, libc::EINVAL, libc::EBUSY, libc::ENOSPC, libc::EACCES])
+    ) {
+        let (model, known) = prepare(&case);
+        let wishes = wishes(&text(&case));
+        let plan = vgpu_profile_set::plan::plan(&look(&model, &known), &wishes, Rules::default()).unwrap();
+        if !plan.objections.is_empty() {
+            return Ok(());
+        }
+        let before = set(&model);
+        model.inject(if block { Fault::Block(nth) } else { Fault::Errno(nth, errno) });
+        let (outcomes, stop) = apply(&model, &plan.steps);
+        let after = set(&model);
+        prop_assert_eq!(stop.is_some(), model.counters().writes >= nth);
+        if stop.is_none() {
+            return Ok(());
+        }
+        for (step, outcome) in plan.steps.iter().zip(&outcomes) {
+            let at = (0..32).find(|at| vf(*at) == step.address.to_string()).unwrap();
+            let named = matches!(outcome, Outcome::Failed { left: Some(_), .. } | Outcome::NotRestored { .. });
+            prop_assert_eq!(named, before[at] != after[at], "{}: {:?}", step.address, outcome);
+        }
+        prop_assert_eq!(&before, &after, "one fault is always put back: {:?}", outcomes);
+    }
+}

@@ -1,0 +1,355 @@
+//! NVIDIA's driver as files, as packagings leave it: libraries with real
+//! sonames and links, kernel modules with a `.modinfo`, DKMS's tree; and
+//! Debian's own packages of it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The version that Debian's packages carry.
+pub const DEBIAN: &str = "550.163.01";
+/// Where Debian's libraries are.
+pub const LIB: &str = "/usr/lib/x86_64-linux-gnu";
+
+/// A root file system in the making.
+#[derive(Clone, Debug)]
+pub struct RootFs {
+    dir: PathBuf,
+}
+
+/// How a module file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packed {
+    No,
+    Xz,
+    Zstd,
+    Gzip,
+}
+
+impl RootFs {
+    /// Below a directory; what a container's template has comes first.
+    pub fn new(dir: impl Into<PathBuf>) -> RootFs {
+        let root = RootFs { dir: dir.into() };
+        root.file("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n");
+        root.file(
+            "/etc/ld.so.conf.d/x86_64-linux-gnu.conf",
+            format!("/lib/x86_64-linux-gnu\n{LIB}\n"),
+        );
+        root
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.dir.join(path.trim_start_matches('/'))
+    }
+
+    pub fn file(&self, path: &str, bytes: impl AsRef<[u8]>) -> &RootFs {
+        let at = self.at(path);
+        fs::create_dir_all(at.parent().expect(path)).expect(path);
+        fs::write(at, bytes).expect(path);
+        self
+    }
+
+    pub fn link(&self, path: &str, target: &str) -> &RootFs {
+        let at = self.at(path);
+        fs::create_dir_all(at.parent().expect(path)).expect(path);
+        let _ = fs::remove_file(&at);
+        symlink(target, at).expect(path);
+        self
+    }
+
+    /// libcuda and NVML of a version as a .run installer leaves them.
+    pub fn run_install(&self, dir: &str, version: &str) -> &RootFs {
+        for stem in ["libcuda.so", "libnvidia-ml.so"] {
+            self.library(dir, stem, version);
+            self.link(&format!("{dir}/{stem}.1"), &format!("{stem}.{version}"));
+            self.link(&format!("{dir}/{stem}"), &format!("{stem}.1"));
+        }
+        self.file("/var/lib/nvidia/log", format!("{version}\nNVIDIA Accelerated Graphics Driver\n"))
+    }
+
+    /// One library without links.
+    pub fn library(&self, dir: &str, stem: &str, version: &str) -> &RootFs {
+        let soname = format!("{stem}.1");
+        self.file(&format!("{dir}/{stem}.{version}"), library(&soname))
+    }
+
+    /// The same as Debian's packages leave them: below nvidia/current, reached
+    /// through the links of update-alternatives, which are absolute.
+    pub fn debian(&self, version: &str) -> &RootFs {
+        let current = format!("{LIB}/nvidia/current");
+        for stem in ["libcuda.so", "libnvidia-ml.so"] {
+            let name = format!("nvidia--{stem}.1-x86_64-linux-gnu");
+            self.library(&current, stem, version);
+            self.link(&format!("{current}/{stem}.1"), &format!("{stem}.{version}"));
+            self.link(&format!("/etc/alternatives/{name}"), &format!("{current}/{stem}.1"));
+            self.link(&format!("{LIB}/{stem}.1"), &format!("/etc/alternatives/{name}"));
+        }
+        self.link("/etc/alternatives/nvidia", "/usr/lib/nvidia/current");
+        self.file("/var/lib/dpkg/info/libcuda1:amd64.list", "/.\n");
+        self.file("/var/lib/dpkg/info/libnvidia-ml1:amd64.list", "/.\n")
+    }
+
+    /// Debian's packages themselves, with the links that their scripts make.
+    pub fn debian_packages(&self) -> &RootFs {
+        for package in debian_packages() {
+            let status = Command::new("dpkg-deb").arg("-x").arg(&package).arg(&self.dir).status();
+            assert!(status.expect("dpkg-deb").success(), "{}", package.display());
+        }
+        for dir in ["var/lib/dpkg/alternatives", "var/lib/dpkg/info", "etc/alternatives", "var/log"]
+        {
+            fs::create_dir_all(self.dir.join(dir)).expect(dir);
+        }
+        let mut command = Command::new("update-alternatives");
+        command.arg("--quiet").arg("--root").arg(&self.dir);
+        command.args([
+            "--install",
+            "/usr/lib/nvidia/nvidia",
+            "nvidia",
+            "/usr/lib/nvidia/current",
+            "550",
+        ]);
+        for stem in ["libcuda.so.1", "libnvidia-ml.so.1"] {
+            command.args(["--slave", &format!("{LIB}/{stem}")]);
+            command.arg(format!("nvidia--{stem}-x86_64-linux-gnu"));
+            command.arg(format!("{LIB}/nvidia/current/{stem}"));
+        }
+        assert!(command.status().expect("update-alternatives").success());
+        self.file("/var/lib/dpkg/info/libcuda1:amd64.list", "/.\n");
+        self.file("/var/lib/dpkg/info/libnvidia-ml1:amd64.list", "/.\n")
+    }
+
+    /// Runs the real ldconfig on it: takes root.
+    pub fn ldconfig(&self) -> &RootFs {
+        let output = Command::new("/sbin/ldconfig").arg("-r").arg(&self.dir).output();
+        let output = output.expect("ldconfig");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "ldconfig -r {}: {said}", self.dir.display());
+        self
+    }
+
+    /// A kernel with its image in /boot, and the driver's module in `dir` of its
+    /// modules (`updates/dkms/nvidia.ko`).
+    pub fn kernel(&self, release: &str, module: Option<(&str, &str)>) -> &RootFs {
+        self.file(&format!("/boot/vmlinuz-{release}"), "");
+        match module {
+            Some((name, version)) => {
+                let bytes = module_file(version, "NVIDIA", release);
+                self.module(release, name, &bytes, Packed::No)
+            }
+            None => self,
+        }
+    }
+
+    /// A module's file and its line in modules.dep.
+    pub fn module(&self, release: &str, name: &str, bytes: &[u8], packed: Packed) -> &RootFs {
+        let (program, end) = match packed {
+            Packed::No => (None, ""),
+            Packed::Xz => (Some(["xz", "-c"]), ".xz"),
+            Packed::Zstd => (Some(["zstd", "-qc"]), ".zst"),
+            Packed::Gzip => (Some(["gzip", "-c"]), ".gz"),
+        };
+        let path = format!("/lib/modules/{release}/{name}{end}");
+        self.file(&path, bytes);
+        if let Some([program, how]) = program {
+            let output = Command::new(program).arg(how).arg(self.at(&path)).output();
+            let output = output.unwrap_or_else(|_| panic!("{program} is needed: install it"));
+            assert!(output.status.success(), "{program}");
+            self.file(&path, output.stdout);
+        }
+        self.file(&format!("/lib/modules/{release}/modules.dep"), format!("{name}{end}:\n"))
+    }
+
+    /// What DKMS has of a module: kernels that it is installed for.
+    pub fn dkms(&self, module: &str, version: &str, installed: &[&str]) -> &RootFs {
+        let top = format!("/var/lib/dkms/{module}");
+        self.file(&format!("/usr/src/{module}-{version}/dkms.conf"), "");
+        self.link(&format!("{top}/{version}/source"), &format!("/usr/src/{module}-{version}"));
+        for release in installed {
+            let path = format!("{version}/{release}/x86_64");
+            self.file(&format!("{top}/{path}/module/nvidia.ko"), "");
+            self.link(&format!("{top}/kernel-{release}-x86_64"), &path);
+        }
+        self
+    }
+}
+
+/// Many root file systems with Debian's packages of the driver among a thousand
+/// other libraries, and a program that loads NVML as nvidia-smi does. Their
+/// files are links to the same ones: a tree costs its names only.
+pub fn many(dir: &Path, count: usize) -> Vec<PathBuf> {
+    let first = RootFs::new(dir.join("0000"));
+    first.debian_packages();
+    for n in 0..1000 {
+        first.file(&format!("{LIB}/libother{n}.so.{}", n % 7), "");
+    }
+    let source = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <stdio.h>\n#include <link.h>\n\
+        int main(void) { void *h = dlopen(\"libnvidia-ml.so.1\", RTLD_NOW); struct link_map *m; char v[80];\n\
+        int (*version)(char *, unsigned) = h ? (int (*)(char *, unsigned))dlsym(h, \"nvmlSystemGetNVMLVersion\") : 0;\n\
+        if (!version || dlinfo(h, RTLD_DI_LINKMAP, &m)) return 1;\n\
+        printf(\"%s %d\\n\", m->l_name, version(v, sizeof v)); return 0; }\n";
+    first.file("/which-nvml.c", source).file("/bin/.keep", "");
+    let status = Command::new("cc")
+        .arg(first.at("/which-nvml.c"))
+        .arg("-o")
+        .arg(first.at("/bin/which-nvml"))
+        .status();
+    assert!(status.expect("cc is needed: install gcc").success());
+    // what it needs beside itself, as the loader of this machine says
+    let needed = Command::new("ldd").arg(first.at("/bin/which-nvml")).output().expect("ldd");
+    for path in String::from_utf8_lossy(&needed.stdout).split_whitespace() {
+        if path.starts_with('/') {
+            first.file(path, fs::read(path).expect(path));
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(first.at(path), fs::Permissions::from_mode(0o755)).expect(path);
+        }
+    }
+    // NVML itself wants libraries of glibc that are no programs' any more
+    for name in ["libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"] {
+        let path = format!("/lib/x86_64-linux-gnu/{name}");
+        first.file(&path, fs::read(&path).expect("glibc"));
+    }
+    first.ldconfig();
+    (0..count)
+        .map(|n| {
+            let root = dir.join(format!("{n:04}"));
+            if n > 0 {
+                let mut copy = Command::new("cp");
+                let status = copy.args(["-al"]).arg(first.path()).arg(&root).status();
+                assert!(status.expect("cp").success());
+            }
+            root
+        })
+        .collect()
+}
+
+/// A shared library with a soname, as small as the compiler makes it.
+pub fn library(soname: &str) -> Vec<u8> {
+    static MADE: OnceLock<std::sync::Mutex<std::collections::HashMap<String, Vec<u8>>>> =
+        OnceLock::new();
+    let mut made = MADE.get_or_init(Default::default).lock().expect("lock");
+    made.entry(soname.to_string())
+        .or_insert_with(|| {
+            let dir = crate::Bed::empty();
+            let out = dir.path().join("library.so");
+            let status = Command::new("cc")
+                .args(["-shared", "-nostdlib", "-s", "-x", "c", "/dev/null", "-o"])
+                .arg(&out)
+                .arg(format!("-Wl,-soname,{soname}"))
+                .status();
+            assert!(status.expect("cc is needed: install gcc").success(), "{soname}");
+            fs::read(out).expect("library")
+        })
+        .clone()
+}
+
+/// A relocatable ELF file with nothing but a `.modinfo`.
+pub fn module_file(version: &str, license: &str, release: &str) -> Vec<u8> {
+    let info = format!(
+        "version={version}\0license={license}\0alias=char-major-195-*\0name=nvidia\0\
+         vermagic={release} SMP preempt mod_unload modversions \0"
+    );
+    let names = b"\0.modinfo\0.shstrtab\0";
+    let (start, header) = (64u64, 64usize);
+    let names_at = start + info.len() as u64;
+    let mut sections_at = names_at + names.len() as u64;
+    sections_at = sections_at.next_multiple_of(8);
+    let mut file = Vec::new();
+    file.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    file.extend([1u16, 62].iter().flat_map(|n| n.to_le_bytes())); // ET_REL, x86-64
+    file.extend(1u32.to_le_bytes());
+    file.extend([0u64, 0, sections_at].iter().flat_map(|n| n.to_le_bytes()));
+    file.extend(0u32.to_le_bytes());
+    let sizes = [header as u16, 0, 0, 64, 3, 2];
+    file.extend(sizes.iter().flat_map(|n| n.to_le_bytes()));
+    file.extend(info.as_bytes());
+    file.extend(names);
+    file.resize(sections_at as usize, 0);
+    let section = |name: u32, kind: u32, at: u64, size: u64| {
+        let mut bytes = Vec::new();
+        bytes.extend([name, kind].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([0, 0, at, size].iter().flat_map(|n: &u64| n.to_le_bytes()));
+        bytes.extend([0u8; 8]);
+        bytes.extend([1u64, 0].iter().flat_map(|n| n.to_le_bytes()));
+        bytes
+    };
+    file.extend([0u8; 64]);
+    file.extend(section(1, 1, start, info.len() as u64));
+    file.extend(section(10, 3, names_at, names.len() as u64));
+    file
+}
+
+/// Debian's packages of the driver's libraries, from trixie's non-free, kept
+/// below target/. Takes the network the first time.
+pub fn debian_packages() -> Vec<PathBuf> {
+    const NAMES: [&str; 3] = ["libcuda1", "libnvidia-ml1", "nvidia-alternative"];
+    static PACKAGES: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    PACKAGES
+        .get_or_init(|| {
+            let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("project");
+            let dir = project.join("target/debian-driver");
+            fs::create_dir_all(&dir).expect("cache");
+            // test programs run side by side
+            let lock = fs::File::create(dir.join("lock")).expect("lock");
+            lock_file(&lock);
+            if find(&dir, &NAMES).is_none() {
+                download(&dir, &NAMES);
+            }
+            find(&dir, &NAMES).expect("the packages of the driver in Debian's non-free")
+        })
+        .clone()
+}
+
+fn lock_file(file: &fs::File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: flock(2) on an open file; it ends with the file.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
+}
+
+fn find(dir: &Path, names: &[&str]) -> Option<Vec<PathBuf>> {
+    let files: Vec<PathBuf> = fs::read_dir(dir).ok()?.flatten().map(|e| e.path()).collect();
+    let of = |name: &&str| {
+        let begin = format!("{name}_{DEBIAN}-");
+        files
+            .iter()
+            .find(|path| {
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                file.starts_with(&begin) && file.ends_with("_amd64.deb")
+            })
+            .cloned()
+    };
+    names.iter().map(of).collect()
+}
+
+/// apt-get with lists and cache of its own: the system's are left alone.
+fn download(dir: &Path, names: &[&str]) {
+    let apt = dir.join("apt");
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(apt.join(part)).expect(part);
+    }
+    fs::write(apt.join("sources.list"), crate::debian::driver_source()).expect("sources.list");
+    let run = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        for (key, value) in [
+            ("Dir::Etc::sourcelist", apt.join("sources.list")),
+            ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+            ("Dir::State::lists", apt.join("lists")),
+            ("Dir::Cache", apt.join("cache")),
+        ] {
+            command.arg("-o").arg(format!("{key}={}", value.display()));
+        }
+        command.args(["-qq", "-o", "APT::Architecture=amd64", "-o", "Acquire::Languages=none"]);
+        command.args(["-o", "APT::Sandbox::User=root"]);
+        let output = command.args(args).current_dir(dir).output().expect("apt-get is needed");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "apt-get {args:?}: {said}");
+    };
+    run(&["update"]);
+    run(&[&["download"], names].concat());
+    let _ = fs::remove_dir_all(apt);
+}
