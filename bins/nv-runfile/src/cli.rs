@@ -525,7 +525,7 @@ A driver older than the minimum of a CUDA release (11: 450, 12: 525, 13: 580) ca
         as the container reaches it; the key is fetched from there by the host, unless --key is given.
 
 toolkit --runfile verifies the file, copies it to the container's /var/tmp and runs it there with \
-        --silent --toolkit --override, never with --driver. It takes some 15 GB there while it runs. \
+        --silent --toolkit --override, never with --driver. It needs room there for what it unpacks. \
         toolkit --remove takes away the files that this verb wrote, not what was installed.
 
 install --host looks first: kernel headers (of the running kernel, and of the one that boots next), \
