@@ -19,15 +19,17 @@ const PACKAGES: [&str; 6] = [
     "libnvidia-ptxjitcompiler1",
 ];
 
-/// The mirror of Debian that this machine's own apt is set up with.
+/// The mirror of Debian that this machine's own apt is set up with, also where
+/// it has fetched no lists yet.
 pub fn mirror() -> String {
     let output = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(REPO_URI)"])
+        .args(["--print-uris", "update"])
         .output()
         .expect("apt-get is needed");
     let uris = String::from_utf8_lossy(&output.stdout).into_owned();
-    let own = uris.lines().find(|uri| !uri.contains("security"));
-    own.expect("apt has a source for Debian").trim_end_matches('/').to_string()
+    let bases = uris.lines().filter_map(|line| line.trim_start_matches('\'').split_once("/dists/"));
+    let own = bases.map(|(base, _)| base).find(|base| !base.contains("security"));
+    own.expect("apt has a source for Debian").to_string()
 }
 
 /// A line for sources.list: the component that holds NVIDIA's driver, of the
