@@ -20,6 +20,8 @@ pub use nodes::{
     gpu_nodes,
 };
 pub use params::NodeParams;
-pub use tables::{CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, xid, xids};
+pub use tables::{
+    CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, kernel_limits, xid, xids,
+};
 pub use version::{branch, compare_versions, numbers};
 pub use vgpu::{Profile, VgpuOffer, parse_creatable, short_name};

@@ -54,22 +54,29 @@ pub struct KernelLimit {
     pub source: &'static str,
 }
 
-/// Whether the modules of a driver are known not to build for a kernel.
-pub fn kernel_limit(version: &str, kernel: &str) -> Option<KernelLimit> {
-    lines(KERNELS).find_map(|line| {
+impl KernelLimit {
+    /// Whether it holds for a kernel: `6.17.13-2-pve`.
+    pub fn reaches(&self, kernel: &str) -> bool {
+        numbers(kernel) >= numbers(self.first_kernel)
+    }
+}
+
+/// The kernels from which on a driver's modules are known not to build.
+pub fn kernel_limits(version: &str) -> impl Iterator<Item = KernelLimit> + use<'_> {
+    lines(KERNELS).filter_map(move |line| {
         let (of, rest) = line.split_once(' ')?;
         let (last, rest) = rest.trim_start().split_once(' ')?;
         let (first_kernel, source) = rest.trim_start().split_once(' ')?;
-        let of_branch = of == branch(version);
         let covered = last == "*" || compare_versions(version, last) != Ordering::Greater;
-        let reached = numbers(kernel) >= numbers(first_kernel);
         let last = (last != "*").then_some(last);
-        (of_branch && covered && reached).then_some(KernelLimit {
-            first_kernel,
-            last,
-            source: source.trim(),
-        })
+        let limit = KernelLimit { first_kernel, last, source: source.trim() };
+        (of == branch(version) && covered).then_some(limit)
     })
+}
+
+/// Whether the modules of a driver are known not to build for a kernel.
+pub fn kernel_limit(version: &str, kernel: &str) -> Option<KernelLimit> {
+    kernel_limits(version).find(|limit| limit.reaches(kernel))
 }
 
 /// How grave an Xid is.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
-use crate::{ErrorRecord, Record};
+use crate::{ErrorRecord, Record, SCHEMAS};
 
 /// How much a reader takes in before it gives up. A pipe may be hostile or
 /// simply the wrong one.
@@ -76,19 +76,10 @@ struct Peek {
     r#type: String,
 }
 
-const KNOWN: [&str; 11] = [
-    "pci-device",
-    "iommu-group",
-    "change",
-    "check",
-    "lxc-gpu",
-    "runfile",
-    "runfile-entry",
-    "vgpu",
-    "vgpu-type",
-    "vgpu-assignment",
-    "error",
-];
+/// Whether a type is one of ours: those that have a schema.
+fn is_known(name: &str) -> bool {
+    SCHEMAS.iter().any(|schema| schema.name == name)
+}
 
 /// Reads a whole stream. `wanted` names the types that the caller has a use
 /// for; others are checked to be records, counted and passed over. Blank lines
@@ -133,7 +124,7 @@ fn take(line: &[u8], number: usize, wanted: &[&str], stream: &mut Stream) -> Res
         Some((_, count)) => *count += 1,
         None => stream.passed_over.push((name, 1)),
     };
-    if !KNOWN.contains(&peek.r#type.as_str()) {
+    if !is_known(peek.r#type.as_str()) {
         pass(stream, peek.r#type);
         return Ok(());
     }

@@ -5,7 +5,7 @@ use record::{Check, CheckStatus, Severity};
 use runfile::{Manifest, Stub, SupportedGpus};
 
 use crate::on_host::facts::{HostFacts, Kernel};
-use crate::spelling::{at_least, has, numbers};
+use crate::spelling::has;
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,38 +47,17 @@ pub fn module_type(
     }
 }
 
-/// Kernels that are too new for a driver.
-const KERNEL_LIMITS: &str = include_str!("../../data/kernel-limits.txt");
-
-/// The first kernel on which a version is known to fail, of its own branch.
-fn kernel_limit(version: &str) -> Option<&'static str> {
-    let lines = KERNEL_LIMITS.lines().filter(|line| !line.starts_with('#'));
-    let mut rows = lines.filter_map(|line| line.split_once(' '));
-    let branch = |version: &str| numbers(version).first().copied();
-    rows.find(|(last, _)| branch(last) == branch(version) && at_least(last, version))
-        .map(|(_, kernel)| kernel.trim())
-}
-
-/// `6.14.11-4-pve` as 6.14.
-fn is_too_new(release: &str, limit: &str) -> bool {
-    let of = |text: &str| {
-        let upstream = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next();
-        numbers(upstream.unwrap_or_default())
-    };
-    of(release) >= of(limit)
-}
-
 fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
-    let limit = kernel_limit(version)?;
+    let limit = nvidia::kernel_limits(version).next()?;
     let kernels = [&facts.running, &facts.next].into_iter().flatten();
     let new: Vec<&str> = kernels
         .map(|kernel| kernel.release.as_str())
-        .filter(|release| is_too_new(release, limit))
+        .filter(|release| limit.reaches(release))
         .collect();
-    let running = facts.running.as_ref().is_some_and(|k| is_too_new(&k.release, limit));
+    let running = facts.running.as_ref().is_some_and(|k| limit.reaches(&k.release));
     let actual = new.first().map_or_else(|| "older".to_string(), |release| release.to_string());
     let mut one = check("kernel", new.is_empty(), "", actual, "kernel-too-new");
-    one.expected = Some(format!("older than {limit}"));
+    one.expected = Some(format!("older than {}", limit.first_kernel));
     if !new.is_empty() {
         one.severity = if running { Severity::Error } else { Severity::Warning };
         one.reason = Some(format!("the modules of {version} are known to fail on it"));
@@ -370,8 +349,7 @@ mod tests {
             ("580.142", "6.19.0", false),
             ("610.43.02", "7.0.0", false),
         ] {
-            let limit = kernel_limit(version);
-            assert_eq!(limit.is_some_and(|limit| is_too_new(release, limit)), fails, "{version}");
+            assert_eq!(nvidia::kernel_limit(version, release).is_some(), fails, "{version}");
         }
         let mut facts = host();
         let new = Some(Kernel { release: "6.17.13-2-pve".into(), headers: true });
@@ -379,10 +357,6 @@ mod tests {
         assert!(causes(&facts, WISH).is_empty(), "a warning: it is the next boot's");
         facts.running = new;
         assert_eq!(causes(&facts, WISH), ["kernel-too-new"]);
-        for line in KERNEL_LIMITS.lines().filter(|line| !line.starts_with('#')) {
-            let (version, kernel) = line.split_once(' ').unwrap();
-            assert!(runfile::is_version(version) && numbers(kernel.trim()).len() == 2, "{line}");
-        }
     }
 
     #[test]
