@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use ::cli::{Exit, Failure, Say, catch_signals, interrupted};
 use host::{FileKind, Store, Stored};
+use nvidia::compare_versions;
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
-use runfile::{Name, by_version};
+use runfile::Name;
 
 use crate::cache::{self, lock_name, note_name, part_name, part_note_name};
 use crate::cli::{Options, Prune};
@@ -245,7 +246,7 @@ fn beyond(entries: &[Entry], keep: Option<usize>) -> BTreeSet<String> {
     }
     let mut beyond = BTreeSet::new();
     for mut of_kind in kinds.into_values() {
-        of_kind.sort_by(|a, b| by_version(&b.0, &a.0).then_with(|| b.cmp(a)));
+        of_kind.sort_by(|a, b| compare_versions(&b.0, &a.0).then_with(|| b.cmp(a)));
         let rest = of_kind.into_iter().skip(keep.unwrap_or(usize::MAX));
         beyond.extend(rest.map(|(_, name)| name));
     }

@@ -6,14 +6,9 @@ use runfile::{Stub, Understands};
 /// Options and the first version that has them (option_table.h of each).
 const SINCE: &str = include_str!("../data/installer-options.txt");
 
-/// Numbers of a version, for comparison: 550.54 is older than 550.163.01.
-pub fn numbers(version: &str) -> Vec<u32> {
-    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
-}
-
 /// Whether a version is as new as another.
 pub fn at_least(version: &str, other: &str) -> bool {
-    numbers(version) >= numbers(other)
+    nvidia::compare_versions(version, other).is_ge()
 }
 
 /// Whether the installer of a version has an option: by its own list where its

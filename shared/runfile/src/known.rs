@@ -1,8 +1,6 @@
 //! What others say about installers: the table of known SHA-256, and lists in
 //! the form that sha256sum(1) writes.
 
-use std::cmp::Ordering;
-
 use crate::is_version;
 
 /// The table that comes with this crate.
@@ -72,18 +70,11 @@ fn sum(line: &str) -> Option<(String, String)> {
     is_sha256(digest).then(|| (name.to_string(), digest.to_ascii_lowercase()))
 }
 
-/// Compares versions as numbers: 580.142 is newer than 580.126.20, and
-/// 575.64.03 than 575.64.
-pub fn by_version(one: &str, other: &str) -> Ordering {
-    let numbers = |version: &str| -> Vec<u64> {
-        version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
-    };
-    numbers(one).cmp(&numbers(other))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nvidia::compare_versions;
+    use std::cmp::Ordering;
 
     #[test]
     fn the_table_is_well_formed_in_order_and_without_repetition() {
@@ -92,7 +83,7 @@ mod tests {
         let x86 = |row: &KnownFile| row.arch != "x86_64";
         for pair in rows.windows(2) {
             let order = x86(&pair[0]).cmp(&x86(&pair[1]));
-            let order = order.then_with(|| by_version(&pair[0].version, &pair[1].version));
+            let order = order.then_with(|| compare_versions(&pair[0].version, &pair[1].version));
             assert_eq!(order, Ordering::Less, "{pair:?}");
         }
         for row in &rows {
@@ -151,7 +142,7 @@ mod tests {
             ("99.1", "550.54.14"),
             ("570.9", "570.10"),
         ] {
-            assert_eq!(by_version(older, newer), Ordering::Less, "{older} {newer}");
+            assert_eq!(compare_versions(older, newer), Ordering::Less, "{older} {newer}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub use compression::Compression;
 pub use digest::{Algorithm, Covers, Digested, Stated};
 pub use gpus::{Chip, ModuleTypes, SupportedGpus};
 pub use header::{Dialect, Header, HeaderError, Part};
-pub use known::{KNOWN, KnownFile, by_version, known_files, sha256_sums};
+pub use known::{KNOWN, KnownFile, known_files, sha256_sums};
 pub use manifest::{Manifest, ManifestEntry};
 pub use name::{Arch, Flavour, Name, is_version};
 pub use pass::{PassError, Passed, Plain, Source, digest, unpack};

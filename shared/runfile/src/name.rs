@@ -215,11 +215,7 @@ fn is_dotted(word: &str) -> bool {
         })
 }
 
-/// Whether this is a driver version: 2 or 3 numbers, `550.163.01`; old ones
-/// are `1.0-9639` and are not meant.
-pub fn is_version(word: &str) -> bool {
-    is_dotted(word) && matches!(word.matches('.').count(), 1 | 2)
-}
+pub use nvidia::is_version;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,8 @@
 
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
-use runfile::{KnownFile, by_version, is_version};
+use nvidia::compare_versions;
+use runfile::{KnownFile, is_version};
 
 use crate::cli::Fetch;
 use crate::fetch::http::Trouble;
@@ -79,7 +80,7 @@ impl Index<'_> {
             }
         }
         found.retain(|version| in_branch(version, branch));
-        let newest = found.into_iter().max_by(|a, b| by_version(a, b));
+        let newest = found.into_iter().max_by(|a, b| compare_versions(a, b));
         let Some(newest) = newest else {
             let message = format!("no version of branch {branch} for {} is known", self.arch);
             return Err(fail(Exit::System, message).hint("name a version"));
