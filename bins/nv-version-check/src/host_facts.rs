@@ -5,7 +5,7 @@ use host::Machine;
 use nvidia::module_version;
 
 use crate::dkms::{self, Entry};
-use crate::kernels::{self, Kernel, NextBoot};
+use crate::kernels::{self, Kernel};
 use crate::root::{self, Root};
 
 /// Modules that must be of the main module's version. nvidia-modeset refuses
@@ -28,7 +28,7 @@ pub struct Host {
     /// The installed kernels.
     pub kernels: Vec<Kernel>,
     /// The one that boots next.
-    pub next: Result<NextBoot, String>,
+    pub next: Result<nvidia::NextBoot, String>,
     /// DKMS's tree.
     pub dkms: Vec<Entry>,
     /// The host's own userspace.
@@ -55,7 +55,10 @@ impl Host {
             open: proc.contains("Open Kernel Module"),
             family: family.collect(),
             nouveau: machine.exists("/sys/module/nouveau"),
-            next: kernels::next_boot(machine, &kernels),
+            next: {
+                let releases: Vec<String> = kernels.iter().map(|k| k.release.clone()).collect();
+                nvidia::next_boot(machine, &releases)
+            },
             running,
             kernels,
             dkms: dkms::entries(machine),

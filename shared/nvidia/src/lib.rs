@@ -4,6 +4,7 @@
 
 mod devices;
 mod gpus;
+mod kernels;
 mod mig;
 mod nodes;
 mod params;
@@ -14,6 +15,7 @@ mod vgpu;
 
 pub use devices::CharDevices;
 pub use gpus::{GpuInfo, is_version, module_version, read_gpus};
+pub use kernels::{NextBoot, installed_kernels, next_boot};
 pub use mig::{Capability, Mig, MigInstance};
 pub use nodes::{
     CAPS_DRIVER, DYNAMIC_DRIVERS, GPU_MAJOR, NodeClass, NodeSpec, UVM_DRIVER, cap_path, classify,

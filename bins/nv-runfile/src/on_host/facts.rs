@@ -84,7 +84,10 @@ impl HostFacts {
     /// Finds out.
     pub fn read(machine: &Machine) -> HostFacts {
         let running = machine.kernel_release();
-        let next = next_kernel(machine).or_else(|| running.clone());
+        let installed = nvidia::installed_kernels(machine, running.as_deref());
+        // where that cannot be known it is most likely the newest
+        let next = nvidia::next_boot(machine, &installed);
+        let next = next.ok().map(|next| next.release).or_else(|| installed.last().cloned());
         let kernel = |release: String| {
             let headers = has_headers(machine, &release);
             Kernel { release, headers }
@@ -116,26 +119,6 @@ impl HostFacts {
             vms: running_vms(machine),
         }
     }
-}
-
-/// The pinned kernel (proxmox-boot-tool), or the newest that could be booted.
-fn next_kernel(machine: &Machine) -> Option<String> {
-    let pins = ["/etc/kernel/next-boot-pin", "/etc/kernel/proxmox-boot-pin"];
-    let pinned = pins.iter().find_map(|path| {
-        let text = machine.read_text(path, 4096).ok()?;
-        text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_string)
-    });
-    pinned.or_else(|| {
-        let names = machine.list("/boot").unwrap_or_default();
-        let kernels = names.iter().filter_map(|name| name.strip_prefix("vmlinuz-"));
-        kernels.max_by_key(|release| release_numbers(release)).map(str::to_string)
-    })
-}
-
-/// `6.14.11-4-pve` by its numbers.
-fn release_numbers(release: &str) -> Vec<u64> {
-    let words = release.split(|c: char| !c.is_ascii_digit());
-    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 fn has_headers(machine: &Machine, release: &str) -> bool {

@@ -1,0 +1,138 @@
+//! The host's kernels, each of which wants a driver module of its own: which
+//! are installed, and which boots next.
+
+use host::Machine;
+
+use crate::numbers;
+
+/// Releases of the installed kernels, oldest first: those with an image in
+/// /boot, or where there is none those with modules; and always the running one.
+pub fn installed_kernels(machine: &Machine, running: Option<&str>) -> Vec<String> {
+    let mut releases: Vec<String> = images(machine);
+    if releases.is_empty() {
+        releases = machine.list("/lib/modules").unwrap_or_default();
+        releases.retain(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+    }
+    if let Some(running) = running {
+        if !releases.iter().any(|release| release == running) {
+            releases.push(running.to_string());
+        }
+    }
+    releases.sort_by(|a, b| numbers(a).cmp(&numbers(b)).then_with(|| a.cmp(b)));
+    releases
+}
+
+fn images(machine: &Machine) -> Vec<String> {
+    let names = machine.list("/boot").unwrap_or_default();
+    names.iter().filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_string)).collect()
+}
+
+/// Which kernel boots next, and how that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextBoot {
+    /// Its release.
+    pub release: String,
+    /// The file or rule that says so.
+    pub by: String,
+}
+
+/// Finds it as Proxmox VE and GRUB do. Errors: in words.
+///
+/// proxmox-boot-tool's pins come first: for the next boot only, then for all.
+/// With GRUB, `grub-reboot` and `grub-set-default` leave an entry in grubenv;
+/// otherwise GRUB_DEFAULT names an entry, and the first is the newest kernel.
+pub fn next_boot(machine: &Machine, kernels: &[String]) -> Result<NextBoot, String> {
+    let known = |text: &str| kernel_in(text, kernels);
+    for pin in ["/etc/kernel/next-boot-pin", "/etc/kernel/proxmox-boot-pin"] {
+        let Ok(text) = machine.read_text(pin, 4096) else { continue };
+        let release = text.lines().next().unwrap_or_default().trim();
+        if release.is_empty() {
+            continue;
+        }
+        if !kernels.iter().any(|kernel| kernel == release) {
+            return Err(format!("{pin} pins {release}, which is not installed"));
+        }
+        return Ok(NextBoot { release: release.into(), by: pin.into() });
+    }
+    let newest = || {
+        // the running one may have been removed since
+        let image = |k: &&String| machine.exists(&format!("/boot/vmlinuz-{k}"));
+        let last = kernels.iter().rev().find(image).or(kernels.last());
+        let last = last.ok_or("no kernel is installed in /boot".to_string())?;
+        Ok(NextBoot { release: last.clone(), by: "the newest in /boot".into() })
+    };
+    // on ESPs that proxmox-boot-tool keeps, the newest kernel is first
+    if machine.exists("/etc/kernel/proxmox-boot-uuids") {
+        return newest();
+    }
+    let env = machine.read_text("/boot/grub/grubenv", 64 << 10).unwrap_or_default();
+    let variable = |name: &str| {
+        let line = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.map(str::trim).filter(|value| !value.is_empty())
+    };
+    let default = grub_default(machine);
+    let entry = match variable("next_entry") {
+        Some(entry) => Some(("next_entry of /boot/grub/grubenv", entry.to_string())),
+        None if default.as_deref() == Some("saved") => variable("saved_entry")
+            .map(|entry| ("saved_entry of /boot/grub/grubenv", entry.to_string())),
+        None => default.map(|entry| ("GRUB_DEFAULT", entry)),
+    };
+    match entry {
+        None => newest(),
+        Some((_, entry)) if entry == "0" => newest(),
+        Some((by, entry)) => match known(&entry) {
+            Some(release) => Ok(NextBoot { release, by: by.into() }),
+            None => Err(format!("{by} is '{entry}', which names no installed kernel")),
+        },
+    }
+}
+
+/// GRUB_DEFAULT as update-grub reads it: the files of grub.d come later.
+fn grub_default(machine: &Machine) -> Option<String> {
+    let names = machine.list("/etc/default/grub.d").unwrap_or_default();
+    let files = names.iter().filter(|name| name.ends_with(".cfg"));
+    let files = std::iter::once("/etc/default/grub".to_string())
+        .chain(files.map(|name| format!("/etc/default/grub.d/{name}")));
+    let mut value = None;
+    for file in files {
+        let text = machine.read_text(&file, 1 << 20).unwrap_or_default();
+        for line in text.lines() {
+            if let Some(text) = line.trim().strip_prefix("GRUB_DEFAULT=") {
+                value = Some(text.trim_matches(['"', '\'']).to_string());
+            }
+        }
+    }
+    value
+}
+
+/// The installed kernel that a menu entry's title or id names: the longest
+/// release that stands in it as a whole.
+fn kernel_in(text: &str, kernels: &[String]) -> Option<String> {
+    let whole = |release: &str| {
+        text.match_indices(release).any(|(at, _)| {
+            let inside = |c: char| c.is_ascii_alphanumeric() || c == '.';
+            let before = text[..at].chars().next_back().is_none_or(|c| !inside(c));
+            let after = text[at + release.len()..].chars().next().is_none_or(|c| !inside(c));
+            before && after
+        })
+    };
+    let mut named: Vec<&str> = kernels.iter().map(String::as_str).filter(|r| whole(r)).collect();
+    named.sort_by_key(|release| release.len());
+    named.pop().map(str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_menu_entry_names_the_longest_release_in_it() {
+        let kernels = ["6.8.12-4-pve", "6.8.12-43-pve", "6.8.12"].map(String::from);
+        let named = |text: &str| kernel_in(text, &kernels);
+        let id = "gnulinux-advanced-f768d6b7>gnulinux-6.8.12-43-pve-advanced-f768d6b7";
+        assert_eq!(named(id).as_deref(), Some("6.8.12-43-pve"));
+        let title = "Advanced options for Proxmox VE>Proxmox VE GNU/Linux, with Linux 6.8.12-4-pve";
+        assert_eq!(named(title).as_deref(), Some("6.8.12-4-pve"));
+        assert_eq!(named("1>2"), None);
+    }
+}
