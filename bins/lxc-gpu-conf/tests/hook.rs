@@ -116,7 +116,7 @@ fn what_cannot_be_had_keeps_it_from_starting() {
 fn with_library(dir: &str, version: &str) -> (Bed, String) {
     let bed = host(GOOD);
     let root = root_file_system(&bed);
-    bed.write(&format!("{root}{dir}/libnvidia-ml.so.{version}"), "");
+    bed.write(&format!("{root}{dir}/libnvidia-ml.so.{version}"), "ELF");
     bed.link(&format!("{root}{dir}/libnvidia-ml.so.1"), &format!("libnvidia-ml.so.{version}"));
     (bed, root)
 }
@@ -176,7 +176,7 @@ fn a_hostile_root_file_system_is_never_followed_out() {
     let bed = host(GOOD);
     let root = root_file_system(&bed);
     // outside is a library of another version that must not be seen
-    bed.write("/outside/libnvidia-ml.so.9.9", "");
+    bed.write("/outside/libnvidia-ml.so.9.9", "ELF");
     bed.write("/etc/shadow", "root:secret");
     for target in [
         "/etc/shadow",
@@ -209,11 +209,11 @@ fn a_hostile_root_file_system_is_never_followed_out() {
     silent(hook(&bed, "910 pre-start"));
     fs::remove_dir_all(bed.at(&format!("{root}/usr"))).unwrap();
     bed.link(&format!("{root}/usr"), "/outside/usr");
-    bed.write("/outside/usr/lib64/libnvidia-ml.so.1.1", "");
+    bed.write("/outside/usr/lib64/libnvidia-ml.so.1.1", "ELF");
     bed.link("/outside/usr/lib64/libnvidia-ml.so.1", "libnvidia-ml.so.1.1");
     silent(hook(&bed, "910 pre-start"));
     // inside it is found
-    bed.write(&format!("{root}/outside/usr/lib64/libnvidia-ml.so.1.1"), "");
+    bed.write(&format!("{root}/outside/usr/lib64/libnvidia-ml.so.1.1"), "ELF");
     bed.link(&format!("{root}/outside/usr/lib64/libnvidia-ml.so.1"), "libnvidia-ml.so.1.1");
     fails(&bed, 4, "userspace 1.1");
 }

@@ -15,7 +15,6 @@ mod judge_host;
 mod judge_more;
 mod judge_root;
 mod kernels;
-mod ldcache;
 mod modinfo;
 mod pin;
 mod places;

@@ -4,36 +4,20 @@
 
 use host::{FileKind, Machine};
 use nvidia::is_version;
+use nvidia::loader::{End, Loader, follow, is_compat};
 use nvidia::userspace::{LIBRARY_DIRS, version_of};
 use serde::{Deserialize, Serialize};
 
 use crate::cdi::{self, Spec};
 use crate::cuda::{self, Compat, Toolkit};
-use crate::ldcache;
 
 /// The two libraries whose versions count.
 pub const ML: &str = "libnvidia-ml.so.1";
 /// See [`ML`].
 pub const CUDA: &str = "libcuda.so.1";
 
-/// ld.so.cache of a desktop has 200 KB.
-const MOST_CACHE: usize = 16 << 20;
 /// Configuration files of ours to read have a few kilobytes.
 const MOST_CONFIG: usize = 1 << 20;
-/// Links in a chain.
-const MOST_LINKS: usize = 16;
-
-/// Where the loader looks for what its cache does not have.
-const DEFAULT_DIRS: [&str; 8] = [
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib/aarch64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
-];
 
 /// A file of the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,17 +104,10 @@ impl Root {
 /// Looks. `cuda`: also for toolkits.
 pub fn look(machine: &Machine, cuda: bool) -> Root {
     let mut root = Root::default();
-    let cache = match machine.read("/etc/ld.so.cache", MOST_CACHE) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            if !error.is_not_found() {
-                root.unreadable.push(error.to_string());
-            }
-            None
-        }
-    };
+    let (loader, trouble) = Loader::of(machine);
+    root.unreadable.extend(trouble);
     for soname in [ML, CUDA] {
-        let library = loaders_choice(machine, cache.as_deref(), soname, &mut root);
+        let library = loaders_choice(machine, &loader, soname, &mut root);
         match soname {
             ML => root.ml = library,
             _ => root.cuda = library,
@@ -153,24 +130,18 @@ pub fn look(machine: &Machine, cuda: bool) -> Root {
     root
 }
 
-/// What the loader would take: the cache's entry if there is such a file, else
-/// the first of its own directories. A root file system without a cache is one
-/// of musl, or was never started: there all directories of packagings count.
+/// What the loader would take.
 fn loaders_choice(
     machine: &Machine,
-    cache: Option<&[u8]>,
+    loader: &Loader,
     soname: &str,
     root: &mut Root,
 ) -> Option<Library> {
-    let cached = cache.and_then(|bytes| ldcache::lookup(bytes, soname));
-    let known = cached.is_some();
-    let more = LIBRARY_DIRS.iter().filter(|_| !known);
-    let dirs = DEFAULT_DIRS.iter().chain(more).map(|dir| format!("{dir}/{soname}"));
-    for path in cached.into_iter().flatten().chain(dirs) {
+    for path in loader.places(soname) {
         match follow(machine, &path) {
             End::File(file) => {
                 let version = version_of(&file);
-                let compat = path.contains("/compat/") || file.contains("/compat/");
+                let compat = is_compat(&path) || is_compat(&file);
                 return Some(Library { path: file, version, compat, linked: true });
             }
             End::Stub => root.stubs = true,
@@ -179,39 +150,6 @@ fn loaders_choice(
         }
     }
     None
-}
-
-/// What is at the end of a chain of links.
-enum End {
-    File(String),
-    /// An empty file.
-    Stub,
-    Nothing,
-    Trouble(String),
-}
-
-fn follow(machine: &Machine, path: &str) -> End {
-    let mut path = path.to_string();
-    for _ in 0..MOST_LINKS {
-        let stat = match machine.lstat(&path) {
-            Ok(stat) => stat,
-            Err(error) if error.is_not_found() => return End::Nothing,
-            Err(error) => return End::Trouble(error.to_string()),
-        };
-        match stat.kind {
-            FileKind::File if stat.size == 0 => return End::Stub,
-            FileKind::File => return End::File(path),
-            FileKind::Link => {}
-            _ => return End::Trouble(format!("'{}' is no regular file", machine.shown(&path))),
-        }
-        let Ok(target) = machine.read_link(&path) else { return End::Nothing };
-        path = match target.starts_with('/') {
-            true => target,
-            // not normalised: the kernel resolves what is in front, inside the root
-            false => format!("{}/{target}", path.rsplit_once('/').map_or("", |(dir, _)| dir)),
-        };
-    }
-    End::Trouble(format!("'{}' is a loop of links", machine.shown(&path)))
 }
 
 /// Where packagings put libraries, with the directories that have a version or

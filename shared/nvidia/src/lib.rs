@@ -5,6 +5,8 @@
 mod devices;
 mod gpus;
 mod kernels;
+mod ldcache;
+pub mod loader;
 mod mig;
 mod nodes;
 mod params;

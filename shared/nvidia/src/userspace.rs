@@ -8,6 +8,7 @@ use host::{FileKind, Machine};
 use object::Object;
 
 use crate::gpus::is_version;
+use crate::loader::{End, Loader, follow, is_compat};
 
 const TABLE: &str = include_str!("../data/userspace.txt");
 
@@ -74,13 +75,22 @@ const MOST_BYTES: usize = 1 << 29;
 const MOST_FILES: usize = 20_000;
 const MOST_DEPTH: usize = 6;
 
-/// The version that programs of a root file system would load, from the names
-/// of `libnvidia-ml.so.1` and `libcuda.so.1` as links resolve inside it. `None`
-/// where it has no such library. Libraries for forward compatibility
+/// The version that programs of a root file system would load, from what its
+/// loader takes for `libnvidia-ml.so.1`, else for `libcuda.so.1`. `None` where it
+/// has no such library. Libraries for forward compatibility
 /// (/usr/local/cuda-*/compat) do not count.
 pub fn loaded_version(machine: &Machine) -> Option<String> {
-    ["libnvidia-ml.so.1", "libcuda.so.1"].iter().find_map(|name| {
-        LIBRARY_DIRS.iter().find_map(|dir| version_of(&resolve(machine, &format!("{dir}/{name}"))?))
+    let (loader, _) = Loader::of(machine);
+    ["libnvidia-ml.so.1", "libcuda.so.1"].iter().find_map(|soname| {
+        let places = loader.places(soname);
+        let mut files =
+            places.iter().filter(|path| !is_compat(path)).filter_map(|path| {
+                match follow(machine, path) {
+                    End::File(file) if !is_compat(&file) => Some(file),
+                    _ => None,
+                }
+            });
+        version_of(&files.next()?)
     })
 }
 

@@ -130,7 +130,7 @@ fn userspace(host: &Host, container: &Container, version: &str) {
     std::fs::create_dir_all(container.at(dir)).unwrap();
     let link = container.at(&format!("{dir}/libnvidia-ml.so.1"));
     let _ = std::fs::remove_file(&link);
-    std::fs::write(container.at(&format!("{dir}/libnvidia-ml.so.{version}")), "").unwrap();
+    std::fs::write(container.at(&format!("{dir}/libnvidia-ml.so.{version}")), "ELF").unwrap();
     std::os::unix::fs::symlink(format!("libnvidia-ml.so.{version}"), link).unwrap();
 }
 
