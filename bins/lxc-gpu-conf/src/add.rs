@@ -13,10 +13,11 @@ use crate::edit::{Edited, Editor, Planner, Stopped};
 use crate::facts::{Facts, PassedOver, Wanted};
 use crate::mig;
 use crate::plan::{Container, Plan, Refusal, Style, auto_style, give};
+use crate::resolve::Resolved;
 use crate::restart::{self, Restart};
 use crate::state;
 use crate::view::{no_access, numbers, shuts_out};
-use crate::wish::{GpuWish, Resolved, UserspaceWish, Wish};
+use crate::wish::{GpuWish, UserspaceWish, Wish};
 
 /// The verb.
 pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {

@@ -10,7 +10,7 @@ use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 use crate::diff;
 use crate::hotplug;
 use crate::plan::{Plan, Refusal, Step};
-use crate::wish::Cannot;
+use crate::resolve::Cannot;
 
 /// Why a verb stops.
 pub enum Stopped {

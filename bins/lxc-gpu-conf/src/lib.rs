@@ -25,6 +25,7 @@ mod plan_tests;
 #[cfg(test)]
 mod properties;
 mod remove;
+mod resolve;
 mod restart;
 mod rules;
 mod show;
