@@ -7,6 +7,7 @@
 
 pub mod apply;
 mod boot_files;
+mod choose;
 pub mod cli;
 mod cmdline;
 mod memory;
