@@ -4,6 +4,7 @@
 #   make demo       the main job on a recorded Proxmox VE host
 #   make test       all tests (installs what they need, where it may)
 #   make install    below DESTDIR and PREFIX
+#   make help       the operator's pipelines: host-vfio, host-driver, ct-gpu, ...
 
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
@@ -34,6 +35,8 @@ install: build
 	install -m 644 man/pve-gpu-groups.7 $(mandir)/man7
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
+	install -m 755 shared/pipelines/support-bundle $(datadir)/support-bundle
+	install -m 644 shared/pipelines/pipelines.mk $(datadir)/Makefile
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/lxc-gpu-conf/package/hookscript >$(datadir)/hookscript
 	sed -i 's,/usr/share/,$(PREFIX)/share/,' $(datadir)/hookscript
 	chmod 755 $(datadir)/hookscript
@@ -82,7 +85,7 @@ bench: build
 lint:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine tests/lab/run tests/lab/setup \
+	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine shared/pipelines/support-bundle tests/lab/run tests/lab/setup \
 		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh \
 		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook tests/lab/lxc/pct tests/lxc/driver-packages tests/lxc/dnf-container bins/lxc-gpu-conf/package/hookscript .ci/run
 
@@ -92,3 +95,7 @@ regen:
 
 clean:
 	$(CARGO) clean
+
+# The operator's pipelines, with what is built here where it is; 'make help' lists them.
+include shared/pipelines/pipelines.mk
+$(pipelines) drift-versions drift-containers drift-vgpu: export PATH := $(CURDIR)/target/release:$(PATH)
