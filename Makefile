@@ -6,6 +6,7 @@
 #   make install    below DESTDIR and PREFIX
 #   make deb        one package for Debian 12 and 13 (Proxmox VE 8 and 9), in target
 #   make static     the tools without shared libraries, in target/static
+#   make help       the operator's pipelines: host-vfio, host-driver, ct-gpu, ...
 
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
@@ -47,11 +48,12 @@ install: build
 	install -m 755 tests/record-machine $(datadir)/record-machine
 	$(call placed,bins/lxc-gpu-conf/package/hookscript,$(datadir)/hookscript,755)
 	$(call placed,bins/nv-version-check/package/cron,$(datadir)/nv-version-check.cron,644)
+	install -m 755 shared/pipelines/support-bundle $(datadir)/support-bundle
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do \
 		$(call placed,$$unit,$(unitdir)/$$(basename $$unit),644) || exit 1; \
 	done
 	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
-	$(if $(wildcard shared/pipelines/pipelines.mk),$(call placed,shared/pipelines/pipelines.mk,$(datadir)/Makefile,644))
+	$(call placed,shared/pipelines/pipelines.mk,$(datadir)/Makefile,644)
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(wildcard man/*.svg) $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
@@ -106,3 +108,7 @@ regen:
 
 clean:
 	$(CARGO) clean
+
+# The operator's pipelines, with what is built here where it is; 'make help' lists them.
+include shared/pipelines/pipelines.mk
+$(pipelines) drift-versions drift-containers drift-vgpu: export PATH := $(CURDIR)/target/release:$(PATH)

@@ -57,9 +57,6 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
         Ok(edited) => edited,
         Err(stopped) => return Err(editor.stopped(stopped, sink)),
     };
-    if add.change.only_look() {
-        return Ok(edited.exit);
-    }
     adding.after(&machine, &edited, sink)
 }
 
@@ -236,8 +233,15 @@ impl Adding<'_> {
             guest: self.guest,
             say: self.say,
             restart: self.add.restart,
+            start: self.add.start,
             wait: self.add.wait,
         };
+        if self.add.change.only_look() {
+            if !self.add.change.check {
+                restart::foretell(&restart, edited, sink)?;
+            }
+            return Ok(edited.exit);
+        }
         restart::finish(&restart, edited, sink)
     }
 }

@@ -9,9 +9,11 @@
 //! [`study`] verifies, [`pick`] chooses from the manifest, [`unpack_into`] plans,
 //! [`transition`] changes a root file system as a whole or not at all and writes
 //! down what it does in a [`ledger`], [`container`] gets at the files.
-//! [`toolkit`] has CUDA's toolkit installed in a container.
+//! [`toolkit`] has CUDA's toolkit installed in a container. [`ahead`] is what a dry
+//! run says of steps whose input is not there yet.
 
 mod afterwards;
+mod ahead;
 mod cache;
 pub mod cli;
 mod container;
