@@ -51,6 +51,10 @@ use record::Sink;
 
 use crate::cli::{Options, Verb};
 
+// for whoever feeds it anything
+#[doc(hidden)]
+pub use crate::toolkit::openpgp::keys as openpgp_keys;
+
 /// The tool.
 pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)

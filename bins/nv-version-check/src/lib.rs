@@ -15,7 +15,7 @@ mod judge_host;
 mod judge_more;
 mod judge_root;
 mod kernels;
-mod modinfo;
+pub mod modinfo;
 mod pin;
 mod places;
 mod prometheus;

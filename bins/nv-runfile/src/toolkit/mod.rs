@@ -4,7 +4,7 @@
 mod cuda_run;
 mod files;
 mod key;
-mod openpgp;
+pub(crate) mod openpgp;
 mod packages;
 mod repository;
 mod served;
