@@ -19,7 +19,7 @@ zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build install uninstall demo test test-slow lab bench lint regen clean
+.PHONY: all build install uninstall demo test test-slow lab bench lint regen picture clean
 
 all: build
 
@@ -86,9 +86,17 @@ lint:
 		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh \
 		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook tests/lab/lxc/pct tests/lxc/driver-packages tests/lxc/dnf-container bins/lxc-gpu-conf/package/hookscript .ci/run
 
-# Manual pages and completions, from the tools' own definitions.
+# Manual pages and completions, from the tools' own definitions; then what README and the recipes
+# show, from real runs (as root, with /dev/fuse: a model of the kernel is mounted).
 regen:
 	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test generated what_is_committed
+	$(CARGO) build --locked --quiet $(TOOLS:%=-p %)
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents show_what_happens
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents shows_what_happens
+
+# The picture of the flow; needs graphviz.
+picture:
+	dot -Tsvg man/pve-gpu-tools.dot >man/pve-gpu-tools.svg
 
 clean:
 	$(CARGO) clean

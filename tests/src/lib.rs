@@ -8,12 +8,14 @@
 
 pub mod bed;
 pub mod debian;
+pub mod doc;
 pub mod driver;
 pub mod generate;
 pub mod machine;
 pub mod pages;
 pub mod runfile;
 pub mod schema;
+pub mod session;
 pub mod tree;
 
 pub use bed::{Bed, Ran, Tool};
