@@ -19,6 +19,8 @@ use crate::mount::{Mounted, detach, possible};
 
 /// The driver of the recorded host.
 const DRIVER: &str = "550.163.01";
+/// What it is to be updated to.
+const NEWER: &str = "580.95.05";
 
 /// One such machine; it goes away with its owner.
 pub struct Stage {
@@ -66,10 +68,6 @@ impl Stage {
         stage
     }
 
-    pub fn bed(&self) -> &Bed {
-        &self.bed
-    }
-
     /// Types a command there.
     pub fn run(&self, command: &str) -> Typed {
         terminal(self.bed.path(), &self.commands, command)
@@ -89,7 +87,7 @@ impl Stage {
     }
 
     /// The driver on host and in a container, a kernel that boots next without
-    /// it, containers' volumes, and the installer in the cache.
+    /// it, containers' volumes, and installers.
     fn software(&self) {
         let storage = "zfspool: local-zfs\n\tpool rpool/data\n\tmountpoint /rpool/data\n\tcontent images,rootdir\n";
         self.bed.write("/etc/pve/storage.cfg", storage);
@@ -119,15 +117,21 @@ impl Stage {
             }
             inside.ldconfig();
         }
-        self.installer();
+        self.installers();
     }
 
-    /// An installer in NVIDIA's dialect, in root's home. Not in the cache: the
-    /// digest that is known of this version is that of NVIDIA's own file.
-    fn installer(&self) {
-        let work = Bed::empty();
-        driver_tree(work.path(), DRIVER);
-        NvidiaRun::new(DRIVER, Pack::Zstd).write(work.path(), &self.bed.at(HOME));
+    /// Installers in NVIDIA's dialect, in root's home. Not in the cache: the
+    /// digests that are known of these versions are those of NVIDIA's own files.
+    fn installers(&self) {
+        for version in [DRIVER, NEWER] {
+            let work = Bed::empty();
+            driver_tree(work.path(), version);
+            let mut run = NvidiaRun::new(version, Pack::Zstd);
+            // since 545 and 550
+            let since = ["--allow-installation-with-running-driver", "--skip-module-load"];
+            run.options.extend(since.map(str::to_string));
+            run.write(work.path(), &self.bed.at(HOME));
+        }
     }
 
     /// The package's units.

@@ -91,8 +91,10 @@ fn every_command_of_ours_that_a_page_names_is_one() {
                     continue;
                 }
                 named += 1;
+                // a verb alone is spoken of, not shown
+                let verb = words.len() == 2 && command.find_subcommand(&words[1]).is_some();
                 if let Err(error) = command.try_get_matches_from(&words) {
-                    assert!(!error.use_stderr(), "{path}: {text}\n{error}");
+                    assert!(verb || !error.use_stderr(), "{path}: {text}\n{error}");
                 }
             }
         }
@@ -167,6 +169,7 @@ fn the_picture_is_what_its_source_says() {
     let picture = std::fs::read_to_string(project.join("pve-gpu-tools.svg")).unwrap();
     let plain = |text: &str| {
         text.replace("&#45;", "-")
+            .replace("&#39;", "'")
             .replace("&gt;", ">")
             .replace("&lt;", "<")
             .replace("&amp;", "&")
@@ -176,29 +179,24 @@ fn the_picture_is_what_its_source_says() {
         let parts = picture.split(open).skip(1);
         parts.map(|part| plain(part.split(close).next().unwrap())).collect()
     };
-    let titles = between("<title>", "</title>");
     let mut wanted = BTreeSet::new();
     let mut labels = BTreeSet::new();
     for line in source.lines().map(str::trim) {
-        if let Some((name, _)) = line.split_once(" [") {
-            let edge = name.contains("->");
-            if edge || !["graph", "node", "edge"].contains(&name) {
-                wanted.insert(name.replace(" -> ", "->"));
-            }
-        } else if let Some(name) = line.strip_prefix("subgraph ") {
-            wanted.insert(name.trim_end_matches(" {").to_string());
+        let name = line.split(" [").next().unwrap().trim_end_matches(" {");
+        if name.contains(" -> ") {
+            wanted.insert(name.replace(" -> ", "->"));
+        } else if let Some((_, name)) = name.split_once("graph ") {
+            // the whole, and its clusters
+            wanted.insert(name.to_string());
+        } else if line.contains(" [") && !["graph", "node", "edge"].contains(&name) {
+            wanted.insert(name.to_string());
         }
         if let Some((_, label)) = line.split_once("label=\"") {
-            let label = label.split('"').next().unwrap();
-            labels.extend(label.split("\\n").flat_map(|l| l.split("\\l")).map(str::to_string));
+            labels.extend(label.split('"').next().unwrap().split("\\n").map(str::to_string));
         }
     }
-    labels.remove("");
-    let name = titles.iter().find(|t| !wanted.contains(*t)).cloned();
-    let mut drawn = titles.clone();
-    drawn.remove(&name.unwrap_or_default());
-    assert!(wanted.len() > 15, "{wanted:?}");
-    assert_eq!(drawn, wanted, "run 'make picture'");
+    assert!(wanted.len() > 20, "{wanted:?}");
+    assert_eq!(between("<title>", "</title>"), wanted, "run 'make picture'");
     let words: BTreeSet<String> = picture
         .split("<text ")
         .skip(1)

@@ -22,7 +22,7 @@ pub const MESSAGES: &[&str] = &[
     "An NVIDIA kernel module 'nvidia' appears to already be loaded in your kernel",
     "Unable to find the kernel source tree for the currently running kernel",
     "Error in checksums",
-    "This installer is not executable from /tmp",
+    "Temporary directory /tmp is not executable",
     // starting a container
     "Device /dev/nvidia0 does not exist",
     "/dev/dri/renderD128 is not a device",
