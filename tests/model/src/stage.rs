@@ -64,7 +64,7 @@ impl Stage {
             stage.bed.remove("/etc/pve/qemu-server/200.conf");
             stage.bed.remove("/run/qemu-server/pci-id-reservations");
         }
-        stage.units();
+        stage.package();
         stage
     }
 
@@ -134,9 +134,17 @@ impl Stage {
         }
     }
 
-    /// The package's units.
-    fn units(&self) {
+    /// The package's units, and the Makefile of the phases.
+    fn package(&self) {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for entry in fs::read_dir(project.join("shared/pipelines")).into_iter().flatten() {
+            let path = entry.expect("pipelines").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let name = if name.ends_with(".mk") { "Makefile" } else { &name };
+            let there = self.bed.at(&format!("/usr/share/pve-gpu-tools/{name}"));
+            fs::create_dir_all(there.parent().expect("a parent")).expect(name);
+            fs::copy(&path, there).expect(name);
+        }
         for tool in fs::read_dir(project.join("bins")).expect("bins") {
             let package = tool.expect("bins").path().join("package");
             for entry in fs::read_dir(package).into_iter().flatten() {
