@@ -23,7 +23,7 @@ zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor
 unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build static install uninstall deb demo test test-slow lab bench lint regen clean
+.PHONY: all build static install uninstall deb demo test test-slow lab bench campaign lint regen picture clean
 
 all: build
 
@@ -102,9 +102,17 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tests/shell-scripts | xargs shellcheck -S warning
 
-# Manual pages and completions, from the tools' own definitions.
+# Manual pages and completions, from the tools' own definitions; then what README and the recipes
+# show, from real runs (as root, with /dev/fuse: a model of the kernel is mounted).
 regen:
 	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test generated what_is_committed
+	$(CARGO) build --locked --quiet $(TOOLS:%=-p %)
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents show_what_happens
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents shows_what_happens
+
+# The picture of the flow; needs graphviz.
+picture:
+	dot -Tsvg man/pve-gpu-tools.dot >man/pve-gpu-tools.svg
 
 clean:
 	$(CARGO) clean

@@ -8,6 +8,7 @@
 
 pub mod bed;
 pub mod debian;
+pub mod doc;
 pub mod driver;
 pub mod generate;
 pub mod machine;
@@ -15,6 +16,7 @@ pub mod pages;
 pub mod runfile;
 pub mod schema;
 pub mod strace;
+pub mod session;
 pub mod tree;
 
 pub use bed::{Bed, Ran, Tool};

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 use nvidia::userspace::Set;
 
+use crate::on_host::cause::CAUSES;
+
 pub use fetch::{Fetch, Patience, Prune};
 pub use toolkit::{Release, Toolkit};
 
@@ -535,7 +537,7 @@ install --host looks first: kernel headers (of the running kernel, and of the on
         undone where the installer fails: its own undo, and its log, are what there is; the first error of \
         the log is the reason told. Where another module stays loaded, the check reboot_required says so. \
         Where the wanted version is installed and loaded, nothing is done.",
-    lists: &[],
+    lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
 };

@@ -2,6 +2,8 @@
 
 use cli::{Example, ManText};
 
+use crate::cause::CAUSES;
+
 /// The hand-written sections.
 pub const MAN: ManText = ManText {
     input: "plan, apply, check and watch take any of three forms and tell them apart themselves. \
@@ -70,7 +72,7 @@ Guests. Profiles say nothing of licences; those are the guest's business, and no
         by profile; 2 is a virtual workstation, 4 a compute server, 0 none. ServerAddress and \
         ServerPort are of the old licence server: a token names its own. 'nvidia-smi -q' in the \
         guest then says License Status: Licensed; journalctl _COMM=nvidia-gridd says why not.",
-    lists: &[],
+    lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "gpu-vfio-bind(1)", "pve-gpu-records(5)", "mdevctl(8)"],
 };

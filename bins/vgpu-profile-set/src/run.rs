@@ -11,6 +11,7 @@ use nvidia::Profile;
 use record::{Address, ChangeStatus, Check, CheckStatus, Record, Severity, Sink, VgpuInterface};
 
 use crate::apply::{Kernel, Outcome, Stop};
+use crate::cause::Cause;
 use crate::cli::{Apply, Asked, CheckOptions, Clear, PlanOptions};
 use crate::input::{self, Input, Wanted, Wish};
 use crate::machinery::{Machinery, SRIOV_MANAGE};
@@ -295,7 +296,7 @@ impl Run<'_> {
         for objection in &plan.objections {
             let subject = objection.address.to_string();
             let mut check = drift(&subject, "vgpu_type", None, None);
-            check.cause = Some("cannot-be".into());
+            check.cause = Some(Cause::CannotBe.name().into());
             (check.reason, check.hint) =
                 (Some(objection.why.clone()), Some(objection.hint.clone()));
             self.sink.put(Record::Check(check))?;
@@ -309,10 +310,8 @@ impl Run<'_> {
             } else {
                 exit = Exit::Difference;
                 let mut check = drift(&subject, &property, change.to, change.from);
-                check.cause = Some(match &change.reason {
-                    Some(_) => "left-alone".into(),
-                    None => "not-set".into(),
-                });
+                let cause = if change.reason.is_some() { Cause::LeftAlone } else { Cause::NotSet };
+                check.cause = Some(cause.name().into());
                 check.hint = change.hint.or_else(|| Some("vgpu-profile-set apply".into()));
                 check.reason = change.reason;
                 check

@@ -1,6 +1,7 @@
 //! `install --host`: NVIDIA's own installer on the host. [`facts`] looks,
 //! [`plan`] decides, here it is done.
 
+pub mod cause;
 mod facts;
 mod plan;
 
@@ -14,6 +15,7 @@ use crate::cli::Install;
 use crate::install::limits;
 use crate::installer::Installer;
 use crate::log::cause;
+use crate::on_host::cause::Cause;
 use crate::on_host::facts::HostFacts;
 use crate::on_host::plan::{Wish, module_type, options, preflight, purge};
 use crate::study::study;
@@ -255,7 +257,7 @@ impl OnHost<'_> {
         check.actual = facts.loaded.clone();
         if reboot {
             (check.status, check.severity) = (CheckStatus::Drift, Severity::Warning);
-            check.cause = Some("reboot-required".into());
+            check.cause = Some(Cause::RebootRequired.name().into());
             check.reason = Some("the new kernel module is not loaded".into());
             check.hint = Some(match facts.loaded {
                 Some(_) => "reboot, then install the same version in the containers".into(),
