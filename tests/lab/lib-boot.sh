@@ -5,7 +5,7 @@
 #   boots_host          a host that can prepare its next boot: update-initramfs, update-grub, /etc/default/grub
 #   host_driver VERSION the driver's installer and DKMS have left this version: its module is loaded now and from now on
 #   unit NAME           the commands of a systemd unit of ours, as systemd runs them
-#   hinted              as tool: the command that the last tool's hint names, to be run as it stands
+#   hinted              as tool: the hint of the last tool, which is a command that can be run as it stands
 #   pipeline NAME       as tool: the commands that 'make -n' shows for the pipeline that the header calls so
 #   vm_starts ADDR      a VM that has this function, as QEMU takes it: $VM is its process
 #   vm_ends             it is gone
@@ -39,7 +39,7 @@ unit() {
 }
 
 hinted() {
-	lab_command=$(sed -n "s/.*\"hint\":\"[^\"]*'\([a-z-]* [^']*\)'.*/\1/p" $OUT | sort -u | head -n 1)
+	lab_command=$(sed -n "s/.*\"hint\":\"\([^\"]*\)\".*/\1/p" $OUT | sort -u | head -n 1)
 	[ -n "$lab_command" ] || lab_fail "no command is hinted at"
 	lab_log "hinted $lab_command"
 	tool sh -c "$lab_command"
@@ -60,4 +60,4 @@ vm_ends() {
 	lab_log vm_ends
 }
 
-alias vm_starts='LINE=$LINENO vm_starts'
+alias vm_starts='LINE=$LINENO vm_starts' host_driver='LINE=$LINENO host_driver' hinted='LINE=$LINENO hinted'

@@ -35,6 +35,7 @@ fn main() -> Result<()> {
         ["runfile", version, dir] => {
             let tree = Path::new(dir).join(format!("{version}.tree"));
             runfile::driver_tree(&tree, version);
+            std::fs::write(tree.join("nvidia-smi"), SMI)?;
             NvidiaRun::new(version, Pack::Zstd).write(&tree, Path::new(dir));
             Ok(std::fs::remove_dir_all(tree)?)
         }
@@ -44,6 +45,11 @@ fn main() -> Result<()> {
         ),
     }
 }
+
+/// Answers where the devices do.
+const SMI: &str = "#!/bin/sh
+: <>/dev/nvidiactl && : <>/dev/nvidia-uvm && echo 'GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-0)'
+";
 
 /// A directory that is empty or made now: never one that holds something.
 fn fresh(dir: &str) -> Result<std::path::PathBuf> {
