@@ -84,7 +84,7 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine tests/lab/run tests/lab/setup \
 		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh \
-		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook tests/lab/lxc/pct tests/lxc/driver-packages tests/lxc/dnf-container bins/lxc-gpu-conf/package/hookscript .ci/run
+		tests/lab/lib-lxc.sh tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook tests/lab/lxc/pct tests/lxc/driver-packages tests/lxc/dnf-container tests/src/completions/candidates.sh bins/lxc-gpu-conf/package/hookscript .ci/run
 
 # Manual pages and completions, from the tools' own definitions.
 regen:

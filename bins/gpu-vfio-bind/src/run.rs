@@ -163,8 +163,12 @@ impl Run<'_> {
         let mut addresses = BTreeSet::new();
         for operand in &asked {
             if operand.bytes().all(|b| b.is_ascii_digit()) {
-                let message = format!("'{operand}' is a group: name functions or slots");
-                return Err(fail(Exit::Usage, message).into());
+                let message = format!("'{operand}' is the number of an IOMMU group");
+                return Err(fail(Exit::Usage, message)
+                    .hint(
+                        "name functions (41:00.0) or slots (41:00); 'gpu-iommu-groups' shows them",
+                    )
+                    .into());
             }
             let found = system.named(operand);
             for address in found.map_err(|error| fail(Exit::Usage, error.to_string()))? {

@@ -8,6 +8,8 @@
 
 mod address;
 mod cause;
+mod colour;
+mod columns;
 mod read;
 mod runfile;
 mod schema;
@@ -15,10 +17,10 @@ mod table;
 mod types;
 mod write;
 
-pub use address::{Address, AddressError, Slot};
+pub use address::{Address, AddressError, Slot, meant};
+pub use columns::{Cell, Overflow, Table, escape_controls};
 pub use read::{Limits, ReadError, Stream, read};
 pub use runfile::*;
 pub use schema::{SCHEMAS, Schema};
-pub use table::{Cell, Overflow, Table, escape_controls};
 pub use types::*;
 pub use write::{Output, Sink, print_text};
