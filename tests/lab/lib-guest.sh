@@ -18,7 +18,8 @@
 #   kill_unbind             kill -9 for that writer
 #   state_of_unbind         prints the process state of the writer (D: blocked in the kernel), nothing if it is gone
 #   unbind_is STATE|gone    the same as an expectation
-#   within SECONDS CMD...   an expectation: true at the latest then. A tool: came back by then
+#   within SECONDS CMD...   an expectation: true at the latest then; or any command: came back by then. SECONDS is what a
+#                           machine of its own takes at most; one that is slow and shared is given $PATIENCE times that
 #   expect_that TEXT CMD... any other command must succeed
 #   vgpu_card ADDR          a function with SR-IOV (nvme) becomes a card that can have vGPUs, on nvidia; its VFs are off
 #   vgpu_vfs ADDR N         N virtual functions, as NVIDIA's sriov-manage makes them
@@ -41,6 +42,7 @@ HIDDEN=
 UNBINDER=
 WHY=
 LINE=0
+PATIENCE=20
 TRANSCRIPT=/tmp/transcript
 : >$TRANSCRIPT
 : >$OUT
@@ -133,10 +135,7 @@ hold() {
 	raw hold "/dev/nvidia$1" >/tmp/held &
 	HOLDER=$!
 	HOLDERS="$HOLDERS $HOLDER"
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ -s /tmp/held ] && break
-		sleep 0.1
-	done
+	lab_until 5 test -s /tmp/held
 	[ "$(cat /tmp/held)" = held ] || lab_fail "hold $1: $(cat /tmp/held)"
 	lab_log "hold $1"
 }
@@ -197,26 +196,29 @@ vgpu_vfs() {
 }
 group_of() { basename "$(readlink "$PCI/$1/iommu_group")"; }
 
-within() {
-	lab_limit=$1
+# Whether a command succeeded at last, of those that may take so many seconds and no longer than the patience is.
+lab_until() {
+	lab_limit=$(($1 * PATIENCE))
 	shift
 	lab_end=$(($(cut -d. -f1 /proc/uptime) + lab_limit))
+	until "$@"; do
+		[ "$(cut -d. -f1 /proc/uptime)" -lt $lab_end ] || return 1
+		sleep 0.1
+	done
+}
+within() {
+	lab_seconds=$1
+	shift
 	case $1 in
 	expect_rc | driver_is | override_is | exists | absent | attr_is | statuses | says | unbind_is)
-		until lab_quietly "$@"; do
-			[ "$(cut -d. -f1 /proc/uptime)" -lt $lab_end ] || lab_fail "not within $lab_limit s: $*: $WHY"
-			sleep 0.1
-		done
+		lab_until "$lab_seconds" lab_quietly "$@" || lab_fail "not within $lab_limit s: $*: $WHY"
 		lab_log "$*"
 		;;
 	*)
 		rm -f /tmp/returned /tmp/rc
 		{ "$@"; touch /tmp/returned; } &
-		until [ -e /tmp/returned ]; do
-			LAST=$1
-			[ "$(cut -d. -f1 /proc/uptime)" -lt $lab_end ] || lab_fail "did not return within $lab_limit s: $*"
-			sleep 0.1
-		done
+		LAST=$1
+		lab_until "$lab_seconds" test -e /tmp/returned || lab_fail "did not return within $lab_limit s: $*"
 		[ ! -e /tmp/rc ] || RC=$(cat /tmp/rc)
 		;;
 	esac

@@ -141,10 +141,7 @@ ct_starts_not() { lab_expect ct_starts_not "$@"; }
 ct_stop() {
 	lxc-stop -k -n "$1" || lab_fail "ct_stop $1"
 	# the monitor's last steps come after the answer
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ -d "/sys/fs/cgroup/lxc.monitor/$1" ] || break
-		sleep 0.1
-	done
+	lab_until 5 test ! -d "/sys/fs/cgroup/lxc.monitor/$1" || lab_fail "ct_stop $1: its monitor has not ended"
 	lab_log "ct_stop $1"
 }
 ct_open() { lxc-attach -n "$1" -u "${3:-0}" -g "${3:-0}" -- /bin/raw open "$2" 2>/tmp/attach; }

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod pages;
 pub mod runfile;
 pub mod schema;
+pub mod strace;
 pub mod session;
 pub mod tree;
 

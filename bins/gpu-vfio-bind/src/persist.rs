@@ -9,11 +9,12 @@ use pci::{Function, ModuleAliases, System, is_vfio_driver as is_vfio};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity};
 
 use crate::boot_files::{BootFile, By, Entry, Initramfs, LIST, MODPROBE, files, parse_list};
+use crate::choose::{Reach, functions};
 use crate::cli::{Persist, Recognise, Unpersist};
 use crate::cmdline::Loader;
 use crate::observe::{Observer, Use};
 use crate::preflight;
-use crate::run::{Run, functions};
+use crate::run::Run;
 
 /// Building images for all kernels of a slow machine takes minutes.
 const IMAGES: Duration = Duration::from_secs(1800);
@@ -29,7 +30,7 @@ struct Planned {
 impl Run<'_> {
     /// `persist`.
     pub fn persist(mut self, options: &Persist) -> anyhow::Result<Exit> {
-        let (system, addresses) = self.chosen(&options.named)?;
+        let (system, addresses) = self.chosen(&options.named, Reach::Machine)?;
         let chosen = functions(&system, &addresses);
         let by = match options.by {
             Recognise::Address => By::Address,
@@ -117,9 +118,9 @@ impl Run<'_> {
         let mut entries = list(self.machine)?;
         let system = if options.all {
             entries.clear();
-            crate::run::scan(self.machine, self.say)?
+            crate::choose::scan(self.machine, self.say)?
         } else {
-            let (system, addresses) = self.chosen(&options.named)?;
+            let (system, addresses) = self.chosen(&options.named, Reach::Machine)?;
             entries.retain(|entry| !addresses.contains(&entry.address));
             system
         };
@@ -139,7 +140,7 @@ impl Run<'_> {
         let uses: Vec<Use> = chosen
             .iter()
             .map(|function| {
-                let mut guests = observer.of(function).guests;
+                let mut guests = observer.guests(function);
                 guests.retain(|guest| !guest.vm);
                 guests.iter_mut().for_each(|guest| guest.running = false);
                 Use { guests, ..Use::default() }

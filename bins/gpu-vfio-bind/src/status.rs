@@ -8,10 +8,10 @@ use pci::Function;
 use record::{Address, Check, CheckStatus, Record, Severity, Sink};
 
 use crate::boot_files::Entry;
+use crate::choose::scan;
 use crate::cli::Status;
 use crate::memory;
 use crate::persist;
-use crate::run::scan;
 
 /// The verb.
 pub fn run(

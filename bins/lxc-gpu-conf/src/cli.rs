@@ -166,7 +166,12 @@ pub struct Add {
     #[arg(long)]
     pub restart: bool,
 
-    /// Wait so long until the nodes open inside (60 with --restart)
+    /// Start the container if it does not run, and wait until its nodes open
+    /// inside
+    #[arg(long)]
+    pub start: bool,
+
+    /// Wait so long until the nodes open inside (60 with --restart or --start)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: Option<u64>,
 

@@ -202,6 +202,13 @@ impl<'a> Job<'a> {
             change.reason = first.map(|url| format!("to be asked for first: {url}"));
         }
         sink.put(Record::Change(change))?;
+        if let (Some(store), true, State::Right(note) | State::Unvouched(note)) =
+            (&opened, right, &state)
+        {
+            // whoever reads it has the file to work on
+            let record = Cached::of(store, name, self.say).describe(note)?;
+            sink.put(Record::Runfile(Box::new(record)))?;
+        }
         Ok(Exit::Done)
     }
 

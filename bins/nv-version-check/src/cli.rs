@@ -31,6 +31,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub rootfs: Vec<PathBuf>,
 
+    /// Judge only these, not the host's own kernels and libraries
+    #[arg(long)]
+    pub no_host: bool,
+
     /// The version that everything must have; '-' reads it, or a runfile
     /// record, from standard input
     #[arg(long, value_name = "VERSION|-", value_parser = pin::parse)]

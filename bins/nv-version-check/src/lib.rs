@@ -15,7 +15,7 @@ mod judge_host;
 mod judge_more;
 mod judge_root;
 mod kernels;
-mod modinfo;
+pub mod modinfo;
 mod pin;
 mod places;
 mod prometheus;
@@ -44,6 +44,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+    if options.no_host && options.ct.is_empty() && !options.all_cts && options.rootfs.is_empty() {
+        let message =
+            "--no-host leaves nothing to judge: name something with --ct, --all-cts or --rootfs";
+        return Err(fail(Exit::Usage, message).into());
+    }
     let machine = options.common.machine()?;
     let pin = options.pin.as_deref().map(|pin| pin::pinned(pin, say)).transpose()?;
     let wanted =
@@ -57,11 +62,14 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         gpu_given: seen.iter().any(|seen| seen.place.gpu),
         next_boot: options.next_boot,
     };
-    let mut checks = judge_host::checks(&host, &asked);
-    if options.next_boot && host.next.is_err() && !host.is_bare() {
-        exit = Exit::System;
+    let mut checks = Vec::new();
+    if !options.no_host {
+        checks = judge_host::checks(&host, &asked);
+        if options.next_boot && host.next.is_err() && !host.is_bare() {
+            exit = Exit::System;
+        }
+        judge_more::cuda("host", &host.root, truth.version.as_deref(), &mut checks);
     }
-    judge_more::cuda("host", &host.root, truth.version.as_deref(), &mut checks);
     for seen in &seen {
         match &seen.root {
             Ok(root) => checks.extend(judge_root::checks(&seen.place, root, &host, &truth)),

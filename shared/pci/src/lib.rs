@@ -18,5 +18,5 @@ pub use group::{Group, OtherMember};
 pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
 pub use operand::OperandError;
-pub use scan::{Depth, System, scan};
+pub use scan::{Depth, System, scan, scan_slots};
 pub use verdict::{group_verdict, passthrough};

@@ -48,7 +48,7 @@ expect_rc 0
 rootfs=$LXC_DIR/901/rootfs
 mkdir -p "$rootfs/usr/lib/x86_64-linux-gnu"
 userspace() {
-	: >"$rootfs/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.$1"
+	echo stand-in >"$rootfs/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.$1"
 	ln -sf "libnvidia-ml.so.$1" "$rootfs/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
 }
 sed -i "1,/^rootfs:/s,^rootfs:.*,rootfs: $rootfs," /etc/pve/lxc/901.conf

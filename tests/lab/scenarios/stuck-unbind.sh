@@ -27,10 +27,21 @@ for file in "$ROOT/sys/bus/pci/devices/$gpu"/*; do
 	case ${file##*/} in config | rom | resource?* | remove | rescan | reset | driver) continue ;; esac
 	if [ -f "$file" ] && [ -r "$file" ]; then raw read "$file" >"/tmp/reads/${file##*/}" & fi
 done
-sleep 2
+# on a slow machine a read that only has not had its turn yet is not one that blocks: those that are left must
+# stay for a while
 blocked=
-for file in /tmp/reads/*; do
-	if [ ! -s "$file" ]; then blocked="$blocked ${file##*/}"; fi
+was=
+quiet=0
+while [ $quiet -lt 50 ]; do
+	blocked=
+	for file in /tmp/reads/*; do
+		if [ ! -s "$file" ]; then blocked="$blocked ${file##*/}"; fi
+	done
+	if [ -z "$blocked" ]; then break; fi
+	quiet=$((quiet + 1))
+	if [ "$blocked" != "$was" ]; then quiet=0; fi
+	was=$blocked
+	sleep 0.1
 done
 note "reads that block beside it:${blocked:- none}"
 

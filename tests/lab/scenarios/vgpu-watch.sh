@@ -27,7 +27,11 @@ END
 chmod 755 /usr/lib/nvidia/sriov-manage
 type_is() { attr_is "$dir/virtfn$1/nvidia/current_vgpu_type" "$2\\n"; }
 alive() { kill -0 $watcher 2>/dev/null; }
-gone() { ! alive; }
+until_gone() { while alive; do sleep 0.1; done; }
+healthy() { vgpu-profile-set check --health-file /tmp/health >/tmp/healthy 2>&1; }
+until_healthy() { until healthy; do sleep 0.2; done; }
+while_healthy() { while healthy; do sleep 0.2; done; }
+until_told() { until grep -q 'one framebuffer size' /tmp/words; do sleep 0.2; done; }
 
 printf '0000:03:00.1=L40S-24Q\n0000:03:00.2=L40S-24Q\n' >/tmp/profiles
 tool vgpu-profile-set plan /tmp/profiles
@@ -48,13 +52,17 @@ printf '0000:03:00.1=L40S-4Q\n0000:03:00.2=none\n' >/tmp/new
 mv /tmp/new /tmp/profiles
 within 10 attr_is "$dir/virtfn0/nvidia/current_vgpu_type" '1150\n'
 type_is 1 0
-sleep 1
+within 5 until_healthy
 tool vgpu-profile-set check --health-file /tmp/health
 expect_rc 0
 
 # what cannot be is told once, and nothing is touched
-printf '0000:03:00.1=L40S-4Q\n0000:03:00.2=L40S-24Q\n' >/tmp/profiles
-sleep 5
+printf '0000:03:00.1=L40S-4Q\n0000:03:00.2=L40S-24Q\n' >/tmp/new
+mv /tmp/new /tmp/profiles
+within 10 until_told
+within 5 while_healthy
+# two more rounds
+sleep 4
 type_is 0 1150
 type_is 1 0
 expect_that "one line" [ "$(grep -c 'one framebuffer size' /tmp/words)" = 1 ]
@@ -63,7 +71,7 @@ expect_rc 1
 
 expect_that "it still runs" alive
 kill $watcher
-within 3 sh -c "while kill -0 $watcher 2>/dev/null; do sleep 0.1; done"
+within 3 until_gone
 wait $watcher
 expect_that "well" [ $? = 0 ]
 type_is 0 1150

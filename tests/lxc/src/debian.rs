@@ -12,8 +12,7 @@ use testbed::runfile::{NvidiaRun, Pack};
 
 use crate::rootfs::{INIT, PROBE, probe};
 
-/// The version of Debian 13's driver packages.
-pub const VERSION: &str = "550.163.01";
+pub use testbed::debian::DRIVER as VERSION;
 
 /// Below the build directory: `target/lxcbed`.
 fn cache() -> PathBuf {
@@ -108,19 +107,10 @@ fn copy(from: &Path, dir: &Path, shift: u32) {
     }
 }
 
-/// Debian's packages of the driver, unpacked.
-pub fn driver() -> PathBuf {
-    once("driver", |dir| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("driver-packages");
-        run(Command::new(script).arg(dir));
-    })
-    .join("tree")
-}
-
 /// An installer in NVIDIA's dialect that holds the real libraries and
 /// nvidia-smi, with a manifest of NVIDIA's kind.
 pub fn installer() -> PathBuf {
-    let real = driver();
+    let real = testbed::debian::unpacked();
     let dir = once("installer", |dir| {
         let tree = dir.join("tree");
         fs::create_dir_all(&tree).expect("directory");

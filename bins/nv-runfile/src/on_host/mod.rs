@@ -26,6 +26,19 @@ const PURGE: Duration = Duration::from_secs(20 * 60);
 const SMI: Duration = Duration::from_secs(60);
 const LOG: &str = "/var/log/nvidia-installer.log";
 
+/// What an install changes of the host.
+pub const PROPERTY: &str = "driver";
+
+/// What the host has, and whether an install of a version would change it.
+pub fn before(machine: &Machine, version: &str) -> (Option<String>, ChangeStatus) {
+    let facts = HostFacts::read(machine);
+    let status = match facts.has(version) {
+        true => ChangeStatus::Unchanged,
+        false => ChangeStatus::Planned,
+    };
+    (facts.installed.or(facts.loaded), status)
+}
+
 /// The verb.
 pub fn run(
     machine: &Machine,
@@ -42,7 +55,7 @@ pub fn run(
     let version = study.version.as_str();
     let facts = HostFacts::read(machine);
     let host = OnHost { machine, install, version, say };
-    if facts.installed.as_deref() == Some(version) && facts.loaded.as_deref() == Some(version) {
+    if facts.has(version) {
         return host.unchanged(&facts, sink);
     }
     let wish = Wish {
@@ -122,7 +135,7 @@ struct OnHost<'a> {
 
 impl OnHost<'_> {
     fn change(&self, facts: &HostFacts, status: ChangeStatus) -> Change {
-        let mut change = Change::planned(self.say.tool(), "host", "driver");
+        let mut change = Change::planned(self.say.tool(), "host", PROPERTY);
         change.from = facts.installed.clone().or_else(|| facts.loaded.clone());
         change.to = Some(self.version.into());
         change.status = status;
