@@ -106,8 +106,7 @@ lint:
 regen:
 	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test generated what_is_committed
 	$(CARGO) build --locked --quiet $(TOOLS:%=-p %)
-	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents show_what_happens
-	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents shows_what_happens
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents what_happens
 
 # The picture of the flow; needs graphviz.
 picture:

@@ -171,6 +171,11 @@ impl Document {
                 let tag = lines.next().map(|line| self.said(line)).unwrap_or_default();
                 found.push(Item { section: section.clone(), tag, text: String::new() });
                 open = true;
+            } else if line == ".TQ" {
+                if let (Some(item), Some(tag)) = (found.last_mut(), lines.next()) {
+                    item.tag.push(' ');
+                    item.tag.push_str(&self.said(tag));
+                }
             } else if line.starts_with(".SH") || line.starts_with(".SS") {
                 (section, open) = (self.said(line), false);
             } else if let Some(item) = found.last_mut().filter(|_| open) {

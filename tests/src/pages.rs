@@ -17,6 +17,9 @@ pub struct ToolPages {
 }
 
 const MANUAL: &str = "pve-gpu-tools";
+/// Pages about all tools, at the end of every tool's SEE ALSO.
+const OVERVIEW: [&str; 3] =
+    ["pve-gpu-tools(7)", "pve-gpu-recipes(7)", "pve-gpu-troubleshooting(7)"];
 
 impl ToolPages {
     fn name(&self) -> String {
@@ -80,7 +83,8 @@ impl ToolPages {
             paragraphs(&mut page, example.says);
             let _ = write!(page, ".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escape(example.command));
         }
-        see_also(&mut page, self.text.see_also);
+        let all: Vec<&str> = self.text.see_also.iter().chain(&OVERVIEW).copied().collect();
+        see_also(&mut page, &all);
         page
     }
 

@@ -72,6 +72,7 @@ pub const MESSAGES: &[&str] = &[
     "current_vgpu_type: write error: Invalid argument",
     "current_vgpu_type: write error: Input/output error",
     "Failed to add vgpu create request",
+    "current_vgpu_type: write error: Device or resource busy",
     "current_vgpu_type of VF not configured",
     "Cannot obtain unbindLock",
     "zero allocatable resources",
