@@ -21,12 +21,17 @@ static_part() {
 	target/release/gpu-iommu-groups --root "$root/m" -o jsonl >"$root/shared"
 	cmp "$root/static" "$root/shared" && [ -s "$root/static" ] || die "the static lister says something else"
 	ok "the lister says there what it says elsewhere"
-	# the C library's own resolver: of /etc/hosts, with no other file and no library to load
+	leave
+
+	# names, beside another version of the C library and of its modules
+	enter trixie
+	install_deb --no-install-recommends libnss-myhostname
 	cp target/static/nv-runfile "$root/tool"
-	mkdir "$root/etc"
-	echo 127.0.0.1 mirror.test >"$root/etc/hosts"
-	chroot "$root" /tool fetch 550.163.01 --mirror http://mirror.test:9 --cache /cache --retries 0 >"$root/fetch" 2>&1 && die "port 9 serves installers?"
+	echo 127.0.0.1 mirror.test >>"$root/etc/hosts"
+	echo 'hosts: myhostname files dns' >"$root/etc/nsswitch.conf"
+	inside /tool fetch 550.163.01 --mirror http://mirror.test:9 --cache /cache --retries 0 >"$root/fetch" 2>&1 &&
+		die "port 9 serves installers?"
 	grep -q 'mirror.test:9: refuses connections' "$root/fetch" || { cat "$root/fetch"; die "the static nv-runfile finds no names"; }
-	ok "nv-runfile looks names up there"
+	ok "nv-runfile looks names up beside another version of glibc"
 	leave
 }
