@@ -15,8 +15,8 @@ pub mod machine;
 pub mod pages;
 pub mod runfile;
 pub mod schema;
-pub mod strace;
 pub mod session;
+pub mod strace;
 pub mod tree;
 
 pub use bed::{Bed, Ran, Tool};

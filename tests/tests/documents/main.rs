@@ -123,12 +123,9 @@ fn every_cause_is_explained_with_where_to_read_on() {
 
 #[test]
 fn every_message_that_people_ask_about_is_found() {
-    let page = Document::read(TROUBLE);
-    let text = page.text().split_whitespace().collect::<Vec<_>>().join(" ");
-    let missing: Vec<&&str> = MESSAGES.iter().filter(|m| !text.contains(**m)).collect();
-    assert!(missing.is_empty(), "{TROUBLE} says nothing of {missing:#?}");
     // keyed by it: the message is the tag of an item
-    let tags: Vec<String> = page.items().into_iter().map(|item| item.tag).collect();
+    let items = Document::read(TROUBLE).items();
+    let tags: Vec<String> = items.into_iter().map(|item| item.tag).collect();
     let buried: Vec<&&str> =
         MESSAGES.iter().filter(|m| !tags.iter().any(|tag| tag.contains(**m))).collect();
     assert!(buried.is_empty(), "no item of {TROUBLE} bears {buried:#?}");
