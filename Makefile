@@ -92,10 +92,9 @@ test-slow:
 lab: build
 	tests/lab/run $(SCENARIOS)
 
+# All parts, and tests/BENCH.md from them; PARTS="lister bind" prints only these.
 bench: build
-	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
-	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-bind -- target/release
-	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-vgpu -- target/release
+	$(CARGO) run --locked --release --quiet -p bench -- target/release $(or $(PARTS),--write tests/BENCH.md)
 
 lint:
 	$(CARGO) fmt --all -- --check

@@ -29,8 +29,8 @@ pve_host() {
 	# as systemd leaves it on every host
 	mount --make-rshared /
 	mkdir -p /etc/pve/nodes/lab/lxc /var/lib/dpkg
-	ln -s nodes/lab /etc/pve/local
-	ln -s nodes/lab/lxc /etc/pve/lxc
+	ln -sfn nodes/lab /etc/pve/local
+	ln -sfn nodes/lab/lxc /etc/pve/lxc
 	printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
 	printf '%s\n' 'root:x:0:' 'tty:x:5:' 'www-data:x:33:' >/etc/group
 	printf 'Package: pve-container\nStatus: install ok installed\nVersion: 6.0.13\n' >/var/lib/dpkg/status
@@ -47,7 +47,8 @@ ct_create() {
 	lab_root=$LXC_DIR/$1/rootfs
 	mkdir -p "$lab_root/bin" "$lab_root/dev" "$lab_root/proc" "$lab_root/sys" "$lab_root/etc" "$lab_root/tmp"
 	ln -s bin "$lab_root/sbin"
-	ln /bin/busybox /bin/raw "$lab_root/bin/"
+	# on a disk of several boots it cannot be a link
+	ln /bin/busybox /bin/raw "$lab_root/bin/" 2>/dev/null || cp /bin/busybox /bin/raw "$lab_root/bin/"
 	ln -s busybox "$lab_root/bin/init"
 	ln -s busybox "$lab_root/bin/sh"
 	echo '::once:/bin/true' >"$lab_root/etc/inittab"

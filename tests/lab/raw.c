@@ -5,6 +5,7 @@
 //   raw read PATH          what is in it, with the same escapes
 //   raw open PATH          open for reading and writing, close
 //   raw hold PATH          open for reading and writing, print "held", and wait for a signal
+//   raw vm GROUP ADDRESS   take a function of /dev/vfio/GROUP as QEMU does for a VM, print "held", and wait
 //
 // Prints "ok" or what it read, exit 0; or the name of the error, exit 1.
 
@@ -17,7 +18,7 @@ static long call(long n, word a, word b, word c)
 	__asm__ volatile("syscall" : "=a"(ret) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
 	return ret;
 }
-enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, PAUSE = 34, EXIT = 60 };
+enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, IOCTL = 16, PAUSE = 34, EXIT = 60 };
 enum { O_RDONLY, O_WRONLY, O_RDWR };
 
 static word length(const char *s)
@@ -107,6 +108,35 @@ static void show(const char *s, long n)
 	}
 }
 
+// linux/vfio.h, type 1; each must answer well, or its error is the answer
+static void vm(const char *group, char *address)
+{
+	enum { API = 0x3b64, SET_IOMMU = 0x3b66, STATUS = 0x3b67, SET_CONTAINER = 0x3b68, DEVICE = 0x3b6a };
+	struct {
+		unsigned int size, flags;
+	} status = { sizeof(status), 0 };
+	long container, fd, ret;
+	int number;
+
+	container = call(OPEN, (word) "/dev/vfio/vfio", O_RDWR, 0);
+	if (container < 0)
+		answer(container);
+	fd = call(OPEN, (word)group, O_RDWR, 0);
+	if (fd < 0)
+		answer(fd);
+	ret = call(IOCTL, fd, STATUS, (word)&status);
+	if (ret < 0)
+		answer(ret);
+	if (!(status.flags & 1)) {
+		put("not viable\n");
+		leave(1);
+	}
+	number = container;
+	if ((ret = call(IOCTL, fd, SET_CONTAINER, (word)&number)) < 0 ||
+	    (ret = call(IOCTL, container, SET_IOMMU, 1)) < 0 || (ret = call(IOCTL, fd, DEVICE, (word)address)) < 0)
+		answer(ret);
+}
+
 __attribute__((used)) static void start(word *stack)
 {
 	static char buffer[65536];
@@ -134,9 +164,13 @@ __attribute__((used)) static void start(word *stack)
 		put("\n");
 		leave(0);
 	}
-	fd = call(OPEN, (word)argv[2], O_RDWR, 0);
-	if (fd < 0 || same(argv[1], "open"))
-		answer(fd);
+	if (same(argv[1], "vm") && argc == 4) {
+		vm(argv[2], argv[3]);
+	} else {
+		fd = call(OPEN, (word)argv[2], O_RDWR, 0);
+		if (fd < 0 || same(argv[1], "open"))
+			answer(fd);
+	}
 	put("held\n");
 	for (;;)
 		call(PAUSE, 0, 0, 0);

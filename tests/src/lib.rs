@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::disallowed_methods)]
 
 pub mod bed;
+pub mod completion;
 pub mod debian;
 pub mod doc;
 pub mod driver;

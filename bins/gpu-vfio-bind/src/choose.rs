@@ -49,10 +49,16 @@ impl Run<'_> {
         let mut addresses = BTreeSet::new();
         for operand in &asked {
             if operand.bytes().all(|b| b.is_ascii_digit()) {
-                let message = format!("'{operand}' is a group: name functions or slots");
-                return Err(fail(Exit::Usage, message).into());
+                let message = format!("'{operand}' is the number of an IOMMU group");
+                let hint =
+                    "name functions (41:00.0) or slots (41:00); 'gpu-iommu-groups' shows them";
+                return Err(fail(Exit::Usage, message).hint(hint).into());
             }
-            let found = system.named(operand);
+            let found = match (system.named(operand), reach) {
+                // the message names the GPUs that there are, of the whole machine
+                (Err(_), Reach::Slots) => scan(self.machine, self.say)?.named(operand),
+                (found, _) => found,
+            };
             for address in found.map_err(|error| fail(Exit::Usage, error.to_string()))? {
                 let Some(function) = system.functions.get(&address) else { continue };
                 // a slot's virtual functions do not go with it unless named

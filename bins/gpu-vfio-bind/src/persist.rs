@@ -187,7 +187,7 @@ impl Run<'_> {
                 let message = format!("{what} too: the last file would win");
                 return Err(fail(Exit::Refused, message).hint("take that line out first").into());
             }
-            self.say.warn(&format!("{what}: every card with these ids goes to VFIO"));
+            self.say.warn(&format!("{what}: every GPU with these ids goes to VFIO"));
         }
         let cmdline = self.machine.attr("/proc/cmdline").unwrap_or_default();
         let ids =
@@ -218,7 +218,7 @@ impl Run<'_> {
         let others = system.functions.values().filter(|f| !entries.iter().any(|e| e.is(f)));
         let needed: BTreeSet<String> = others.filter_map(|f| f.driver.clone()).collect();
         for module in blacklist.intersection(&needed) {
-            self.say.warn(&format!("{module} is not blacklisted: another card is bound to it"));
+            self.say.warn(&format!("{module} is not blacklisted: another GPU is bound to it"));
         }
         Ok(blacklist.difference(&needed).cloned().collect())
     }

@@ -80,7 +80,7 @@ fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
     let slot = function.address.slot();
     let (expected, status, hint) = if persist::moved_away(entries, function) {
         let hint =
-            format!("another card is there now: 'gpu-vfio-bind persist {slot}' if it is meant");
+            format!("another function is there now: 'gpu-vfio-bind persist {slot}' if it is meant");
         (None, CheckStatus::Drift, Some(hint))
     } else {
         let driver = persist::next_boot(entries, function)?;

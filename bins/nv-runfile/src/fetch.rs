@@ -290,7 +290,7 @@ impl<'a> Job<'a> {
         let message =
             format!("nobody vouches for '{}': no SHA-256 of it is known", self.wanted.name);
         fail(Exit::Refused, message)
-            .hint("give one with --sha256 or --pin, or trust it with --unverified")
+            .hint("give one with --sha256 or --sha256sums, or trust it with --unverified")
     }
 
     /// What a place itself says of the file: only counts where nobody on the way

@@ -97,7 +97,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     }
     exit = exit.max(verdict(&checks, &seen));
     if host.is_bare() && pin.is_none() {
-        say.note("this host has no NVIDIA driver");
+        say.note("this host has no NVIDIA driver; 'nv-runfile install --host' installs one");
     }
     output(options, &checks, exit, sink)?;
     Ok(exit)
@@ -157,6 +157,14 @@ fn output(options: &Options, checks: &[Check], exit: Exit, sink: &mut Sink) -> a
         if own.lstat(file).is_ok_and(|stat| stat.kind != FileKind::File) {
             let message = format!("--prometheus-file: '{file}' is no regular file");
             return Err(fail(Exit::Usage, message).into());
+        }
+        let dir =
+            file.rsplit_once('/').map_or("/", |(dir, _)| if dir.is_empty() { "/" } else { dir });
+        if !own.exists(dir) {
+            let message = format!("--prometheus-file: there is no directory '{dir}'");
+            return Err(fail(Exit::Usage, message)
+                .hint("name the directory of the node exporter's textfile collector")
+                .into());
         }
         let text = prometheus::render(checks, now, good);
         prometheus::write(&own, file, &text).map_err(Failure::from)?;

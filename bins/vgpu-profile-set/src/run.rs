@@ -338,20 +338,22 @@ impl Run<'_> {
         } else if operands.is_empty() {
             return Err(fail(
                 Exit::Usage,
-                "nothing is named: name virtual functions or GPUs, or --all",
+                "nothing is named: name virtual functions or GPUs, or --all; 'vgpu-profile-set list' shows them",
             )
             .into());
         }
         for operand in &operands {
             let address: Address =
-                operand.parse().map_err(|error| fail(Exit::Usage, format!("{error}")))?;
+                operand.parse().map_err(|error| crate::list::not_an_address(&error))?;
             match cards.iter().find(|card| card.address == address) {
                 Some(card) => card.slots.iter().for_each(|slot| add(operand, slot.address)),
                 None => add(operand, address),
             }
         }
         if wishes.is_empty() {
-            return Err(fail(Exit::Usage, "nothing that is named can have a profile").into());
+            return Err(fail(Exit::Usage, "nothing that is named can have a profile")
+                .hint("'vgpu-profile-set list' shows what there is")
+                .into());
         }
         let rules = Rules { heterogeneous: false, skip_in_use: options.skip_in_use };
         let plan = plan(&cards, &wishes, rules).map_err(Failure::from)?;

@@ -26,6 +26,10 @@
  * nothing of it, so that vfio-pci's probe would fail. */
 #define NV_CLASS 0x030200
 
+#ifndef NV_VERSION
+#define NV_VERSION "550.163.01"
+#endif
+
 #define NV_MAJOR 195
 #define NV_MODESET_MINOR 254
 #define NV_CTL_MINOR 255
@@ -43,6 +47,10 @@ MODULE_PARM_DESC(uvm_major, "major number of nvidia-uvm (0: any free one)");
 static unsigned int caps_major;
 module_param(caps_major, uint, 0444);
 MODULE_PARM_DESC(caps_major, "major number of nvidia-caps (0: any free one)");
+
+static bool hardware;
+module_param(hardware, bool, 0444);
+MODULE_PARM_DESC(hardware, "only disguise the functions: a machine as its firmware hands it over, without the driver");
 
 static bool mig;
 module_param(mig, bool, 0444);
@@ -219,7 +227,7 @@ static struct proc_dir_entry *proc_top, *proc_gpus, *proc_caps;
 
 static int version_show(struct seq_file *s, void *unused)
 {
-	seq_puts(s, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025\n");
+	seq_puts(s, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  " NV_VERSION "  Tue Apr  8 12:41:17 UTC 2025\n");
 	seq_puts(s, "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n");
 	return 0;
 }
@@ -663,6 +671,11 @@ static int __init nv_init(void)
 {
 	int i, ret;
 
+	if (hardware) {
+		for (i = 0, ret = 0; i < gpus_given && !ret; i++)
+			ret = disguise(gpus[i]);
+		return ret;
+	}
 	ret = regions_add();
 	if (ret)
 		return ret;
@@ -689,6 +702,8 @@ no_proc:
 
 static void __exit nv_exit(void)
 {
+	if (hardware)
+		return;
 	pci_unregister_driver(&nv_driver);
 	bus_unregister_notifier(&pci_bus_type, &pci_watch);
 	proc_remove(proc_caps);
@@ -700,4 +715,4 @@ module_init(nv_init);
 module_exit(nv_exit);
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("Stand-in for NVIDIA's driver, for tests without a GPU");
-MODULE_VERSION("550.163.01");
+MODULE_VERSION(NV_VERSION);

@@ -1,13 +1,15 @@
 //! `machine list`, `machine build NAME DIR`, `machine generate COUNT DIR`,
-//! `machine unpack FILE DIR`: directories for `--root`.
+//! `machine unpack FILE DIR`: directories for `--root`. `machine runfile VERSION
+//! DIR`: an installer of NVIDIA's dialect with a small driver in it.
 
 #![allow(clippy::disallowed_methods)]
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use testbed::runfile::{NvidiaRun, Pack};
 use testbed::tree::Tree;
-use testbed::{generate, machine};
+use testbed::{generate, machine, runfile};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -30,9 +32,24 @@ fn main() -> Result<()> {
             let text = std::fs::read_to_string(file).with_context(|| file.to_string())?;
             Tree::parse(&text)?.write(&fresh(dir)?)
         }
-        _ => bail!("usage: machine list | build NAME DIR | generate COUNT DIR | unpack FILE DIR"),
+        ["runfile", version, dir] => {
+            let tree = Path::new(dir).join(format!("{version}.tree"));
+            runfile::driver_tree(&tree, version);
+            std::fs::write(tree.join("nvidia-smi"), SMI)?;
+            NvidiaRun::new(version, Pack::Zstd).write(&tree, Path::new(dir));
+            Ok(std::fs::remove_dir_all(tree)?)
+        }
+        _ => bail!(
+            "usage: machine list | build NAME DIR | generate COUNT DIR | unpack FILE DIR | \
+             runfile VERSION DIR"
+        ),
     }
 }
+
+/// Answers where the devices do.
+const SMI: &str = "#!/bin/sh
+: <>/dev/nvidiactl && : <>/dev/nvidia-uvm && echo 'GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-0)'
+";
 
 /// A directory that is empty or made now: never one that holds something.
 fn fresh(dir: &str) -> Result<std::path::PathBuf> {
