@@ -1,18 +1,10 @@
 //! The six tools as their definitions say.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 use clap::{Command, CommandFactory};
 use testbed::pages::ToolPages;
-
-pub const TOOLS: [&str; 6] = [
-    "gpu-iommu-groups",
-    "gpu-vfio-bind",
-    "lxc-gpu-conf",
-    "nv-runfile",
-    "nv-version-check",
-    "vgpu-profile-set",
-];
+pub use testbed::session::TOOLS;
 
 /// Definition and manual of each.
 pub fn tools() -> Vec<ToolPages> {
