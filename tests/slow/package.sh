@@ -83,9 +83,14 @@ units() {
 	ok "$1: ${#names[@]} units are right, none is enabled"
 }
 
-# The README's pipeline, on a recorded host.
+# On a recorded host: a phase of the installed Makefile (make is recommended, and so it is there), and the
+# README's pipeline.
 pipeline() {
 	cp -a "$slow/machine/." "$root/m"
+	inside make -s -f /usr/share/pve-gpu-tools/Makefile host-vfio GPU=0000:2c:00.0 ROOT=/m DRY=1 >"$root/tmp/phase" ||
+		die "make host-vfio"
+	[ "$(grep -c '"to":"vfio-pci","status":"planned"' "$root/tmp/phase")" = 4 ] || { cat "$root/tmp/phase"; die "make host-vfio"; }
+	ok "$1: the operator's Makefile plans a slot for VFIO"
 	mkdir -p "$root/var/lib/pve-gpu-tools" "$root/m/var/lib/pve-gpu-tools"
 	# what the tools remember is kept where they keep it
 	mount --bind "$root/var/lib/pve-gpu-tools" "$root/m/var/lib/pve-gpu-tools"
