@@ -23,7 +23,7 @@ zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor
 unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build static install uninstall deb demo test test-slow lab bench campaign lint regen picture clean
+.PHONY: all build static install uninstall deb demo recorded-host test test-slow lab bench campaign lint regen picture clean
 
 all: build
 
@@ -80,6 +80,13 @@ demo:
 	$(CARGO) build --locked --release $(TOOLS:%=-p %)
 	$(CARGO) build --locked --quiet -p testbed --bin machine
 	tests/demo
+
+# A Proxmox VE host to try the pipelines on: ROOT=target/recorded-host
+recorded-host:
+	$(CARGO) build --locked --quiet -p testbed --bin machine
+	rm -rf target/recorded-host
+	target/debug/machine build pve9-two-gpus target/recorded-host
+	@echo 'now: make ct-gpu CTID=901 GPU=0000:2b:00.0 VERSION=550.163.01 DRY=1 ROOT=target/recorded-host'
 
 test:
 	tests/run

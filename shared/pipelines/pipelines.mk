@@ -3,7 +3,8 @@
 #
 #   make -f /usr/share/pve-gpu-tools/Makefile ct-gpu CTID=901 GPU=0000:01:00.0 VERSION=550.163.01 DRY=1
 #
-# This file needs nothing beside it, GNU Make 4.2 or newer, and bash. The Makefile of the sources
+# This file needs GNU Make 4.2 or newer (Debian package make, which Proxmox VE does not install) and bash;
+# for support-bundle also the script of that name beside it. The Makefile of the sources
 # includes it.
 
 .PHONY: help host-vfio host-driver ct-gpu ct-remove vgpu drift drift-versions drift-containers drift-vgpu support-bundle
@@ -29,7 +30,8 @@ help:
 		'  EXTRA=   more options for the main step (add, bind, install --host, apply), as EXTRA="--graphics";' \
 		'           CUDA_EXTRA= for toolkit' \
 		'  MIRROR=  where the installer is looked for; RUNFILE= one that is at hand, in place of VERSION=' '' \
-		'  GPU=0000:01:00.0 (gpu-iommu-groups shows them)  VERSION=550.163.01  CUDA=12-4  CTID=901' '' \
+		'  GPU=0000:01:00.0 (gpu-iommu-groups shows them)  VERSION=550.163.01  CUDA=12-4  CTID=901' \
+		'  GPU="0000:01:00.0 0000:02:00.0" are two.' '' \
 		'make -n TARGET ... shows the commands. What fails is named with the way on; then run the same again.' \
 		'A pipeline ends with 0, or with 2 where a step fails, whatever that step'\''s own exit status is.'
 
@@ -45,7 +47,7 @@ space := $(empty) $(empty)
 pipeline_rest  = $(if $1,$(call pipeline_rest,$(wordlist 2,$(words $1),$1),$(subst $(firstword $1),,$2)),$2)
 # is the variable $1, taken as it is and never expanded, made of harmless characters?
 pipeline_odd   = $(strip $(call pipeline_rest,$(pipeline_set),$(subst $$,dollar!,$(value $1))))
-pipeline_blank = $(and $(findstring $(space),$(value $1)),$(filter-out EXTRA CUDA_EXTRA,$1))
+pipeline_blank = $(and $(findstring $(space),$(value $1)),$(filter-out GPU EXTRA CUDA_EXTRA,$1))
 pipeline_check = $(if $(call pipeline_odd,$1)$(call pipeline_blank,$1),$(error $1= holds \
 	'$(value $1)': only letters, digits and ._/:,=@+- may stand there))
 

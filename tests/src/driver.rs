@@ -17,6 +17,15 @@ pub struct RootFs {
     dir: PathBuf,
 }
 
+/// What a container that runs on a recorded machine sees as its root.
+pub fn running(bed: &crate::Bed, ctid: u32) -> RootFs {
+    let pid = 4000 + ctid;
+    let group = format!("/sys/fs/cgroup/lxc/{ctid}/ns/init.scope/cgroup.procs");
+    bed.write(&group, format!("{pid}\n"));
+    bed.write(&format!("/proc/{pid}/status"), format!("Name:\tsystemd\nNSpid:\t{pid}\t1\n"));
+    RootFs::new(bed.at(&format!("/proc/{pid}/root")))
+}
+
 /// How a module file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed {

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 
-use testbed::driver::{LIB, RootFs, module_file};
+use testbed::driver::{LIB, Packed, RootFs, module_file, running};
 use testbed::pipelines::make;
 use testbed::{Bed, Ran, machine};
 
@@ -30,7 +30,8 @@ const NIGHTS: &[Night] = &[
             let bed = right("pve9-two-gpus", "550.163.01");
             // its volume is not recorded
             bed.remove("/etc/pve/nodes/pve1/lxc/902.conf");
-            volume(&bed, 901, "550.163.01");
+            let root = RootFs::new(bed.at("/rpool/data/subvol-901-disk-0"));
+            root.run_install(LIB, "550.163.01").ldconfig();
             bed
         },
         code: 0,
@@ -52,7 +53,7 @@ const NIGHTS: &[Night] = &[
             bed
         },
         code: 1,
-        says: &["DRIFT   kernel 6.2.16-20-pve", "module-old", "6.2.16-20-pve"],
+        says: &["DRIFT   kernel 6.2.16-20-pve", "525.147.05"],
     },
     Night {
         name: "nouveau for the console, the other card for a VM",
@@ -66,8 +67,8 @@ const NIGHTS: &[Night] = &[
         source: "",
         host: || {
             let bed = right("a100-mig", "580.126.09");
-            volume(&bed, 101, "580.126.09");
-            volume(&bed, 102, "580.105.08");
+            running(&bed, 101).run_install(LIB, "580.126.09").ldconfig();
+            running(&bed, 102).run_install(LIB, "580.105.08").ldconfig();
             bed
         },
         code: 1,
@@ -172,7 +173,7 @@ fn installed(bed: &Bed, kernel: &str, version: &str, open: bool) {
     let license = if open { "Dual MIT/GPL" } else { "NVIDIA" };
     root.kernel(kernel, None).dkms("nvidia", version, &[kernel]);
     let module = module_file(version, license, kernel);
-    root.module(kernel, "updates/dkms/nvidia.ko", &module, testbed::driver::Packed::No);
+    root.module(kernel, "updates/dkms/nvidia.ko", &module, Packed::No);
     root.file(&format!("/lib/firmware/nvidia/{version}/gsp_ga10x.bin"), "x");
     root.run_install(LIB, version).ldconfig();
 }
@@ -181,12 +182,6 @@ fn installed(bed: &Bed, kernel: &str, version: &str, open: bool) {
 fn library(bed: &Bed, version: &str) {
     fs::remove_dir_all(bed.at(LIB)).unwrap();
     RootFs::new(bed.path()).run_install(LIB, version).ldconfig();
-}
-
-/// The volume of a stopped container with the driver's libraries.
-fn volume(bed: &Bed, ctid: u32, version: &str) {
-    let root = RootFs::new(bed.at(&format!("/rpool/data/subvol-{ctid}-disk-0")));
-    root.run_install(LIB, version).ldconfig();
 }
 
 /// The words of the package's unit, after the program.

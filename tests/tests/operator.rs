@@ -46,6 +46,8 @@ fn a_pipeline_is_shown_as_a_person_would_type_it() {
             "nv-version-check --ct 901 --no-host --cuda",
         ]
     );
+    let two = said("-n host-vfio GPU='01:00 02:00' NOW=0").expect(0).stdout;
+    assert!(two.contains("\ngpu-iommu-groups 01:00 02:00 | gpu-vfio-bind persist"), "{two}");
     let dry = said(&format!("-n ct-gpu {CT_GPU} DRY=1")).expect(0).stdout;
     for line in dry.lines().filter(|line| !line.starts_with('#')) {
         let last = line.rsplit('|').next().unwrap();
@@ -67,7 +69,7 @@ fn what_is_missing_or_odd_is_refused_before_the_first_step() {
         ("host-vfio GPU='01:00.0; touch made'", "GPU= holds"),
         ("host-vfio GPU='$(shell touch made)'", "GPU= holds"),
         ("host-vfio GPU='`touch made`'", "GPU= holds"),
-        ("host-vfio GPU='a b'", "GPU= holds"),
+        ("host-driver VERSION='5 50'", "VERSION= holds"),
         ("vgpu PROFILES=\"it's\"", "PROFILES= holds"),
         ("host-vfio GPU=01:00.0 EXTRA='--force | touch made'", "EXTRA= holds"),
         // a misspelt DRY=1 would be a real run

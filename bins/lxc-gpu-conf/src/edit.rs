@@ -113,7 +113,9 @@ impl Editor<'_> {
             let exit = if plan.changes() { Exit::Difference } else { Exit::Done };
             return Ok(Edited { exit, changed: plan.changes(), hot: false });
         }
-        let done = Edited { exit: Exit::Done, changed: plan.changes(), hot: false };
+        let hot = self.hotplug && plan.changes() && plan.only_adds_dev();
+        let hot = hot && hotplug::possible(self.machine, self.guest.ctid);
+        let done = Edited { exit: Exit::Done, changed: plan.changes(), hot };
         let people = self.output == OutputChoice::Auto && !sink.is_jsonl();
         if people && plan.changes() {
             let path = self.machine.shown(&self.guest.path);

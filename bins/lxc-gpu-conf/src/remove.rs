@@ -48,9 +48,11 @@ pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> an
         Ok(edited) => edited,
         Err(stopped) => return Err(editor.stopped(stopped, sink)),
     };
-    if !edited.changed && (!remove.restart || remove.change.only_look()) {
+    if !edited.changed {
         say.note(&format!("{} has none of it", guest.target()));
-        return Ok(edited.exit);
+        if !remove.restart || remove.change.only_look() {
+            return Ok(edited.exit);
+        }
     }
     let restart = Restart {
         machine: &machine,

@@ -123,7 +123,7 @@ fn change(r: &Restart<'_>, property: &str) -> Change {
 pub fn foretell(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Result<()> {
     let running = pve::is_running(r.machine, r.guest.ctid);
     let way = match running {
-        true if r.restart && edited.changed => REBOOT,
+        true if r.restart && edited.changed && !edited.hot => REBOOT,
         false if r.start => START,
         _ => return Ok(()),
     };

@@ -79,14 +79,17 @@ pub fn named(files: &Files, say: &Say) -> Result<Vec<PathBuf>, Failure> {
     if !files.files.is_empty() {
         return Ok(files.files.clone());
     }
-    let records = records_from_stdin(
-        say,
-        &["runfile"],
-        "runfile records (nv-runfile fetch VERSION | ...) or name a FILE",
-    )?;
+    let what = "runfile records (nv-runfile fetch VERSION | ...) or name a FILE";
+    // fetch prints what it changed before what it has: that is no odd record here
+    let records = records_from_stdin(say, &["runfile", "change"], what)?;
     let paths = records.into_iter().filter_map(|record| match record {
         Record::Runfile(runfile) => Some(PathBuf::from(runfile.path)),
         _ => None,
     });
-    Ok(paths.collect())
+    let paths: Vec<PathBuf> = paths.collect();
+    if paths.is_empty() {
+        let message = format!("standard input holds nothing of use: expected {what}");
+        return Err(fail(Exit::Usage, message));
+    }
+    Ok(paths)
 }

@@ -19,6 +19,7 @@ mod inodes;
 mod kernel_files;
 mod later;
 mod load;
+pub mod machines;
 pub mod mount;
 mod nodes;
 pub mod scenario;

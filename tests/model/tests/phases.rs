@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use modelkernel::ModelKernel;
 use modelkernel::mount::{Mounted, possible};
+use modelkernel::{ModelKernel, machines};
 use testbed::pipelines::make;
-use testbed::tree::{Entry, Tree};
+use testbed::tree::Tree;
 use testbed::{Bed, machine};
 
 fn mounted(tree: &Tree) -> (Mounted, Arc<ModelKernel>) {
     assert!(possible(), "these tests need root and /dev/fuse");
     let model = Arc::new(ModelKernel::from_tree(tree));
     let mut mounted = Mounted::new(Arc::clone(&model)).unwrap();
-    for dir in ["/run", "/etc/modprobe.d", "/etc/initramfs-tools", "/etc/modules-load.d"] {
+    for dir in ["/run", "/etc"] {
         mounted.scratch(dir).unwrap();
     }
     (mounted, model)
@@ -61,24 +61,9 @@ fn a_gpu_in_use_stops_the_vm_phase_at_the_step_that_refused() {
     assert_eq!(model.driver_of("0000:2c:00.0").as_deref(), Some("vfio-pci"));
 }
 
-/// The recorded L40S, nothing set, without Proxmox VE's VMs.
-fn l40s() -> Tree {
-    let mut tree = machine::tree("pve9-l40s-vgpu").unwrap();
-    tree.entries.retain(|path, entry| {
-        (path.starts_with("/sys/") || path.starts_with("/proc/") || path.starts_with("/dev/"))
-            && !matches!(entry, Entry::File(bytes) if bytes.len() > 4096)
-    });
-    for (path, entry) in &mut tree.entries {
-        if path.ends_with("/0000:41:00.4/nvidia/current_vgpu_type") {
-            *entry = Entry::File(b"0\n".to_vec());
-        }
-    }
-    tree
-}
-
 #[test]
 fn profiles_are_set_and_set_again_after_a_reboot() {
-    let (mounted, model) = mounted(&l40s());
+    let (mounted, model) = mounted(&machines::l40s());
     let root = mounted.path();
     let bed = Bed::empty();
     bed.write("/profiles", "0000:41:00.4=L40S-24Q\n0000:41:00.5=L40S-24Q  # the second\n");

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use serde_json::Value;
-use testbed::driver::RootFs;
+use testbed::driver::{RootFs, running};
 use testbed::{Bed, Ran, Tool};
 
 pub const TOOL: &str = "nv-version-check";
@@ -98,14 +98,7 @@ impl Host {
 
     /// A running container: its first process sees this root.
     pub fn running(&self, ctid: u32) -> RootFs {
-        let pid = 4000 + ctid;
-        self.bed.write(
-            &format!("/sys/fs/cgroup/lxc/{ctid}/ns/init.scope/cgroup.procs"),
-            format!("{pid}\n"),
-        );
-        self.bed
-            .write(&format!("/proc/{pid}/status"), format!("Name:\tsystemd\nNSpid:\t{pid}\t1\n"));
-        RootFs::new(self.bed.at(&format!("/proc/{pid}/root")))
+        running(&self.bed, ctid)
     }
 
     /// Gives a container the first GPU.

@@ -6,28 +6,15 @@
 use std::sync::Arc;
 
 use modelkernel::ModelKernel;
+pub use modelkernel::machines::l40s as tree;
 use modelkernel::mount::{Mounted, possible};
-use testbed::tree::{Entry, Tree};
-use testbed::{Ran, Tool, machine};
+use testbed::tree::Tree;
+use testbed::{Ran, Tool};
 
 pub const PF: &str = "0000:41:00.0";
 
 pub fn vf(index: usize) -> String {
     format!("0000:41:{:02x}.{}", (index + 4) / 8, (index + 4) % 8)
-}
-
-pub fn tree() -> Tree {
-    let mut tree = machine::tree("pve9-l40s-vgpu").unwrap();
-    tree.entries.retain(|path, entry| {
-        (path.starts_with("/sys/") || path.starts_with("/proc/") || path.starts_with("/dev/"))
-            && !matches!(entry, Entry::File(bytes) if bytes.len() > 4096)
-    });
-    for (path, entry) in &mut tree.entries {
-        if path.ends_with("/0000:41:00.4/nvidia/current_vgpu_type") {
-            *entry = Entry::File(b"0\n".to_vec());
-        }
-    }
-    tree
 }
 
 pub struct Host {
