@@ -168,7 +168,8 @@ fn a_zsh_does_too_and_says_what_it_is() {
         ("lxc-gpu-conf --root ROOT check 90", "inference"),
         ("nv-runfile --root ROOT fetch ", "the loaded module"),
     ] {
-        let shown = typed(&bed, "zsh -i", &format!("{}\t\t\n\nexit\n", line.replace("ROOT", &root)));
+        let shown =
+            typed(&bed, "zsh -i", &format!("{}\t\t\n\nexit\n", line.replace("ROOT", &root)));
         assert!(shown.contains(says), "{line}: {shown}");
     }
 }

@@ -91,10 +91,9 @@ fn columns_stand_below_their_headings() {
         let text = plain(&on_terminal(&bed, 250, &[], view));
         let lines: Vec<&str> = text.lines().filter(|l| !l.contains(": ")).collect();
         let heading = lines.iter().position(|l| l.starts_with(|c: char| c.is_uppercase())).unwrap();
-        let starts: Vec<usize> = lines[heading]
-            .match_indices("  ")
-            .filter(|(at, _)| !lines[heading][at + 2..].starts_with(' '))
-            .map(|(at, _)| at + 2)
+        let titles = lines[heading];
+        let starts: Vec<usize> = (2..titles.len())
+            .filter(|at| titles[at - 2..].starts_with("  ") && !titles[*at..].starts_with(' '))
             .collect();
         assert!(starts.len() >= 3, "{view}: {text}");
         for line in &lines[heading + 1..] {
@@ -161,9 +160,11 @@ fn a_shell_may_say_how_wide_it_is() {
 #[test]
 fn colour_is_for_terminals_that_want_it() {
     let bed = Bed::new("pve9-two-gpus");
-    for view in
-        ["nv-version-check", "gpu-vfio-bind bind 2b:00.0 --dry-run --force", "lxc-gpu-conf check --all"]
-    {
+    for view in [
+        "nv-version-check",
+        "gpu-vfio-bind bind 2b:00.0 --dry-run --force",
+        "lxc-gpu-conf check --all",
+    ] {
         let coloured = on_terminal(&bed, 100, &[], view);
         assert!(coloured.contains("\x1b["), "{view}: {coloured}");
         for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "")] {

@@ -94,7 +94,8 @@ impl Table {
                 text.push_str(rest);
                 text.push('\n');
             };
-            let (first, others) = self.tail(row.get(last).map_or("", String::as_str), width, indent);
+            let (first, others) =
+                self.tail(row.get(last).map_or("", String::as_str), width, indent);
             put(&(line + &first));
             others.iter().for_each(|line| put(line));
         }
@@ -142,8 +143,9 @@ fn wrapped(line: &str, room: usize) -> Vec<String> {
         }
         part.push_str(word);
         // a path has no spaces to go on at
-        while part.width() > room && fitting(&part, room) < part.len() {
-            let rest = part.split_off(fitting(&part, room));
+        while part.width() > room {
+            let one = part.chars().next().map_or(0, char::len_utf8);
+            let rest = part.split_off(fitting(&part, room).max(one));
             parts.push(std::mem::replace(&mut part, rest));
         }
     }
@@ -162,17 +164,14 @@ fn narrow(widths: &mut [usize], width: usize) {
     }
 }
 
-/// Bytes of the longest beginning of `text` that `columns` have room for, at
-/// least one character.
+/// Bytes of the longest beginning of `text` that `columns` have room for.
 fn fitting(text: &str, columns: usize) -> usize {
     let mut used = 0;
-    for (at, c) in text.char_indices() {
-        used += unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
-        if used > columns && at > 0 {
-            return at;
-        }
-    }
-    text.len()
+    let over = text.char_indices().find(|(_, c)| {
+        used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
+        used > columns
+    });
+    over.map_or(text.len(), |(at, _)| at)
 }
 
 /// `line`, no wider than `width` columns, an ellipsis where something is cut.
@@ -239,17 +238,11 @@ mod tests {
         );
         let mut wide = Table::new(&["A", "B"], Overflow::Wrap);
         wide.row(vec!["x".into(), "one two three four five six seven".into()]);
-        assert_eq!(
-            wide.render(Some(25)),
-            "A  B\nx\n    one two three four\n    five six seven\n"
-        );
+        assert_eq!(wide.render(Some(25)), "A  B\nx\n    one two three four\n    five six seven\n");
         let mut hint = Table::new(&["A", "B"], Overflow::Wrap);
         hint.row(vec!["x".into(), "why\n-> do this and that and more".into()]);
         assert_eq!(hint.render(Some(32)), "A  B\nx  why\n   -> do this and that and more\n");
-        assert_eq!(
-            hint.render(Some(22)),
-            "A  B\nx  why\n    -> do this and\n    that and more\n"
-        );
+        assert_eq!(hint.render(Some(22)), "A  B\nx  why\n    -> do this and\n    that and more\n");
         let mut path = Table::new(&["A", "B"], Overflow::Wrap);
         path.row(vec!["x".into(), format!("/{}", "long/".repeat(8))]);
         let text = path.render(Some(30));
