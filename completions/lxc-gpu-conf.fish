@@ -283,6 +283,11 @@ function __pve_gpu_complete
     sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
 end
 
+# Installers, and directories that lead to some.
+function __pve_gpu_runfiles
+    __fish_complete_suffix .run | string match -r '^[^\t]*(?:/|[.]run)(?:\t.*)?$'
+end
+
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -k -x -a '(__pve_gpu_complete ctid)'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -k -x -a '(__pve_gpu_complete ctid)'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s g -l gpu -k -x -a '(__pve_gpu_complete gpu)'

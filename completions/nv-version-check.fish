@@ -163,5 +163,10 @@ function __pve_gpu_complete
     sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
 end
 
+# Installers, and directories that lead to some.
+function __pve_gpu_runfiles
+    __fish_complete_suffix .run | string match -r '^[^\t]*(?:/|[.]run)(?:\t.*)?$'
+end
+
 complete -c nv-version-check -l ct -k -x -a '(__pve_gpu_complete ctid)'
 complete -c nv-version-check -l pin -k -x -a '(__pve_gpu_complete cached)'

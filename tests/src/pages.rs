@@ -48,7 +48,7 @@ impl ToolPages {
         );
         let man = Man::new(command.clone());
         page += &part(|out| man.render_name_section(out));
-        page += &part(|out| man.render_synopsis_section(out));
+        page += &part(|out| man.render_synopsis_section(out)).replace("subcommands", "COMMAND");
         page += &part(|out| man.render_description_section(out));
         for verb in command.get_subcommands() {
             let name = verb.get_name();

@@ -91,10 +91,9 @@ fn columns_stand_below_their_headings() {
         let text = plain(&on_terminal(&bed, 250, &[], view));
         let lines: Vec<&str> = text.lines().filter(|l| !l.contains(": ")).collect();
         let heading = lines.iter().position(|l| l.starts_with(|c: char| c.is_uppercase())).unwrap();
-        let starts: Vec<usize> = lines[heading]
-            .match_indices("  ")
-            .filter(|(at, _)| !lines[heading][at + 2..].starts_with(' '))
-            .map(|(at, _)| at + 2)
+        let titles = lines[heading];
+        let starts: Vec<usize> = (2..titles.len())
+            .filter(|at| titles[at - 2..].starts_with("  ") && !titles[*at..].starts_with(' '))
             .collect();
         assert!(starts.len() >= 3, "{view}: {text}");
         for line in &lines[heading + 1..] {

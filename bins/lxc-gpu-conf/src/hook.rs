@@ -26,14 +26,7 @@ pub fn run(options: &Options, hook: &Hook, say: &Say, _sink: &mut Sink) -> anyho
     let phase: fn(&Machine, &Guest, &[u8], &Say) -> anyhow::Result<()> = match hook.phase.as_str() {
         "pre-start" => pre_start,
         "post-start" => post_start,
-        "pre-stop" | "post-stop" => return Ok(Exit::Done),
-        // a phase that comes with a later Proxmox VE must not keep a container down
-        other => {
-            say.warn(&format!(
-                "'{other}' is no phase known here: pre-start, post-start, pre-stop, post-stop"
-            ));
-            return Ok(Exit::Done);
-        }
+        _ => return Ok(Exit::Done),
     };
     let machine = options.common.machine()?;
     let guest = match Guest::find(&machine, hook.ctid) {

@@ -263,7 +263,7 @@ fn bad_input_and_what_cannot_be_changed_now() {
     bed.write("/etc/pve/nodes/pve2/lxc/907.conf", GOOD);
     for (args, code, what) in [
         ("", 2, "CTID"),
-        ("99", 2, "a container id"),
+        ("99", 2, "by its CTID"),
         ("999", 2, "no container 999"),
         ("100", 2, "100 is a VM"),
         ("907", 2, "lives on node pve2"),

@@ -126,7 +126,7 @@ fn what_is_no_installer_is_an_error_and_never_a_panic() {
     let bed = Bed::empty();
     let nvidia = "#! /bin/sh\nCRCsum=1\nMD5=2\n";
     for (name, bytes, why) in [
-        ("empty", b"".to_vec(), "the first line"),
+        ("empty", b"".to_vec(), "it is empty"),
         ("elf", b"\x7fELF\n".to_vec(), "the first line"),
         ("script", b"#!/bin/sh\necho hi\n".to_vec(), "no skip="),
         ("word", format!("{nvidia}skip=many\nx\n").into_bytes(), "skip= is no number"),

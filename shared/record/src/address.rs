@@ -52,7 +52,7 @@ impl std::error::Error for AddressError {}
 /// What somebody meant who typed `text` for an address: what to do next, or
 /// `None` where that cannot be guessed.
 pub fn meant(text: &str) -> Option<String> {
-    if text.len() > 4 && text[..4].eq_ignore_ascii_case("gpu-") {
+    if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("gpu-")) && text.len() > 4 {
         return Some(
             "here GPUs are named by address; 'gpu-iommu-groups' shows address and UUID of each"
                 .into(),

@@ -143,8 +143,9 @@ fn wrapped(line: &str, room: usize) -> Vec<String> {
         }
         part.push_str(word);
         // a path has no spaces to go on at
-        while part.width() > room && fitting(&part, room) < part.len() {
-            let rest = part.split_off(fitting(&part, room));
+        while part.width() > room {
+            let one = part.chars().next().map_or(0, char::len_utf8);
+            let rest = part.split_off(fitting(&part, room).max(one));
             parts.push(std::mem::replace(&mut part, rest));
         }
     }
@@ -163,17 +164,14 @@ fn narrow(widths: &mut [usize], width: usize) {
     }
 }
 
-/// Bytes of the longest beginning of `text` that `columns` have room for, at
-/// least one character.
+/// Bytes of the longest beginning of `text` that `columns` have room for.
 fn fitting(text: &str, columns: usize) -> usize {
     let mut used = 0;
-    for (at, c) in text.char_indices() {
-        used += unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
-        if used > columns && at > 0 {
-            return at;
-        }
-    }
-    text.len()
+    let over = text.char_indices().find(|(_, c)| {
+        used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
+        used > columns
+    });
+    over.map_or(text.len(), |(at, _)| at)
 }
 
 /// `line`, no wider than `width` columns, an ellipsis where something is cut.

@@ -58,7 +58,6 @@ pub const CONTAINERS: &[Mistake] = &[
     ("add 901 --gpu all --libs compute", None, 2, &["'compute'", "--libs=compute"]),
     ("add 901 --gpu all --mode 666", None, 2, &["'666'", "0660"]),
     ("sync", None, 2, &["no container is named", "--all"]),
-    ("hook 901 prestart", None, 0, &["'prestart' is no phase", "pre-start"]),
 ];
 
 pub const RUNFILE: &[Mistake] = &[
