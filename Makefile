@@ -4,6 +4,9 @@
 #   make demo       the main job on a recorded Proxmox VE host
 #   make test       all tests (installs what they need, where it may)
 #   make install    below DESTDIR and PREFIX
+#   make deb        one package for Debian 12 and 13 (Proxmox VE 8 and 9), in target
+#   make static     the tools without shared libraries, in target/static
+#   make help       the operator's pipelines: host-vfio, host-driver, ct-gpu, ...
 
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
@@ -15,47 +18,62 @@ mandir      = $(DESTDIR)$(PREFIX)/share/man
 datadir     = $(DESTDIR)$(PREFIX)/share/pve-gpu-tools
 docdir      = $(DESTDIR)$(PREFIX)/share/doc/pve-gpu-tools
 bashdir     = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+# what a distribution's packages bring has a place of its own in Debian
+zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build install uninstall demo test test-slow lab bench lint regen clean
+.PHONY: all build static install uninstall deb demo test test-slow lab bench campaign lint regen picture clean
 
 all: build
 
 build:
 	$(CARGO) build --locked --release $(TOOLS:%=-p %)
 
+# For rescue systems and images that hold nothing else. The target is named so that what runs while building
+# (procedural macros) is built as usual.
+static: host = $(shell rustc -vV | sed -n 's/^host: //p')
+static:
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile crt-static --target $(host) $(TOOLS:%=-p %)
+	install -d target/static
+	install -m 755 $(TOOLS:%=target/$(host)/crt-static/%) target/static
+
+# Every file that is installed; packages are made from it.
 install: build
-	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(docdir) $(bashdir) $(zshdir) $(fishdir) $(unitdir)
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(datadir)/kubernetes \
+		$(docdir) $(bashdir) $(zshdir) $(fishdir) $(unitdir)
 	install -m 755 $(TOOLS:%=target/release/%) $(bindir)
-	install -m 644 $(TOOLS:%=man/%.1) $(mandir)/man1
-	install -m 644 man/pve-gpu-records.5 $(mandir)/man5
-	install -m 644 man/pve-gpu-groups.7 $(mandir)/man7
+	for section in 1 5 7; do install -m 644 man/*.$$section $(mandir)/man$$section || exit 1; done
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
-	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/lxc-gpu-conf/package/hookscript >$(datadir)/hookscript
-	sed -i 's,/usr/share/,$(PREFIX)/share/,' $(datadir)/hookscript
-	chmod 755 $(datadir)/hookscript
-	sed 's,/usr/bin/,$(PREFIX)/bin/,' bins/nv-version-check/package/cron >$(datadir)/nv-version-check.cron
+	$(call placed,bins/lxc-gpu-conf/package/hookscript,$(datadir)/hookscript,755)
+	$(call placed,bins/nv-version-check/package/cron,$(datadir)/nv-version-check.cron,644)
+	install -m 755 shared/pipelines/support-bundle $(datadir)/support-bundle
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do \
-		sed 's,/usr/bin/,$(PREFIX)/bin/,' $$unit >$(unitdir)/$$(basename $$unit) && \
-		chmod 644 $(unitdir)/$$(basename $$unit) || exit 1; \
+		$(call placed,$$unit,$(unitdir)/$$(basename $$unit),644) || exit 1; \
 	done
-	install -d $(datadir)/kubernetes
 	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
-	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)
+	$(call placed,shared/pipelines/pipelines.mk,$(datadir)/Makefile,644)
+	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(wildcard man/*.svg) $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
 		install -m 644 completions/_$$t $(zshdir)/_$$t && \
 		install -m 644 completions/$$t.fish $(fishdir)/$$t.fish || exit 1; \
 	done
 
+# FILE,AT,MODE: one that names other installed files does so below PREFIX.
+placed = sed -e 's,/usr/bin/,$(PREFIX)/bin/,g' -e 's,/usr/share/,$(PREFIX)/share/,g' $(1) >$(2) && chmod $(3) $(2)
+
 uninstall:
-	rm -f $(TOOLS:%=$(bindir)/%) $(TOOLS:%=$(mandir)/man1/%.1) $(mandir)/man5/pve-gpu-records.5 $(mandir)/man7/pve-gpu-groups.7
+	rm -f $(TOOLS:%=$(bindir)/%)
+	rm -f $(patsubst man/%,$(mandir)/man1/%,$(wildcard man/*.1)) $(patsubst man/%,$(mandir)/man5/%,$(wildcard man/*.5)) \
+		$(patsubst man/%,$(mandir)/man7/%,$(wildcard man/*.7))
 	rm -f $(TOOLS:%=$(bashdir)/%) $(TOOLS:%=$(zshdir)/_%) $(TOOLS:%=$(fishdir)/%.fish)
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do rm -f $(unitdir)/$$(basename $$unit) || exit 1; done
 	rm -rf $(datadir) $(docdir)
+
+deb: build
+	shared/package/build-deb target
 
 # The README's first command: no GPU and no Proxmox VE needed.
 demo:
@@ -74,21 +92,29 @@ test-slow:
 lab: build
 	tests/lab/run $(SCENARIOS)
 
+# All parts, and tests/BENCH.md from them; PARTS="lister bind" prints only these.
 bench: build
-	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
-	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-bind -- target/release
-	$(CARGO) run --locked --release --quiet -p modelkernel --bin bench-vgpu -- target/release
+	$(CARGO) run --locked --release --quiet -p bench -- target/release $(or $(PARTS),--write tests/BENCH.md)
 
 lint:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck -S warning tests/run tests/run-slow tests/demo tests/record-machine tests/lab/run tests/lab/setup \
-		tests/lab/guest-init tests/lab/guest-one tests/lab/lib-guest.sh tests/lab/lib-model.sh \
-		tests/lab/lib-lxc.sh tests/lab/lib-boot.sh tests/lab/boot/hook-functions tests/lab/boot/update-initramfs tests/lab/boot/update-grub tests/lab/lxc/autodev-hook tests/lab/lxc/prestart-hook tests/lab/lxc/pct tests/lxc/driver-packages tests/lxc/dnf-container bins/lxc-gpu-conf/package/hookscript .ci/run
+	tests/shell-scripts | xargs shellcheck -S warning
 
-# Manual pages and completions, from the tools' own definitions.
+# Manual pages and completions, from the tools' own definitions; then what README and the recipes
+# show, from real runs (as root, with /dev/fuse: a model of the kernel is mounted).
 regen:
 	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test generated what_is_committed
+	$(CARGO) build --locked --quiet $(TOOLS:%=-p %)
+	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents what_happens
+
+# The picture of the flow; needs graphviz.
+picture:
+	dot -Tsvg man/pve-gpu-tools.dot >man/pve-gpu-tools.svg
 
 clean:
 	$(CARGO) clean
+
+# The operator's pipelines, with what is built here where it is; 'make help' lists them.
+include shared/pipelines/pipelines.mk
+$(pipelines) drift-versions drift-containers drift-vgpu: export PATH := $(CURDIR)/target/release:$(PATH)

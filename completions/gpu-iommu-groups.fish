@@ -1,15 +1,164 @@
-complete -c gpu-iommu-groups -l vendor -d 'Only functions of this vendor (10de)' -r
-complete -c gpu-iommu-groups -l class -d 'Only functions of this class, or of classes that begin so (03, 0302)' -r
-complete -c gpu-iommu-groups -l driver -d 'Only functions bound to this driver; \'none\' for those without one' -r
+complete -c gpu-iommu-groups -l vendor -d 'Only functions of this vendor (10de)' -r -f
+complete -c gpu-iommu-groups -l class -d 'Only functions of this class (03, 0302)' -r -f
+complete -c gpu-iommu-groups -l driver -d 'Only functions bound to this driver, or to \'none\'' -r -f
 complete -c gpu-iommu-groups -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'
 tree\t'The PCI topology from root port to function, for eyes'"
-complete -c gpu-iommu-groups -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c gpu-iommu-groups -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-iommu-groups -s a -l all -d 'Every PCI function of the machine'
-complete -c gpu-iommu-groups -s g -l groups -d 'Print a record for each IOMMU group instead of each function'
-complete -c gpu-iommu-groups -l check -d 'Check that every selected GPU could be passed through; exit 1 if not'
+complete -c gpu-iommu-groups -s g -l groups -d 'Show IOMMU groups instead of functions'
+complete -c gpu-iommu-groups -l check -d 'Exit 1 unless all selected GPUs can be passed through'
 complete -c gpu-iommu-groups -s v -l verbose -d 'Say more on standard error'
 complete -c gpu-iommu-groups -s q -l quiet -d 'Say only errors on standard error'
 complete -c gpu-iommu-groups -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-iommu-groups -s V -l version -d 'Print version'
+
+set -g __pve_gpu_candidates '#!/bin/sh
+# What a machine has that can be named on a command line: value, tab, what it is. It stands in each
+# of the completions between single quotes, so it has none, and no backslash. Only files are read.
+#
+#   candidates.sh function|gpu|vf|ctid|version|cached|driver|vfio ROOT WORD
+
+kind=$1 root=${2%/} word=$3
+
+first() { # FILE: its first line, in $line
+	line=
+	[ -r "$1" ] && IFS= read -r line <"$1"
+}
+
+model() { # DIRECTORY VENDOR DEVICE: the name of a function, in $text
+	text=
+	info=$root/proc/driver/nvidia/gpus/${1##*/}/information
+	if [ -r "$info" ]; then
+		while IFS=: read -r key value; do
+			if [ "$key" = Model ]; then text=${value#"${value%%[! 	]*}"}; fi
+		done <"$info"
+	fi
+	[ -z "$text" ] || return 0
+	ids=$root/usr/share/misc/pci.ids
+	[ -r "$ids" ] || return 0
+	text=$(sed -n "/^${2#0x} /,/^[0-9a-f]/p" "$ids" | grep "^	${3#0x}  ")
+	text=${text#*  }
+}
+
+function_of() { # DIRECTORY: prints it if it is of the kind
+	first "$1/class" && class=$line
+	first "$1/vendor" && vendor=$line
+	case $kind/$class/$vendor in
+	function/0x03*/* | function/*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	gpu/0x03*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	vf/0x03*/0x10de) ;;
+	*) return 0 ;;
+	esac
+	first "$1/device" && device=$line
+	case $class in
+	0x03*) model "$1" "$vendor" "$device" ;;
+	0x0403*) text="audio of a GPU" ;;
+	0x0c03*) text="USB of a GPU" ;;
+	0x0c80*) text="USB-C of a GPU" ;;
+	*) text= ;;
+	esac
+	[ ! -e "$1/physfn" ] || text="virtual function${text:+ of $text}"
+	driver=$(readlink "$1/driver")
+	text="${text:-${vendor#0x}:${device#0x}} (${driver##*/})"
+	address=${1##*/}
+	# whoever begins with the bus leaves the domain out
+	case $word in
+	"" | 0*) printf "%s	%s
+" "$address" "${text% ()}" ;;
+	esac
+	case $word/$address in
+	/* | 0000*) ;;
+	*/0000:*) printf "%s	%s
+" "${address#0000:}" "${text% ()}" ;;
+	esac
+}
+
+container() { # FILE
+	ctid=${1##*/}
+	name=
+	while IFS=": " read -r key value; do
+		case $key in
+		hostname) name=$value ;;
+		"["*) break ;;
+		esac
+	done <"$1"
+	printf "%s	%s
+" "${ctid%.conf}" "$name"
+}
+
+versions() {
+	for file in "$root"/var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-*.run; do
+		[ -e "$file" ] || continue
+		version=${file##*/NVIDIA-Linux-}
+		version=${version#*-}
+		version=${version%%[!0-9.]*}
+		printf "%s	in the cache
+" "${version%.}"
+	done
+	first "$root/sys/module/nvidia/version"
+	[ -z "$line" ] || printf "%s	the loaded module
+" "$line"
+}
+
+case $kind in
+function | gpu | vf)
+	for dir in "$root"/sys/bus/pci/devices/*; do
+		if [ -e "$dir/class" ]; then function_of "$dir"; fi
+	done
+	;;
+ctid)
+	for file in "$root"/etc/pve/lxc/*.conf; do
+		if [ -r "$file" ]; then container "$file"; fi
+	done
+	;;
+version | cached) versions ;;
+driver | vfio)
+	for dir in "$root"/sys/bus/pci/drivers/*; do
+		case $kind/${dir##*/} in
+		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/* | vfio/*vfio*) printf "%s	driver
+" "${dir##*/}" ;;
+		esac
+	done
+	;;
+esac
+case $kind in
+gpu) printf "all	all that the driver of NVIDIA owns
+" ;;
+version) printf "latest	the newest
+" ;;
+vfio)
+	printf "auto	the variant of vfio-pci that fits best
+vfio-pci	driver
+"
+	;;
+esac
+'
+
+# Words of the machine itself: addresses, CTIDs, versions.
+function __pve_gpu_complete
+    set -l root
+    set -l typed (commandline -opc)
+    for at in (seq (count $typed))
+        switch $typed[$at]
+            case --root
+                set -l next (math $at + 1)
+                test $next -le (count $typed); and set root $typed[$next]
+            case '--root=*'
+                set root (string replace -- --root= '' $typed[$at])
+        end
+    end
+    set -l word (commandline -ct | string replace -r '^--[^=]*=' '')
+    # behind a comma the next of a list begins
+    set -l before
+    if contains -- $argv[1] gpu function
+        set before (string match -r '.*,' -- $word)
+        set word (string replace -r '.*,' '' -- $word)
+    end
+    sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
+end
+
+complete -c gpu-iommu-groups -k -x -a '(__pve_gpu_complete function)'
+complete -c gpu-iommu-groups -l driver -k -x -a '(__pve_gpu_complete driver)'

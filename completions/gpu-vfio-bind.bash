@@ -67,14 +67,23 @@ _gpu__vfio__bind() {
             case "${prev}" in
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
                     return 0
                     ;;
                 *)
@@ -92,23 +101,38 @@ _gpu__vfio__bind() {
             fi
             case "${prev}" in
                 --driver)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
                     return 0
                     ;;
                 *)
@@ -225,22 +249,37 @@ _gpu__vfio__bind() {
             case "${prev}" in
                 --by)
                     COMPREPLY=($(compgen -W "address id" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --driver)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
                     return 0
                     ;;
                 *)
@@ -258,23 +297,38 @@ _gpu__vfio__bind() {
             fi
             case "${prev}" in
                 --to)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
                     return 0
                     ;;
                 *)
@@ -293,14 +347,23 @@ _gpu__vfio__bind() {
             case "${prev}" in
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
                     return 0
                     ;;
                 *)
@@ -319,14 +382,23 @@ _gpu__vfio__bind() {
             case "${prev}" in
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
                     return 0
                     ;;
                 *)
@@ -339,8 +411,200 @@ _gpu__vfio__bind() {
     esac
 }
 
+_pve_gpu_candidates='#!/bin/sh
+# What a machine has that can be named on a command line: value, tab, what it is. It stands in each
+# of the completions between single quotes, so it has none, and no backslash. Only files are read.
+#
+#   candidates.sh function|gpu|vf|ctid|version|cached|driver|vfio ROOT WORD
+
+kind=$1 root=${2%/} word=$3
+
+first() { # FILE: its first line, in $line
+	line=
+	[ -r "$1" ] && IFS= read -r line <"$1"
+}
+
+model() { # DIRECTORY VENDOR DEVICE: the name of a function, in $text
+	text=
+	info=$root/proc/driver/nvidia/gpus/${1##*/}/information
+	if [ -r "$info" ]; then
+		while IFS=: read -r key value; do
+			if [ "$key" = Model ]; then text=${value#"${value%%[! 	]*}"}; fi
+		done <"$info"
+	fi
+	[ -z "$text" ] || return 0
+	ids=$root/usr/share/misc/pci.ids
+	[ -r "$ids" ] || return 0
+	text=$(sed -n "/^${2#0x} /,/^[0-9a-f]/p" "$ids" | grep "^	${3#0x}  ")
+	text=${text#*  }
+}
+
+function_of() { # DIRECTORY: prints it if it is of the kind
+	first "$1/class" && class=$line
+	first "$1/vendor" && vendor=$line
+	case $kind/$class/$vendor in
+	function/0x03*/* | function/*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	gpu/0x03*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	vf/0x03*/0x10de) ;;
+	*) return 0 ;;
+	esac
+	first "$1/device" && device=$line
+	case $class in
+	0x03*) model "$1" "$vendor" "$device" ;;
+	0x0403*) text="audio of a GPU" ;;
+	0x0c03*) text="USB of a GPU" ;;
+	0x0c80*) text="USB-C of a GPU" ;;
+	*) text= ;;
+	esac
+	[ ! -e "$1/physfn" ] || text="virtual function${text:+ of $text}"
+	driver=$(readlink "$1/driver")
+	text="${text:-${vendor#0x}:${device#0x}} (${driver##*/})"
+	address=${1##*/}
+	# whoever begins with the bus leaves the domain out
+	case $word in
+	"" | 0*) printf "%s	%s
+" "$address" "${text% ()}" ;;
+	esac
+	case $word/$address in
+	/* | 0000*) ;;
+	*/0000:*) printf "%s	%s
+" "${address#0000:}" "${text% ()}" ;;
+	esac
+}
+
+container() { # FILE
+	ctid=${1##*/}
+	name=
+	while IFS=": " read -r key value; do
+		case $key in
+		hostname) name=$value ;;
+		"["*) break ;;
+		esac
+	done <"$1"
+	printf "%s	%s
+" "${ctid%.conf}" "$name"
+}
+
+versions() {
+	for file in "$root"/var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-*.run; do
+		[ -e "$file" ] || continue
+		version=${file##*/NVIDIA-Linux-}
+		version=${version#*-}
+		version=${version%%[!0-9.]*}
+		printf "%s	in the cache
+" "${version%.}"
+	done
+	first "$root/sys/module/nvidia/version"
+	[ -z "$line" ] || printf "%s	the loaded module
+" "$line"
+}
+
+case $kind in
+function | gpu | vf)
+	for dir in "$root"/sys/bus/pci/devices/*; do
+		if [ -e "$dir/class" ]; then function_of "$dir"; fi
+	done
+	;;
+ctid)
+	for file in "$root"/etc/pve/lxc/*.conf; do
+		if [ -r "$file" ]; then container "$file"; fi
+	done
+	;;
+version | cached) versions ;;
+driver | vfio)
+	for dir in "$root"/sys/bus/pci/drivers/*; do
+		case $kind/${dir##*/} in
+		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/* | vfio/*vfio*) printf "%s	driver
+" "${dir##*/}" ;;
+		esac
+	done
+	;;
+esac
+case $kind in
+gpu) printf "all	all that the driver of NVIDIA owns
+" ;;
+version) printf "latest	the newest
+" ;;
+vfio)
+	printf "auto	the variant of vfio-pci that fits best
+vfio-pci	driver
+"
+	;;
+esac
+'
+
+# Words of the machine itself: addresses, CTIDs, versions. Everything else is for the function above.
+# Readline splits words at : and = and takes only what is behind the last of them.
+_pve_gpu_gpu__vfio__bind() {
+    local line=${COMP_LINE:0:COMP_POINT} cur prev verb= root= kind= word at skip=
+    local -a words found
+    read -ra words <<<"$line"
+    case $line in *[[:space:]]|"") words+=("") ;; esac
+    cur=${words[${#words[@]}-1]}
+    prev=
+    for ((at = 1; at < ${#words[@]} - 1; at++)); do
+        word=${words[at]} prev=$word
+        case $word in
+            --root) root=${words[at+1]} ;;
+            --root=*) root=${word#--root=} ;;
+        esac
+        case "$skip,$verb,$word" in
+            ,,bind|,,release|,,persist|,,unpersist|,,status) verb=$word ;;
+        esac
+        skip=
+        case $word in
+            --by|--driver|--output|--root|--timeout|--to|-o) skip=1 ;;
+        esac
+    done
+    case $cur in
+        --*=*) prev=${cur%%=*} skip=1 cur=${cur#*=} ;;
+    esac
+    if [[ -n $skip ]]; then
+        case "$verb,$prev" in
+            "bind,--driver") kind=vfio ;;
+            "release,--to") kind=driver ;;
+            "persist,--driver") kind=vfio ;;
+        esac
+    elif [[ $cur != -* ]]; then
+        case $verb in
+            "bind") kind=function ;;
+            "release") kind=function ;;
+            "persist") kind=function ;;
+            "unpersist") kind=function ;;
+            "status") kind=function ;;
+        esac
+    fi
+    if [[ $kind == runfile ]]; then
+        COMPREPLY=($(compgen -f -X '!*.run' -- "$cur"; compgen -d -- "$cur"))
+        compopt -o filenames 2>/dev/null
+        return 0
+    fi
+    if [[ -z $kind ]]; then
+        _gpu__vfio__bind "$@"
+        return
+    fi
+    local before= known
+    case $kind in
+        gpu|function) [[ $cur == *,* ]] && before=${cur%,*}, ;;
+    esac
+    known=$(sh -c "$_pve_gpu_candidates" sh "$kind" "${root/#\~/$HOME}" "${cur#"$before"}" 2>/dev/null)
+    while IFS=$'\t' read -r word _; do
+        [[ -n $word && $before$word == "$cur"* ]] && found+=("$before$word")
+    done <<<"$known"
+    local break
+    for break in : =; do
+        if [[ $COMP_WORDBREAKS == *$break* && $cur == *$break* ]]; then
+            word=${cur%"${cur##*$break}"}
+            found=("${found[@]#"$word"}") cur=${cur#"$word"}
+        fi
+    done
+    COMPREPLY=("${found[@]}")
+    return 0
+}
+
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _gpu__vfio__bind -o nosort -o bashdefault -o default gpu-vfio-bind
+    complete -F _pve_gpu_gpu__vfio__bind -o nosort -o bashdefault -o default gpu-vfio-bind
 else
-    complete -F _gpu__vfio__bind -o bashdefault -o default gpu-vfio-bind
+    complete -F _pve_gpu_gpu__vfio__bind -o bashdefault -o default gpu-vfio-bind
 fi

@@ -27,7 +27,7 @@ end
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -36,145 +36,145 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "info" -d 'Sho
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'List what an installer holds'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver: into a container, for containers, or on the host'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "uninstall" -d 'Take away what install placed into a container'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "toolkit" -d 'Have CUDA\'s toolkit installed in a container'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Take installers out of the cache'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Does it drive this function (41:00.0), slot or group of this machine? \'-\' reads pci-device records from standard input' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Does it drive this function (41:00.0)?' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s c -l contents -d 'Look inside as well: manifest, types of kernel modules, GPUs, nested installers'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s c -l contents -d 'Look inside as well'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'What SHA-256 the file must have' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'SHA-256 that the file must have' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes than this in all; K, M, G and T are understood' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-entries -d 'Refuse more members than this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-entries -d 'Refuse more members' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l sha256 -d 'What SHA-256 the file must have' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner -d 'Who shall own what is unpacked: numbers, or \'archive\' for what the archive says; by default whoever runs this' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Permissions to take away, in octal; the default takes set-id and sticky bits, 0 nothing' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes than this in all; K, M, G and T are understood' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-entries -d 'Refuse more members than this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l sha256 -d 'SHA-256 that the file must have' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner -d 'Owner of what is unpacked' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Permissions to take away' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-entries -d 'Refuse more members' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Unpack it although a digest is wrong'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Go on where a refusal says that --force overrides it'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -d 'Into this container, running or stopped' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l share -d 'Into a directory that is not there yet, for \'lxc-gpu-conf add --share-driver DIR\'' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -d 'Into this container, running or stopped' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l share -d 'Into a new directory, for all containers' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l mode -d 'How it gets into a container' -r -f -a "unpack\t'Place the files of its manifest from outside'
 installer\t'Run the installer inside, without kernel modules'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l set -d 'What programs in the container are to do' -r -f -a "compute\t'CUDA and OpenCL'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l set -d 'What is installed' -r -f -a "compute\t'CUDA and OpenCL'
 utility\t'nvidia-smi and NVML'
 video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'What SHA-256 the file must have' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes than this in all; K, M, G and T are understood' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members than this' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'SHA-256 that the file must have' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'On this host: runs the installer, after a pre-flight'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: remove packages and DKMS modules of another packaging first; --dry-run shows which'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the kernel modules with DKMS, so that new kernels get them; the default where dkms is there'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: build them for the running kernel only'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Install a version other than the loaded kernel module\'s; replace files of ours that were changed; run the installer on a host that is not ready'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'On this host, after a pre-flight'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: remove other packagings first'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the modules with DKMS'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: for the running kernel only'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Go on where a refusal says that --force overrides it'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'From this container, running or stopped' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'From this container, running or stopped' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Remove files of ours that were changed since, too'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Go on where a refusal says that --force overrides it'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'In this container, which must run' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'Which release of CUDA, such as 12-8 or 12.8' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -d 'Run the toolkit part of this CUDA .run inside instead' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l sha256 -d 'With --runfile: what SHA-256 the file must have' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l repo-url -d 'The repository for the container\'s distribution, as the container reaches it, in place of NVIDIA\'s' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l key -d 'The repository\'s signing key; by default NVIDIA\'s is fetched from the repository and held against its known fingerprint' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retries -d 'Try again this often after an attempt that brought nothing' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Wait this long before the first of them, then twice as long each time' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l connect-timeout -d 'Give a connection this long to come about' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Break off where this long less than 1 kB/s comes in' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'In this container, which must run' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'Release of CUDA, such as 12-8 or 12.8' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -d 'Run the toolkit part of this CUDA installer' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l sha256 -d 'SHA-256 that the file must have' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l repo-url -d 'Repository in place of NVIDIA\'s' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l key -d 'The repository\'s signing key' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retries -d 'Attempts after one that brought nothing' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Pause before the first, then twice as long' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l connect-timeout -d 'Give up connecting after this time' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Give up below 1 kB/s for this time' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Take away what this verb wrote into the container; installed packages stay'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Install a toolkit that the loaded driver is too old for; replace or remove files that are not as this verb wrote them'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Take away what toolkit wrote into it'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Go on where a refusal says that --force overrides it'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture; by default this machine\'s' -r -f -a "x86_64\t''
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture, if not this machine\'s' -r -f -a "x86_64\t''
 aarch64\t''
 ppc64le\t''
 x86\t''"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l mirror -d 'Look below this URL instead of NVIDIA\'s servers; more than one in this order' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l url -d 'Get the version from exactly this URL' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l cache -d 'Where it is kept' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256 -d 'What SHA-256 it must have' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l pin -d 'A file of SHA-256 in the form of sha256sum(1), which must name it' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retries -d 'Try again this often after an attempt that brought nothing' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retry-delay -d 'Wait this long before the first of them, then twice as long each time' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l connect-timeout -d 'Give a connection this long to come about' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l stall-timeout -d 'Break off where this long less than 1 kB/s comes in' -r
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l mirror -d 'Look below this URL instead of NVIDIA\'s servers' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l url -d 'Get the version from exactly this URL' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l cache -d 'Directory of the cache' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256 -d 'SHA-256 that the file must have' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256sums -d 'File of SHA-256 that must name it' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retries -d 'Attempts after one that brought nothing' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retry-delay -d 'Pause before the first, then twice as long' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l connect-timeout -d 'Give up connecting after this time' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l stall-timeout -d 'Give up below 1 kB/s for this time' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l no-compat32 -d 'The installer without 32-bit libraries, where NVIDIA publishes one'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l unverified -d 'Keep it although no SHA-256 is known: only its own digests vouch for it'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l verify -d 'Compute the digest of a cached file anew'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l no-compat32 -d 'The installer without 32-bit libraries'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l unverified -d 'Keep it although no SHA-256 is known'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l verify -d 'Compute a cached file\'s digest anew'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l offline -d 'Touch no network'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s v -l verbose -d 'Say more on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s q -l quiet -d 'Say only errors on standard error'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep -d 'Keep the newest NUMBER versions of each kind and architecture, remove older ones' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -d 'Keep this version whatever else is said; more than one' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l older-than -d 'Remove what was fetched more than DAYS ago; with --keep only of what that would remove' -r
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l cache -d 'Where they are kept' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep -d 'Remove all but the newest NUMBER versions' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -d 'Keep this version whatever else is said' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l older-than -d 'Remove what was fetched more than DAYS ago' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l cache -d 'Directory of the cache' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-partial -d 'Leave downloads that were broken off: fetch goes on with them'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-partial -d 'Leave downloads that were broken off'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Say more on standard error'
@@ -184,9 +184,168 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fi
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "list" -d 'List what an installer holds'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "install" -d 'Install a driver: its userspace into a container or for containers, or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "install" -d 'Install a driver: into a container, for containers, or on the host'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "uninstall" -d 'Take away what install placed into a container'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "toolkit" -d 'Have CUDA\'s toolkit installed in a container'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "prune" -d 'Take installers out of the cache'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+
+set -g __pve_gpu_candidates '#!/bin/sh
+# What a machine has that can be named on a command line: value, tab, what it is. It stands in each
+# of the completions between single quotes, so it has none, and no backslash. Only files are read.
+#
+#   candidates.sh function|gpu|vf|ctid|version|cached|driver|vfio ROOT WORD
+
+kind=$1 root=${2%/} word=$3
+
+first() { # FILE: its first line, in $line
+	line=
+	[ -r "$1" ] && IFS= read -r line <"$1"
+}
+
+model() { # DIRECTORY VENDOR DEVICE: the name of a function, in $text
+	text=
+	info=$root/proc/driver/nvidia/gpus/${1##*/}/information
+	if [ -r "$info" ]; then
+		while IFS=: read -r key value; do
+			if [ "$key" = Model ]; then text=${value#"${value%%[! 	]*}"}; fi
+		done <"$info"
+	fi
+	[ -z "$text" ] || return 0
+	ids=$root/usr/share/misc/pci.ids
+	[ -r "$ids" ] || return 0
+	text=$(sed -n "/^${2#0x} /,/^[0-9a-f]/p" "$ids" | grep "^	${3#0x}  ")
+	text=${text#*  }
+}
+
+function_of() { # DIRECTORY: prints it if it is of the kind
+	first "$1/class" && class=$line
+	first "$1/vendor" && vendor=$line
+	case $kind/$class/$vendor in
+	function/0x03*/* | function/*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	gpu/0x03*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	vf/0x03*/0x10de) ;;
+	*) return 0 ;;
+	esac
+	first "$1/device" && device=$line
+	case $class in
+	0x03*) model "$1" "$vendor" "$device" ;;
+	0x0403*) text="audio of a GPU" ;;
+	0x0c03*) text="USB of a GPU" ;;
+	0x0c80*) text="USB-C of a GPU" ;;
+	*) text= ;;
+	esac
+	[ ! -e "$1/physfn" ] || text="virtual function${text:+ of $text}"
+	driver=$(readlink "$1/driver")
+	text="${text:-${vendor#0x}:${device#0x}} (${driver##*/})"
+	address=${1##*/}
+	# whoever begins with the bus leaves the domain out
+	case $word in
+	"" | 0*) printf "%s	%s
+" "$address" "${text% ()}" ;;
+	esac
+	case $word/$address in
+	/* | 0000*) ;;
+	*/0000:*) printf "%s	%s
+" "${address#0000:}" "${text% ()}" ;;
+	esac
+}
+
+container() { # FILE
+	ctid=${1##*/}
+	name=
+	while IFS=": " read -r key value; do
+		case $key in
+		hostname) name=$value ;;
+		"["*) break ;;
+		esac
+	done <"$1"
+	printf "%s	%s
+" "${ctid%.conf}" "$name"
+}
+
+versions() {
+	for file in "$root"/var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-*.run; do
+		[ -e "$file" ] || continue
+		version=${file##*/NVIDIA-Linux-}
+		version=${version#*-}
+		version=${version%%[!0-9.]*}
+		printf "%s	in the cache
+" "${version%.}"
+	done
+	first "$root/sys/module/nvidia/version"
+	[ -z "$line" ] || printf "%s	the loaded module
+" "$line"
+}
+
+case $kind in
+function | gpu | vf)
+	for dir in "$root"/sys/bus/pci/devices/*; do
+		if [ -e "$dir/class" ]; then function_of "$dir"; fi
+	done
+	;;
+ctid)
+	for file in "$root"/etc/pve/lxc/*.conf; do
+		if [ -r "$file" ]; then container "$file"; fi
+	done
+	;;
+version | cached) versions ;;
+driver | vfio)
+	for dir in "$root"/sys/bus/pci/drivers/*; do
+		case $kind/${dir##*/} in
+		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/* | vfio/*vfio*) printf "%s	driver
+" "${dir##*/}" ;;
+		esac
+	done
+	;;
+esac
+case $kind in
+gpu) printf "all	all that the driver of NVIDIA owns
+" ;;
+version) printf "latest	the newest
+" ;;
+vfio)
+	printf "auto	the variant of vfio-pci that fits best
+vfio-pci	driver
+"
+	;;
+esac
+'
+
+# Words of the machine itself: addresses, CTIDs, versions.
+function __pve_gpu_complete
+    set -l root
+    set -l typed (commandline -opc)
+    for at in (seq (count $typed))
+        switch $typed[$at]
+            case --root
+                set -l next (math $at + 1)
+                test $next -le (count $typed); and set root $typed[$next]
+            case '--root=*'
+                set root (string replace -- --root= '' $typed[$at])
+        end
+    end
+    set -l word (commandline -ct | string replace -r '^--[^=]*=' '')
+    # behind a comma the next of a list begins
+    set -l before
+    if contains -- $argv[1] gpu function
+        set before (string match -r '.*,' -- $word)
+        set word (string replace -r '.*,' '' -- $word)
+    end
+    sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
+end
+
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -k -x -a '(__pve_gpu_complete function)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -k -x -a '(__pve_gpu_complete ctid)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -k -x -a '(__pve_gpu_complete ctid)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -k -x -a '(__pve_gpu_complete ctid)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -k -x -a '(__pve_gpu_complete version)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -k -x -a '(__pve_gpu_complete cached)'

@@ -27,7 +27,7 @@ end
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s q -l quiet -d 'Say only errors on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -39,44 +39,44 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "c
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "clear" -d 'Take profiles away'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "watch" -d 'Apply now, when the file changes and when the machine does'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Print configuration for somebody else, instead' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Configuration for somebody else, instead' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
 pve-mapping\t'A resource mapping of Proxmox VE, for /etc/pve/mapping/pci.cfg'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l types -d 'The profiles that the GPUs offer, instead'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s q -l quiet -d 'Say only errors on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Which configuration of vgpu-device-manager\'s file' -r
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l heterogeneous -d 'Switch GPUs that get several framebuffer sizes to heterogeneous mode'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s q -l quiet -d 'Say only errors on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Which configuration of vgpu-device-manager\'s file' -r
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l heterogeneous -d 'Switch GPUs that get several framebuffer sizes to heterogeneous mode'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l skip-in-use -d 'Leave alone what is in use or Proxmox VE\'s own, and do the rest'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l skip-in-use -d 'Leave alone what is in use or Proxmox VE\'s own'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s q -l quiet -d 'Say only errors on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Which configuration of vgpu-device-manager\'s file' -r
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Answer instead whether a running watch is well, by its health file' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Health file of watch' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l heterogeneous -d 'Switch GPUs that get several framebuffer sizes to heterogeneous mode'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l alive -d 'With --health-file: whether it runs at all, well or not'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s q -l quiet -d 'Say only errors on standard error'
@@ -84,22 +84,22 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l root -d 'Work on the machine below DIR instead of /' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l all -d 'All of this machine'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l skip-in-use -d 'Leave alone what is in use or Proxmox VE\'s own, and do the rest'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l skip-in-use -d 'Leave alone what is in use or Proxmox VE\'s own'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s q -l quiet -d 'Say only errors on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Which configuration of vgpu-device-manager\'s file' -r
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Seconds after which the machine is looked at again' -r
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Keep a file that says whether all is as asked, for check --health-file' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Look at the machine again after this time' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Health file of watch' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l root -d 'Work on the machine below DIR instead of /' -r -F
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l heterogeneous -d 'Switch GPUs that get several framebuffer sizes to heterogeneous mode'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s v -l verbose -d 'Say more on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s q -l quiet -d 'Say only errors on standard error'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -110,3 +110,152 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "clear" -d 'Take profiles away'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "watch" -d 'Apply now, when the file changes and when the machine does'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+
+set -g __pve_gpu_candidates '#!/bin/sh
+# What a machine has that can be named on a command line: value, tab, what it is. It stands in each
+# of the completions between single quotes, so it has none, and no backslash. Only files are read.
+#
+#   candidates.sh function|gpu|vf|ctid|version|cached|driver|vfio ROOT WORD
+
+kind=$1 root=${2%/} word=$3
+
+first() { # FILE: its first line, in $line
+	line=
+	[ -r "$1" ] && IFS= read -r line <"$1"
+}
+
+model() { # DIRECTORY VENDOR DEVICE: the name of a function, in $text
+	text=
+	info=$root/proc/driver/nvidia/gpus/${1##*/}/information
+	if [ -r "$info" ]; then
+		while IFS=: read -r key value; do
+			if [ "$key" = Model ]; then text=${value#"${value%%[! 	]*}"}; fi
+		done <"$info"
+	fi
+	[ -z "$text" ] || return 0
+	ids=$root/usr/share/misc/pci.ids
+	[ -r "$ids" ] || return 0
+	text=$(sed -n "/^${2#0x} /,/^[0-9a-f]/p" "$ids" | grep "^	${3#0x}  ")
+	text=${text#*  }
+}
+
+function_of() { # DIRECTORY: prints it if it is of the kind
+	first "$1/class" && class=$line
+	first "$1/vendor" && vendor=$line
+	case $kind/$class/$vendor in
+	function/0x03*/* | function/*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	gpu/0x03*/0x10de) [ ! -e "$1/physfn" ] || return 0 ;;
+	vf/0x03*/0x10de) ;;
+	*) return 0 ;;
+	esac
+	first "$1/device" && device=$line
+	case $class in
+	0x03*) model "$1" "$vendor" "$device" ;;
+	0x0403*) text="audio of a GPU" ;;
+	0x0c03*) text="USB of a GPU" ;;
+	0x0c80*) text="USB-C of a GPU" ;;
+	*) text= ;;
+	esac
+	[ ! -e "$1/physfn" ] || text="virtual function${text:+ of $text}"
+	driver=$(readlink "$1/driver")
+	text="${text:-${vendor#0x}:${device#0x}} (${driver##*/})"
+	address=${1##*/}
+	# whoever begins with the bus leaves the domain out
+	case $word in
+	"" | 0*) printf "%s	%s
+" "$address" "${text% ()}" ;;
+	esac
+	case $word/$address in
+	/* | 0000*) ;;
+	*/0000:*) printf "%s	%s
+" "${address#0000:}" "${text% ()}" ;;
+	esac
+}
+
+container() { # FILE
+	ctid=${1##*/}
+	name=
+	while IFS=": " read -r key value; do
+		case $key in
+		hostname) name=$value ;;
+		"["*) break ;;
+		esac
+	done <"$1"
+	printf "%s	%s
+" "${ctid%.conf}" "$name"
+}
+
+versions() {
+	for file in "$root"/var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-*.run; do
+		[ -e "$file" ] || continue
+		version=${file##*/NVIDIA-Linux-}
+		version=${version#*-}
+		version=${version%%[!0-9.]*}
+		printf "%s	in the cache
+" "${version%.}"
+	done
+	first "$root/sys/module/nvidia/version"
+	[ -z "$line" ] || printf "%s	the loaded module
+" "$line"
+}
+
+case $kind in
+function | gpu | vf)
+	for dir in "$root"/sys/bus/pci/devices/*; do
+		if [ -e "$dir/class" ]; then function_of "$dir"; fi
+	done
+	;;
+ctid)
+	for file in "$root"/etc/pve/lxc/*.conf; do
+		if [ -r "$file" ]; then container "$file"; fi
+	done
+	;;
+version | cached) versions ;;
+driver | vfio)
+	for dir in "$root"/sys/bus/pci/drivers/*; do
+		case $kind/${dir##*/} in
+		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/* | vfio/*vfio*) printf "%s	driver
+" "${dir##*/}" ;;
+		esac
+	done
+	;;
+esac
+case $kind in
+gpu) printf "all	all that the driver of NVIDIA owns
+" ;;
+version) printf "latest	the newest
+" ;;
+vfio)
+	printf "auto	the variant of vfio-pci that fits best
+vfio-pci	driver
+"
+	;;
+esac
+'
+
+# Words of the machine itself: addresses, CTIDs, versions.
+function __pve_gpu_complete
+    set -l root
+    set -l typed (commandline -opc)
+    for at in (seq (count $typed))
+        switch $typed[$at]
+            case --root
+                set -l next (math $at + 1)
+                test $next -le (count $typed); and set root $typed[$next]
+            case '--root=*'
+                set root (string replace -- --root= '' $typed[$at])
+        end
+    end
+    set -l word (commandline -ct | string replace -r '^--[^=]*=' '')
+    # behind a comma the next of a list begins
+    set -l before
+    if contains -- $argv[1] gpu function
+        set before (string match -r '.*,' -- $word)
+        set word (string replace -r '.*,' '' -- $word)
+    end
+    sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
+end
+
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -k -x -a '(__pve_gpu_complete vf)'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -k -x -a '(__pve_gpu_complete vf)'

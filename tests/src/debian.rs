@@ -9,14 +9,16 @@ use std::process::Command;
 /// The version in Debian 13.
 pub const DRIVER: &str = "550.163.01";
 
-/// Packages of the driver's userspace that a container needs.
-const PACKAGES: [&str; 6] = [
+/// Packages of the driver's userspace that the tests use.
+const PACKAGES: [&str; 8] = [
     "libcuda1",
     "libnvidia-ml1",
     "nvidia-smi",
     "libnvcuvid1",
     "libnvidia-encode1",
     "libnvidia-ptxjitcompiler1",
+    "libnvidia-cfg1",
+    "nvidia-alternative",
 ];
 
 /// The mirror of Debian that this machine's own apt is set up with, also where
@@ -76,41 +78,70 @@ pub fn driver_tree(to: &Path) {
     fs::write(to.join(".manifest"), manifest + "\n").expect("manifest");
 }
 
-/// The packages' files, fetched and unpacked once.
-fn unpacked() -> PathBuf {
+/// The packages' files below one directory, unpacked once.
+pub fn unpacked() -> PathBuf {
+    locked(|cache| {
+        let done = cache.join(DRIVER);
+        if !done.exists() {
+            let half = cache.join(format!("{DRIVER}.half"));
+            let _ = fs::remove_dir_all(&half);
+            for package in fetched(cache) {
+                unpack(&package, &half);
+            }
+            fs::rename(&half, &done).expect("rename");
+        }
+        done
+    })
+}
+
+/// One of the packages as Debian has it. Panics where it is none of
+/// [`PACKAGES`].
+pub fn package(name: &str) -> PathBuf {
+    let begin = format!("{name}_{DRIVER}-");
+    let all = locked(fetched);
+    let of = |path: &PathBuf| {
+        path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&begin))
+    };
+    all.into_iter().find(of).expect(name)
+}
+
+/// Puts a package's files below a directory.
+pub fn unpack(package: &Path, to: &Path) {
+    let ran = Command::new("dpkg-deb").arg("-x").args([package, to]).output().expect("dpkg-deb");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Test programs run side by side, and one of them fetches.
+fn locked<T>(work: impl FnOnce(&Path) -> T) -> T {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project");
     let cache = project.join("target/debian-packages");
     fs::create_dir_all(&cache).expect("cache");
-    let done = cache.join(DRIVER);
     let lock = fs::File::create(cache.join("lock")).expect("lock");
     // SAFETY: flock(2) on a descriptor that `lock` keeps open.
     let locked = unsafe { libc::flock(std::os::fd::AsRawFd::as_raw_fd(&lock), libc::LOCK_EX) };
     assert_eq!(locked, 0, "flock");
-    if done.exists() {
-        return done;
-    }
-    for dir in ["lists/partial", "archives/partial"] {
-        fs::create_dir_all(cache.join(dir)).expect("cache");
-    }
-    fs::write(cache.join("sources.list"), driver_source()).expect("sources.list");
-    apt(&cache, &["update"]);
-    let versions = PACKAGES.map(|name| format!("{name}:amd64={DRIVER}-*"));
-    let mut args = vec!["download"];
-    args.extend(versions.iter().map(String::as_str));
-    apt(&cache, &args);
-    let half = cache.join(format!("{DRIVER}.half"));
-    let _ = fs::remove_dir_all(&half);
-    for entry in fs::read_dir(&cache).expect("cache") {
-        let path = entry.expect("entry").path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".deb") && name.contains(&format!("_{DRIVER}-")) {
-            let ran = Command::new("dpkg-deb").arg("-x").args([&path, &half]).output();
-            let ran = ran.expect("dpkg-deb");
-            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    work(&cache)
+}
+
+/// The packages, from apt where one is not there yet.
+fn fetched(cache: &Path) -> Vec<PathBuf> {
+    let found = || -> Vec<PathBuf> {
+        let files = fs::read_dir(cache).expect("cache").flatten().map(|entry| entry.path());
+        let debs = files.filter(|path| path.extension().is_some_and(|end| end == "deb"));
+        debs.filter(|path| path.to_string_lossy().contains(&format!("_{DRIVER}-"))).collect()
+    };
+    if found().len() < PACKAGES.len() {
+        for dir in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(cache.join(dir)).expect("cache");
         }
+        fs::write(cache.join("sources.list"), driver_source()).expect("sources.list");
+        apt(cache, &["update"]);
+        let versions = PACKAGES.map(|name| format!("{name}:amd64={DRIVER}-*"));
+        let mut args = vec!["download"];
+        args.extend(versions.iter().map(String::as_str));
+        apt(cache, &args);
     }
-    fs::rename(&half, &done).expect("rename");
-    done
+    found()
 }
 
 fn apt(cache: &Path, args: &[&str]) {

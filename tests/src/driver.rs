@@ -1,6 +1,6 @@
 //! NVIDIA's driver as files, as packagings leave it: libraries with real
 //! sonames and links, kernel modules with a `.modinfo`, DKMS's tree; and
-//! Debian's own packages of it.
+//! Debian's own packages of it, put in place.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The version that Debian's packages carry.
-pub const DEBIAN: &str = "550.163.01";
 /// Where Debian's libraries are.
 pub const LIB: &str = "/usr/lib/x86_64-linux-gnu";
 
@@ -97,9 +95,8 @@ impl RootFs {
 
     /// Debian's packages themselves, with the links that their scripts make.
     pub fn debian_packages(&self) -> &RootFs {
-        for package in debian_packages() {
-            let status = Command::new("dpkg-deb").arg("-x").arg(&package).arg(&self.dir).status();
-            assert!(status.expect("dpkg-deb").success(), "{}", package.display());
+        for name in ["libcuda1", "libnvidia-ml1", "nvidia-alternative"] {
+            crate::debian::unpack(&crate::debian::package(name), &self.dir);
         }
         for dir in ["var/lib/dpkg/alternatives", "var/lib/dpkg/info", "etc/alternatives", "var/log"]
         {
@@ -282,74 +279,4 @@ pub fn module_file(version: &str, license: &str, release: &str) -> Vec<u8> {
     file.extend(section(1, 1, start, info.len() as u64));
     file.extend(section(10, 3, names_at, names.len() as u64));
     file
-}
-
-/// Debian's packages of the driver's libraries, from trixie's non-free, kept
-/// below target/. Takes the network the first time.
-pub fn debian_packages() -> Vec<PathBuf> {
-    const NAMES: [&str; 3] = ["libcuda1", "libnvidia-ml1", "nvidia-alternative"];
-    static PACKAGES: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    PACKAGES
-        .get_or_init(|| {
-            let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("project");
-            let dir = project.join("target/debian-driver");
-            fs::create_dir_all(&dir).expect("cache");
-            // test programs run side by side
-            let lock = fs::File::create(dir.join("lock")).expect("lock");
-            lock_file(&lock);
-            if find(&dir, &NAMES).is_none() {
-                download(&dir, &NAMES);
-            }
-            find(&dir, &NAMES).expect("the packages of the driver in Debian's non-free")
-        })
-        .clone()
-}
-
-fn lock_file(file: &fs::File) {
-    use std::os::fd::AsRawFd;
-    // SAFETY: flock(2) on an open file; it ends with the file.
-    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
-}
-
-fn find(dir: &Path, names: &[&str]) -> Option<Vec<PathBuf>> {
-    let files: Vec<PathBuf> = fs::read_dir(dir).ok()?.flatten().map(|e| e.path()).collect();
-    let of = |name: &&str| {
-        let begin = format!("{name}_{DEBIAN}-");
-        files
-            .iter()
-            .find(|path| {
-                let file = path.file_name().unwrap_or_default().to_string_lossy();
-                file.starts_with(&begin) && file.ends_with("_amd64.deb")
-            })
-            .cloned()
-    };
-    names.iter().map(of).collect()
-}
-
-/// apt-get with lists and cache of its own: the system's are left alone.
-fn download(dir: &Path, names: &[&str]) {
-    let apt = dir.join("apt");
-    for part in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(apt.join(part)).expect(part);
-    }
-    fs::write(apt.join("sources.list"), crate::debian::driver_source()).expect("sources.list");
-    let run = |args: &[&str]| {
-        let mut command = Command::new("apt-get");
-        for (key, value) in [
-            ("Dir::Etc::sourcelist", apt.join("sources.list")),
-            ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
-            ("Dir::State::lists", apt.join("lists")),
-            ("Dir::Cache", apt.join("cache")),
-        ] {
-            command.arg("-o").arg(format!("{key}={}", value.display()));
-        }
-        command.args(["-qq", "-o", "APT::Architecture=amd64", "-o", "Acquire::Languages=none"]);
-        command.args(["-o", "APT::Sandbox::User=root"]);
-        let output = command.args(args).current_dir(dir).output().expect("apt-get is needed");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "apt-get {args:?}: {said}");
-    };
-    run(&["update"]);
-    run(&[&["download"], names].concat());
-    let _ = fs::remove_dir_all(apt);
 }

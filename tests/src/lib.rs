@@ -7,13 +7,18 @@
 #![allow(missing_docs, clippy::disallowed_methods)]
 
 pub mod bed;
+pub mod completion;
 pub mod debian;
+pub mod doc;
 pub mod driver;
 pub mod generate;
 pub mod machine;
 pub mod pages;
+pub mod pipelines;
 pub mod runfile;
 pub mod schema;
+pub mod session;
+pub mod strace;
 pub mod tree;
 
 pub use bed::{Bed, Ran, Tool};

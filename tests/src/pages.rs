@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use clap::Command;
-use clap_complete::{Generator, Shell, generate};
+use clap_complete::Shell;
 use clap_mangen::Man;
 use cli::{EXIT_STATUS, ManText};
 use serde_json::Value;
+
+use crate::completion::completion;
 
 /// One tool.
 pub struct ToolPages {
@@ -15,6 +17,9 @@ pub struct ToolPages {
 }
 
 const MANUAL: &str = "pve-gpu-tools";
+/// Pages about all tools, at the end of every tool's SEE ALSO.
+const OVERVIEW: [&str; 3] =
+    ["pve-gpu-tools(7)", "pve-gpu-recipes(7)", "pve-gpu-troubleshooting(7)"];
 
 impl ToolPages {
     fn name(&self) -> String {
@@ -26,16 +31,10 @@ impl ToolPages {
         let name = self.name();
         vec![
             (format!("man/{name}.1"), self.man()),
-            (format!("completions/{name}.bash"), self.completion(Shell::Bash)),
-            (format!("completions/_{name}"), self.completion(Shell::Zsh)),
-            (format!("completions/{name}.fish"), self.completion(Shell::Fish)),
+            (format!("completions/{name}.bash"), completion(&self.command, Shell::Bash)),
+            (format!("completions/_{name}"), completion(&self.command, Shell::Zsh)),
+            (format!("completions/{name}.fish"), completion(&self.command, Shell::Fish)),
         ]
-    }
-
-    fn completion(&self, shell: impl Generator) -> String {
-        let mut out = Vec::new();
-        generate(shell, &mut self.command.clone(), self.name(), &mut out);
-        String::from_utf8(out).expect("UTF-8")
     }
 
     /// The manual page: what clap knows, then what only we know.
@@ -84,7 +83,8 @@ impl ToolPages {
             paragraphs(&mut page, example.says);
             let _ = write!(page, ".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escape(example.command));
         }
-        see_also(&mut page, self.text.see_also);
+        let all: Vec<&str> = self.text.see_also.iter().chain(&OVERVIEW).copied().collect();
+        see_also(&mut page, &all);
         page
     }
 

@@ -2,11 +2,13 @@
 //! a key that the schema does not know is an error here, so that no field
 //! comes into being undocumented.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use serde_json::Value;
+
+use crate::doc::Document;
 
 fn validators() -> &'static HashMap<&'static str, Validator> {
     static VALIDATORS: OnceLock<HashMap<&'static str, Validator>> = OnceLock::new();
@@ -54,7 +56,20 @@ pub fn check_line(line: &str) -> Value {
     let errors: Vec<String> =
         validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(errors.is_empty(), "not a valid {name} record:\n{}\n{line}", errors.join("\n"));
+    if let Some(cause) = value["cause"].as_str() {
+        assert!(explained(cause), "pve-gpu-causes(7) does not explain {cause}: {line}");
+    }
     value
+}
+
+/// Whether a cause is an item of the page that explains them.
+fn explained(cause: &str) -> bool {
+    static PAGE: OnceLock<HashSet<String>> = OnceLock::new();
+    let page = PAGE.get_or_init(|| {
+        let items = Document::read("man/pve-gpu-causes.7").items();
+        items.into_iter().map(|item| item.tag).collect()
+    });
+    page.contains(cause)
 }
 
 #[cfg(test)]

@@ -3,42 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use testbed::bed::program;
 use testbed::runfile::{self, NvidiaRun, Pack};
+use testbed::session::commands;
 use testbed::{Bed, machine, schema};
 
-const TOOLS: [&str; 6] = [
-    "gpu-iommu-groups",
-    "gpu-vfio-bind",
-    "lxc-gpu-conf",
-    "nv-runfile",
-    "nv-version-check",
-    "vgpu-profile-set",
-];
-
-/// A directory with the tools under their own names, each working on `bed`.
-fn wrappers(bed: &Bed) -> PathBuf {
-    let dir = bed.at("/wrappers");
-    fs::create_dir_all(&dir).unwrap();
-    for tool in TOOLS {
-        let text = format!(
-            "#!/bin/sh\nexec '{}' --root '{}' \"$@\"\n",
-            program(tool).display(),
-            bed.path().display()
-        );
-        let path = dir.join(tool);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    dir
-}
-
 fn bash(bed: &Bed, script: &str) -> Output {
-    let path = format!("{}:{}", wrappers(bed).display(), std::env::var("PATH").unwrap());
+    let tools = commands(bed.path());
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
     let output = Command::new("bash")
         .args(["-c", script])
         .env("PATH", path)

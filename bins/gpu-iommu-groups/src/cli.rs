@@ -12,8 +12,9 @@ use cli::{Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 #[derive(Parser, Debug)]
 #[command(name = "gpu-iommu-groups", version, max_term_width = 100)]
 pub struct Options {
-    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26); default: what
-    /// shares a slot or group with a GPU
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26)
+    ///
+    /// Without one: what shares a slot or a group with a GPU.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
     pub operands: Vec<String>,
 
@@ -25,19 +26,21 @@ pub struct Options {
     #[arg(long, value_name = "ID", value_parser = vendor)]
     pub vendor: Option<u16>,
 
-    /// Only functions of this class, or of classes that begin so (03, 0302)
+    /// Only functions of this class (03, 0302)
+    ///
+    /// Or of classes that begin so.
     #[arg(long, value_name = "CLASS", value_parser = class)]
     pub class: Option<String>,
 
-    /// Only functions bound to this driver; 'none' for those without one
-    #[arg(long, value_name = "NAME")]
+    /// Only functions bound to this driver, or to 'none'
+    #[arg(long, value_name = "DRIVER")]
     pub driver: Option<String>,
 
-    /// Print a record for each IOMMU group instead of each function
+    /// Show IOMMU groups instead of functions
     #[arg(short, long)]
     pub groups: bool,
 
-    /// Check that every selected GPU could be passed through; exit 1 if not
+    /// Exit 1 unless all selected GPUs can be passed through
     #[arg(long, conflicts_with = "groups")]
     pub check: bool,
 
@@ -72,6 +75,12 @@ pub enum Format {
 }
 
 impl Common for Options {
+    const INSTEAD: &'static [cli::Instead] = &[
+        ("--json", "--output jsonl"),
+        ("--tree", "--output tree"),
+        ("--gpu", "gpu-iommu-groups 41:00.0"),
+    ];
+
     fn common(&self) -> Chosen {
         let output = match self.output {
             Format::Auto => OutputChoice::Auto,

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use ::cli::{Exit, Say, fail};
 use anyhow::Context;
 use pci::{Depth, PciIds, System};
-use record::{Output, Record, Sink};
+use record::{Record, Sink};
 
 use crate::cli::{Format, Options};
 use crate::records::Describer;
@@ -65,10 +65,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
             sink.put(Record::PciDevice(Box::new(describer.function(function))))?;
         }
     }
-    if functions.is_empty()
-        && !options.common.quiet
-        && !Output::from(::cli::Common::common(options).output).is_jsonl()
-    {
+    if functions.is_empty() {
         say.note("nothing selected; --all shows every function");
     }
     Ok(Exit::Done)

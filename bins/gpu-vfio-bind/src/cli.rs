@@ -69,18 +69,22 @@ pub struct Persist {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     pub by: Recognise,
 
-    /// VFIO driver: its name, or 'auto' for the variant that claims the function
-    /// most exactly by modules.alias
-    #[arg(long, value_name = "auto|NAME", default_value = "vfio-pci")]
+    /// VFIO driver, or 'auto'
+    ///
+    /// auto: the variant of vfio-pci that claims the function most exactly by
+    /// modules.alias.
+    #[arg(long, value_name = "DRIVER", default_value = "vfio-pci")]
     pub driver: String,
 
-    /// Also put what the IOMMU needs into the kernel command line, where it is
-    /// off and the kernel does not switch it on by itself
+    /// Also switch on the IOMMU on the kernel command line
+    ///
+    /// Where it is off and the kernel does not switch it on by itself.
     #[arg(long)]
     pub cmdline: bool,
 
-    /// Also keep nouveau and nvidiafb from being loaded, unless another card
-    /// needs them
+    /// Also keep nouveau and nvidiafb from being loaded
+    ///
+    /// Unless another GPU needs them.
     #[arg(long)]
     pub blacklist: bool,
 
@@ -99,7 +103,7 @@ pub enum Recognise {
     /// By its address, if its ids are still the same; else it is left alone
     #[default]
     Address,
-    /// By its ids, wherever it is: every identical card
+    /// By its ids, wherever it is: every identical GPU
     Id,
 }
 
@@ -122,8 +126,10 @@ pub struct Unpersist {
 /// What all verbs take.
 #[derive(Args, Debug)]
 pub struct Named {
-    /// Functions (41:00.0) or slots (41:00), always taken as whole slots; none:
-    /// pci-device records on standard input (gpu-iommu-groups ... |)
+    /// Functions (41:00.0) or slots (41:00); none: piped records
+    ///
+    /// Always taken as whole slots. Without one: pci-device records on standard
+    /// input (gpu-iommu-groups ... |).
     #[arg(value_name = "FUNCTION|SLOT")]
     pub operands: Vec<String>,
 }
@@ -135,17 +141,22 @@ pub struct Bind {
     #[command(flatten)]
     pub named: Named,
 
-    /// Also move all other endpoints of the slots' IOMMU groups
+    /// Also move all that shares an IOMMU group with them
+    ///
+    /// All other endpoints of the slots' IOMMU groups; bridges stay.
     #[arg(long)]
     pub group: bool,
 
-    /// VFIO driver: its name, or 'auto' for the variant that claims the function
-    /// most exactly by modules.alias
-    #[arg(long, value_name = "auto|NAME", default_value = "vfio-pci")]
+    /// VFIO driver, or 'auto'
+    ///
+    /// auto: the variant of vfio-pci that claims the function most exactly by
+    /// modules.alias.
+    #[arg(long, value_name = "DRIVER", default_value = "vfio-pci")]
     pub driver: String,
 
-    /// Stop nvidia-persistenced where it holds a GPU; it is started again if
-    /// anything fails
+    /// Stop nvidia-persistenced where it holds a GPU
+    ///
+    /// It is started again if anything fails.
     #[arg(long)]
     pub stop_persistenced: bool,
 
@@ -185,8 +196,9 @@ pub struct Release {
 /// Operands of `status`.
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26); default: the
-    /// slots of all GPUs
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26)
+    ///
+    /// Without one: the slots of all GPUs.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
     pub operands: Vec<String>,
 }
@@ -194,12 +206,23 @@ pub struct Status {
 /// How long the kernel is waited for.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Wait {
-    /// Seconds to wait for one unbind or bind before giving up
+    /// How long one unbind or bind may take
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
 }
 
 impl Common for Options {
+    const INSTEAD: &'static [cli::Instead] = &[
+        ("unbind", "release"),
+        ("rebind", "release"),
+        ("attach", "bind"),
+        ("detach", "release"),
+        ("list", "status"),
+        ("show", "status"),
+        ("--driver", "release --to DRIVER"),
+        (cli::ADDRESS, "bind {}"),
+    ];
+
     fn common(&self) -> Chosen {
         Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
     }
@@ -258,8 +281,8 @@ The kernel has no way to refuse an unbind: a driver in use makes it wait, and th
 
 bind lasts until reboot; persist acts from the next boot on. By address, the script in the initramfs \
         binds a function only if vendor, device and both subsystem ids are still those that were \
-        meant: where another card has moved to that address it is left alone, and the kernel log \
-        says so. A list by id is refused while an identical card is not meant to go.",
+        meant: where another function has moved to that address it is left alone, and the kernel log \
+        says so. A list by id is refused while an identical GPU is not meant to go.",
     lists: &[],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "vgpu-profile-set(1)", "pve-gpu-records(5)", "pve-gpu-groups(7)", "driverctl(8)"],

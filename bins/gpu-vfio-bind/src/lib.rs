@@ -6,7 +6,8 @@
 //! the next boot what [`run`] does now, with the files of [`boot_files`].
 
 pub mod apply;
-mod boot_files;
+pub mod boot_files;
+mod choose;
 pub mod cli;
 mod cmdline;
 mod memory;

@@ -1,8 +1,9 @@
 //! Who uses a function: processes, VMs, containers, mounts, routes. Reads only.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use host::Machine;
+use host::{Dir, Machine};
 use nvidia::GpuInfo;
 use pci::Function;
 use pve::{Conf, Section};
@@ -54,105 +55,86 @@ pub struct Use {
     pub console: bool,
 }
 
-/// Looks at the machine once, answers for each function.
+/// Looks at the machine once, at what is asked for, and answers for each
+/// function.
 pub struct Observer<'a> {
     machine: &'a Machine,
-    gpus: BTreeMap<Address, GpuInfo>,
+    nodes: Nodes<'a>,
     open: BTreeMap<String, Vec<Holder>>,
     reservations: BTreeMap<Address, u32>,
-    mounts: String,
-    routes: String,
+    mounts: OnceCell<String>,
+    routes: OnceCell<String>,
+    vms: OnceCell<Vec<(u32, Conf)>>,
+    containers: OnceCell<Vec<(u32, Conf)>>,
 }
+
+/// No such file of the kernel or of Proxmox VE is larger.
+const MOST: usize = 16 << 20;
 
 impl<'a> Observer<'a> {
     /// Looks.
     pub fn new(machine: &'a Machine) -> Observer<'a> {
-        let text = |path: &str| machine.read_text(path, 16 << 20).unwrap_or_default();
+        let reserved = machine.read_text("/run/qemu-server/pci-id-reservations", MOST);
         Observer {
             machine,
-            gpus: nvidia::read_gpus(machine).0,
+            nodes: Nodes::new(machine),
             open: open_nodes(machine),
-            reservations: reservations(&text("/run/qemu-server/pci-id-reservations")),
-            mounts: text("/proc/mounts"),
-            routes: text("/proc/net/route"),
+            reservations: reservations(&reserved.unwrap_or_default()),
+            mounts: OnceCell::new(),
+            routes: OnceCell::new(),
+            vms: OnceCell::new(),
+            containers: OnceCell::new(),
         }
     }
 
     /// What uses a function.
     pub fn of(&self, function: &Function) -> Use {
-        let dir = format!("/sys/bus/pci/devices/{}", function.address);
-        let nodes = self.nodes(function, &dir);
+        let path = path_of(function);
+        let dir = self.machine.dir(&path).ok();
+        let dir = dir.as_ref();
+        Use {
+            guests: self.guests(function),
+            block: dir.and_then(|dir| self.block(dir)),
+            network: dir.and_then(|dir| self.network(dir)),
+            console: dir.is_some_and(|dir| self.console(dir)),
+            ..self.holders_of(function)
+        }
+    }
+
+    /// Of that only who has it open or reserved.
+    pub fn holders_of(&self, function: &Function) -> Use {
+        let nodes = self.nodes.of(function);
         let holders =
             nodes.iter().filter_map(|node| self.open.get(node)).flatten().cloned().collect();
-        Use {
-            holders,
-            guests: self.guests(function),
-            reserved_by: self.reservations.get(&function.address).copied(),
-            block: self.block(&dir),
-            network: self.network(&dir),
-            console: self.console(&dir),
-        }
-    }
-
-    /// The nodes by which processes use a function.
-    pub fn nodes_of(&self, function: &Function) -> BTreeSet<String> {
-        self.nodes(function, &format!("/sys/bus/pci/devices/{}", function.address))
-    }
-
-    fn nodes(&self, function: &Function, dir: &str) -> BTreeSet<String> {
-        let mut nodes: BTreeSet<String> =
-            function.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
-        if let Some(minor) = self.gpus.get(&function.address).and_then(|gpu| gpu.minor) {
-            nodes.insert(format!("/dev/nvidia{minor}"));
-        }
-        for card in self.machine.list(&format!("{dir}/sound")).unwrap_or_default() {
-            let Some(number) = card.strip_prefix("card") else { continue };
-            for name in self.machine.nodes_in("/dev/snd").unwrap_or_default() {
-                // controlC1, pcmC1D3p, hwC1D0
-                let of_card = name.split_once('C').is_some_and(|(_, rest)| {
-                    rest.split(|c: char| !c.is_ascii_digit()).next() == Some(number)
-                });
-                if of_card {
-                    nodes.insert(format!("/dev/snd/{name}"));
-                }
-            }
-        }
-        if function.on_vfio() {
-            nodes.extend(function.group.map(|group| format!("/dev/vfio/{group}")));
-            nodes.extend(function.vfio_device.iter().map(|n| format!("/dev/vfio/devices/{n}")));
-        }
-        nodes
+        let reserved_by = self.reservations.get(&function.address).copied();
+        Use { holders, reserved_by, ..Use::default() }
     }
 
     /// Guests of this node whose configuration names the function.
-    fn guests(&self, function: &Function) -> Vec<Guest> {
-        let minor = self.gpus.get(&function.address).and_then(|gpu| gpu.minor);
+    pub fn guests(&self, function: &Function) -> Vec<Guest> {
         let mut guests = Vec::new();
-        for (id, conf) in self.configurations("/etc/pve/qemu-server") {
-            if names_function(&conf, function.address) {
-                let running = self.vm_runs(id);
-                guests.push(Guest { id, vm: true, running });
+        let vms = self.vms.get_or_init(|| configurations(self.machine, "/etc/pve/qemu-server"));
+        for (id, conf) in vms {
+            if names_function(conf, function.address) {
+                guests.push(Guest { id: *id, vm: true, running: self.vm_runs(*id) });
             }
         }
-        for (id, conf) in self.configurations("/etc/pve/lxc") {
-            if minor.is_some_and(|minor| names_node(&conf, &format!("/dev/nvidia{minor}"))) {
+        let Some(minor) = self.nodes.minor(function) else { return guests };
+        let node = format!("/dev/nvidia{minor}");
+        let containers =
+            self.containers.get_or_init(|| configurations(self.machine, "/etc/pve/lxc"));
+        for (id, conf) in containers {
+            if names_node(conf, &node) {
                 let cgroups = ["/sys/fs/cgroup/lxc", "/sys/fs/cgroup/lxc.monitor"];
                 let running = cgroups.iter().any(|dir| self.machine.exists(&format!("{dir}/{id}")));
-                guests.push(Guest { id, vm: false, running });
+                guests.push(Guest { id: *id, vm: false, running });
             }
         }
         guests
     }
 
-    /// All guests' configurations in a directory.
-    fn configurations(&self, dir: &str) -> Vec<(u32, Conf)> {
-        let names = self.machine.list(dir).unwrap_or_default();
-        let ids = names.iter().filter_map(|n| n.strip_suffix(".conf")?.parse::<u32>().ok());
-        ids.filter_map(|id| {
-            let bytes = self.machine.read(&format!("{dir}/{id}.conf"), 1 << 20).ok()?;
-            Some((id, Conf::parse(&bytes)))
-        })
-        .collect()
+    fn text<'b>(&self, cell: &'b OnceCell<String>, path: &str) -> &'b str {
+        cell.get_or_init(|| self.machine.read_text(path, MOST).unwrap_or_default())
     }
 
     fn vm_runs(&self, id: u32) -> bool {
@@ -161,14 +143,14 @@ impl<'a> Observer<'a> {
     }
 
     /// A disk behind the function that something is mounted from or built on.
-    fn block(&self, dir: &str) -> Option<String> {
-        let mut disks = self.machine.list(&format!("{dir}/block")).unwrap_or_default();
-        for controller in self.machine.list(&format!("{dir}/nvme")).unwrap_or_default() {
-            let below = self.machine.list(&format!("{dir}/nvme/{controller}")).unwrap_or_default();
-            disks.extend(below.into_iter().filter(|name| name.starts_with("nvme")));
+    fn block(&self, dir: &Dir<'_>) -> Option<String> {
+        let mut disks = below(dir, "block");
+        for controller in below(dir, "nvme") {
+            let names = below(dir, &format!("nvme/{controller}"));
+            disks.extend(names.into_iter().filter(|name| name.starts_with("nvme")));
         }
         disks.into_iter().find_map(|disk| {
-            let mounted = self.mounts.lines().find(|line| {
+            let mounted = self.text(&self.mounts, "/proc/mounts").lines().find(|line| {
                 line.strip_prefix("/dev/").is_some_and(|rest| {
                     let device = rest.split(' ').next().unwrap_or("");
                     device.strip_prefix(disk.as_str()).is_some_and(|tail| {
@@ -186,35 +168,101 @@ impl<'a> Observer<'a> {
         })
     }
 
-    fn network(&self, dir: &str) -> Option<String> {
-        let names = self.machine.list(&format!("{dir}/net")).unwrap_or_default();
-        names.into_iter().find_map(|name| {
-            let default = self.routes.lines().skip(1).any(|line| {
+    fn network(&self, dir: &Dir<'_>) -> Option<String> {
+        below(dir, "net").into_iter().find_map(|name| {
+            let default = self.text(&self.routes, "/proc/net/route").lines().skip(1).any(|line| {
                 let mut words = line.split_ascii_whitespace();
                 words.next() == Some(name.as_str()) && words.next() == Some("00000000")
             });
             if default {
                 return Some(format!("{name} carries the default route"));
             }
-            let master = self.machine.read_link(&format!("{dir}/net/{name}/master")).ok()?;
+            let master = format!("{}/net/{name}/master", dir.path());
+            let master = self.machine.read_link(&master).ok()?;
             let master = master.rsplit('/').next().unwrap_or_default().to_string();
             Some(format!("{name} is a port of {master}"))
         })
     }
 
     /// A frame buffer of the function that a bound virtual console draws on.
-    fn console(&self, dir: &str) -> bool {
-        let buffers = self.machine.list(&format!("{dir}/graphics")).unwrap_or_default();
+    fn console(&self, dir: &Dir<'_>) -> bool {
+        if below(dir, "graphics").is_empty() {
+            return false;
+        }
         let consoles = self.machine.list("/sys/class/vtconsole").unwrap_or_default();
-        !buffers.is_empty()
-            && consoles.iter().any(|console| {
-                let attr = |name: &str| {
-                    self.machine.attr(&format!("/sys/class/vtconsole/{console}/{name}"))
-                };
-                attr("name").is_ok_and(|name| name.contains("frame buffer"))
-                    && attr("bind").is_ok_and(|bind| bind == "1")
-            })
+        consoles.iter().any(|console| {
+            let attr =
+                |name: &str| self.machine.attr(&format!("/sys/class/vtconsole/{console}/{name}"));
+            attr("name").is_ok_and(|name| name.contains("frame buffer"))
+                && attr("bind").is_ok_and(|bind| bind == "1")
+        })
     }
+}
+
+/// Where sysfs has a function.
+fn path_of(function: &Function) -> String {
+    format!("/sys/bus/pci/devices/{}", function.address)
+}
+
+/// The nodes by which processes use functions.
+pub struct Nodes<'a> {
+    machine: &'a Machine,
+    gpus: BTreeMap<Address, GpuInfo>,
+}
+
+impl<'a> Nodes<'a> {
+    /// Asks NVIDIA's driver for its GPUs' numbers.
+    pub fn new(machine: &'a Machine) -> Nodes<'a> {
+        Nodes { machine, gpus: nvidia::read_gpus(machine).0 }
+    }
+
+    /// The number that NVIDIA's driver gave it.
+    fn minor(&self, function: &Function) -> Option<u32> {
+        self.gpus.get(&function.address)?.minor
+    }
+
+    /// The nodes of a function.
+    pub fn of(&self, function: &Function) -> BTreeSet<String> {
+        let mut nodes: BTreeSet<String> =
+            function.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
+        if let Some(minor) = self.minor(function) {
+            nodes.insert(format!("/dev/nvidia{minor}"));
+        }
+        let sound = self.machine.list(&format!("{}/sound", path_of(function)));
+        for card in sound.unwrap_or_default() {
+            let Some(number) = card.strip_prefix("card") else { continue };
+            for name in self.machine.nodes_in("/dev/snd").unwrap_or_default() {
+                // controlC1, pcmC1D3p, hwC1D0
+                let of_card = name.split_once('C').is_some_and(|(_, rest)| {
+                    rest.split(|c: char| !c.is_ascii_digit()).next() == Some(number)
+                });
+                if of_card {
+                    nodes.insert(format!("/dev/snd/{name}"));
+                }
+            }
+        }
+        if function.on_vfio() {
+            nodes.extend(function.group.map(|group| format!("/dev/vfio/{group}")));
+            nodes.extend(function.vfio_device.iter().map(|n| format!("/dev/vfio/devices/{n}")));
+        }
+        nodes
+    }
+}
+
+/// All guests' configurations in a directory.
+fn configurations(machine: &Machine, dir: &str) -> Vec<(u32, Conf)> {
+    let names = machine.list(dir).unwrap_or_default();
+    let ids = names.iter().filter_map(|n| n.strip_suffix(".conf")?.parse::<u32>().ok());
+    ids.filter_map(|id| {
+        let bytes = machine.read(&format!("{dir}/{id}.conf"), 1 << 20).ok()?;
+        Some((id, Conf::parse(&bytes)))
+    })
+    .collect()
+}
+
+/// Names in a directory below a function's; an absent one has none.
+fn below(dir: &Dir<'_>, name: &str) -> Vec<String> {
+    dir.list_below(name).unwrap_or_default()
 }
 
 /// `BDF VMID time:EPOCH` or `BDF VMID pid:PID` (qemu-server, PCI.pm).

@@ -9,11 +9,12 @@ use pci::{Function, ModuleAliases, System, is_vfio_driver as is_vfio};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity};
 
 use crate::boot_files::{BootFile, By, Entry, Initramfs, LIST, MODPROBE, files, parse_list};
+use crate::choose::{Reach, functions};
 use crate::cli::{Persist, Recognise, Unpersist};
 use crate::cmdline::Loader;
 use crate::observe::{Observer, Use};
 use crate::preflight;
-use crate::run::{Run, functions};
+use crate::run::Run;
 
 /// Building images for all kernels of a slow machine takes minutes.
 const IMAGES: Duration = Duration::from_secs(1800);
@@ -29,7 +30,7 @@ struct Planned {
 impl Run<'_> {
     /// `persist`.
     pub fn persist(mut self, options: &Persist) -> anyhow::Result<Exit> {
-        let (system, addresses) = self.chosen(&options.named)?;
+        let (system, addresses) = self.chosen(&options.named, Reach::Machine)?;
         let chosen = functions(&system, &addresses);
         let by = match options.by {
             Recognise::Address => By::Address,
@@ -117,9 +118,9 @@ impl Run<'_> {
         let mut entries = list(self.machine)?;
         let system = if options.all {
             entries.clear();
-            crate::run::scan(self.machine, self.say)?
+            crate::choose::scan(self.machine, self.say)?
         } else {
-            let (system, addresses) = self.chosen(&options.named)?;
+            let (system, addresses) = self.chosen(&options.named, Reach::Machine)?;
             entries.retain(|entry| !addresses.contains(&entry.address));
             system
         };
@@ -139,7 +140,7 @@ impl Run<'_> {
         let uses: Vec<Use> = chosen
             .iter()
             .map(|function| {
-                let mut guests = observer.of(function).guests;
+                let mut guests = observer.guests(function);
                 guests.retain(|guest| !guest.vm);
                 guests.iter_mut().for_each(|guest| guest.running = false);
                 Use { guests, ..Use::default() }
@@ -186,7 +187,7 @@ impl Run<'_> {
                 let message = format!("{what} too: the last file would win");
                 return Err(fail(Exit::Refused, message).hint("take that line out first").into());
             }
-            self.say.warn(&format!("{what}: every card with these ids goes to VFIO"));
+            self.say.warn(&format!("{what}: every GPU with these ids goes to VFIO"));
         }
         let cmdline = self.machine.attr("/proc/cmdline").unwrap_or_default();
         let ids =
@@ -217,7 +218,7 @@ impl Run<'_> {
         let others = system.functions.values().filter(|f| !entries.iter().any(|e| e.is(f)));
         let needed: BTreeSet<String> = others.filter_map(|f| f.driver.clone()).collect();
         for module in blacklist.intersection(&needed) {
-            self.say.warn(&format!("{module} is not blacklisted: another card is bound to it"));
+            self.say.warn(&format!("{module} is not blacklisted: another GPU is bound to it"));
         }
         Ok(blacklist.difference(&needed).cloned().collect())
     }

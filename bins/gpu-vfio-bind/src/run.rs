@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted, records_from_stdin};
+use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted};
 use host::{FileLock, KernelFiles, LockError, Machine, Written};
-use pci::{Depth, Function, ModuleAliases, System, is_vfio_driver as is_vfio};
+use pci::{Function, ModuleAliases, System, is_vfio_driver as is_vfio};
 use record::{Address, Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 
 use crate::apply::{Kernel, Outcome};
-use crate::cli::{Bind, Named, Release};
+use crate::choose::{Reach, add_group_members, functions};
+use crate::cli::{Bind, Release};
 use crate::memory::{self, Memory};
-use crate::observe::{Holder, Observer, Use};
+use crate::observe::{Holder, Nodes, Observer, Use};
 use crate::plan::{Goal, Move, State, plan};
 use crate::preflight::{self, Objection};
 
@@ -36,7 +37,7 @@ struct How {
 impl Run<'_> {
     /// `bind`.
     pub fn bind(mut self, options: &Bind) -> anyhow::Result<Exit> {
-        let (system, mut addresses) = self.chosen(&options.named)?;
+        let (system, mut addresses) = self.chosen(&options.named, Reach::Slots)?;
         if options.group {
             add_group_members(&system, &mut addresses);
         }
@@ -118,7 +119,7 @@ impl Run<'_> {
 
     /// `release`.
     pub fn release(mut self, options: &Release) -> anyhow::Result<Exit> {
-        let (system, addresses) = self.chosen(&options.named)?;
+        let (system, addresses) = self.chosen(&options.named, Reach::Slots)?;
         let functions = functions(&system, &addresses);
         let moves: Vec<Move> = functions
             .iter()
@@ -136,7 +137,8 @@ impl Run<'_> {
             })
             .collect();
         let touched = touched(&functions, &moves);
-        let uses = self.observe(&touched);
+        let observer = Observer::new(self.machine);
+        let uses: Vec<Use> = touched.iter().map(|f| observer.holders_of(f)).collect();
         self.judge(preflight::release(&touched, &uses), false)?;
         let how = How {
             dry_run: options.change.dry_run,
@@ -144,43 +146,6 @@ impl Run<'_> {
             timeout: options.wait.timeout,
         };
         self.finish(&system, &moves, how, false)
-    }
-
-    /// The functions that are asked for, as whole slots. All input is read
-    /// before anything is looked at.
-    pub(crate) fn chosen(&mut self, named: &Named) -> anyhow::Result<(System, BTreeSet<Address>)> {
-        let mut asked = Vec::new();
-        if named.operands.is_empty() {
-            let what = "pci-device records (gpu-iommu-groups ... |) or name functions or slots";
-            for record in records_from_stdin(self.say, &["pci-device"], what)? {
-                if let Record::PciDevice(device) = record {
-                    asked.push(device.address.to_string());
-                }
-            }
-        }
-        asked.extend(named.operands.iter().cloned());
-        let system = scan(self.machine, self.say)?;
-        let mut addresses = BTreeSet::new();
-        for operand in &asked {
-            if operand.bytes().all(|b| b.is_ascii_digit()) {
-                let message = format!("'{operand}' is a group: name functions or slots");
-                return Err(fail(Exit::Usage, message).into());
-            }
-            let found = system.named(operand);
-            for address in found.map_err(|error| fail(Exit::Usage, error.to_string()))? {
-                let Some(function) = system.functions.get(&address) else { continue };
-                // a slot's virtual functions do not go with it unless named
-                let only_vf = function.pf.is_some() && operand.parse::<Address>().is_err();
-                if !function.is_bridge() && !only_vf {
-                    addresses.extend(system.slot(function).map(|f| f.address));
-                }
-            }
-        }
-        if addresses.is_empty() {
-            let message = "nothing that is named can be moved: bridges stay where they are";
-            return Err(fail(Exit::Usage, message).into());
-        }
-        Ok((system, addresses))
     }
 
     /// The VFIO driver for a function.
@@ -283,9 +248,9 @@ impl Run<'_> {
             }
         }
         // a driver in the middle of its removal no longer says which node is its
-        let observer = Observer::new(self.machine);
+        let nodes = Nodes::new(self.machine);
         let nodes_of = |address: &Address| {
-            system.functions.get(address).map(|f| observer.nodes_of(f)).unwrap_or_default()
+            system.functions.get(address).map(|f| nodes.of(f)).unwrap_or_default()
         };
         let watched: Vec<BTreeSet<String>> = moves.iter().map(|m| nodes_of(&m.address)).collect();
         let (mut outcomes, mut stop) = kernel.apply(moves);
@@ -522,32 +487,10 @@ impl Run<'_> {
     }
 }
 
-/// Scans, warnings said.
-pub fn scan(machine: &Machine, say: &Say) -> Result<System, Failure> {
-    let system = pci::scan(machine, Depth::Verdict)?;
-    for warning in &system.warnings {
-        say.warn(warning);
-    }
-    Ok(system)
-}
-
-/// Functions by address.
-pub fn functions<'a>(system: &'a System, addresses: &BTreeSet<Address>) -> Vec<&'a Function> {
-    addresses.iter().filter_map(|address| system.functions.get(address)).collect()
-}
-
 /// The functions that something happens to.
 fn touched<'a>(functions: &[&'a Function], moves: &[Move]) -> Vec<&'a Function> {
     let pairs = functions.iter().zip(moves);
     pairs.filter(|(_, step)| !step.actions.is_empty()).map(|(function, _)| *function).collect()
-}
-
-fn add_group_members(system: &System, addresses: &mut BTreeSet<Address>) {
-    let groups: BTreeSet<u32> =
-        functions(system, addresses).iter().filter_map(|f| f.group).collect();
-    for group in groups.iter().filter_map(|id| system.groups.get(id)) {
-        addresses.extend(system.members(group).filter(|m| !m.is_bridge()).map(|m| m.address));
-    }
 }
 
 fn check_of(step: &Move, bind: bool) -> Check {

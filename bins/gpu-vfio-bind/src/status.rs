@@ -8,10 +8,10 @@ use pci::Function;
 use record::{Address, Check, CheckStatus, Record, Severity, Sink};
 
 use crate::boot_files::Entry;
+use crate::choose::scan;
 use crate::cli::Status;
 use crate::memory;
 use crate::persist;
-use crate::run::scan;
 
 /// The verb.
 pub fn run(
@@ -80,7 +80,7 @@ fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
     let slot = function.address.slot();
     let (expected, status, hint) = if persist::moved_away(entries, function) {
         let hint =
-            format!("another card is there now: 'gpu-vfio-bind persist {slot}' if it is meant");
+            format!("another function is there now: 'gpu-vfio-bind persist {slot}' if it is meant");
         (None, CheckStatus::Drift, Some(hint))
     } else {
         let driver = persist::next_boot(entries, function)?;

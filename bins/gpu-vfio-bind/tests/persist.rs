@@ -154,7 +154,7 @@ fn status_tells_what_the_next_boot_will_change() {
     );
     let ran = run(&bed, "status 2c:00.0", 1);
     let boot = ran.one("check", "property", "driver_at_boot");
-    assert!(boot["hint"].as_str().unwrap().contains("another card is there now"));
+    assert!(boot["hint"].as_str().unwrap().contains("another function is there now"));
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn what_names_nothing_is_bad_input() {
     let bed = free();
     for (args, what) in [
         ("bind 99:00", "no slot 0000:99:00"),
-        ("bind 28", "is a group"),
+        ("bind 28", "is the number of an IOMMU group"),
         ("bind 00:03.1", "bridges stay"),
         ("bind gpu", "is neither a function"),
         ("bind 2c:00 --driver nvidia", "is no VFIO driver"),

@@ -13,10 +13,11 @@ use crate::edit::{Edited, Editor, Planner, Stopped};
 use crate::facts::{Facts, PassedOver, Wanted};
 use crate::mig;
 use crate::plan::{Container, Plan, Refusal, Style, auto_style, give};
+use crate::resolve::Resolved;
 use crate::restart::{self, Restart};
 use crate::state;
 use crate::view::{no_access, numbers, shuts_out};
-use crate::wish::{GpuWish, Resolved, UserspaceWish, Wish};
+use crate::wish::{GpuWish, UserspaceWish, Wish};
 
 /// The verb.
 pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
@@ -56,9 +57,6 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
         Ok(edited) => edited,
         Err(stopped) => return Err(editor.stopped(stopped, sink)),
     };
-    if add.change.only_look() {
-        return Ok(edited.exit);
-    }
     adding.after(&machine, &edited, sink)
 }
 
@@ -235,8 +233,15 @@ impl Adding<'_> {
             guest: self.guest,
             say: self.say,
             restart: self.add.restart,
+            start: self.add.start,
             wait: self.add.wait,
         };
+        if self.add.change.only_look() {
+            if !self.add.change.check {
+                restart::foretell(&restart, edited, sink)?;
+            }
+            return Ok(edited.exit);
+        }
         restart::finish(&restart, edited, sink)
     }
 }

@@ -62,7 +62,7 @@ pub enum Verb {
     /// Bring containers back to what they are to have
     ///
     /// After a reboot, a kernel or a driver update: device nodes, stale rules,
-    /// cards that have another number, mounted libraries of another version.
+    /// GPUs that have another number, mounted libraries of another version.
     Sync(Sync),
     /// Make this host's device nodes, with the numbers of now
     ///
@@ -78,8 +78,8 @@ pub enum Verb {
 /// Containers.
 #[derive(Args, Debug)]
 pub struct Which {
-    /// Container ids
-    #[arg(value_name = "CTID", value_parser = ctid)]
+    /// Containers
+    #[arg(value_name = "CTID", value_parser = pve::ctid)]
     pub ctid: Vec<u32>,
 
     /// All containers of the cluster that have a GPU
@@ -90,41 +90,48 @@ pub struct Which {
 /// Operands and options of `add`.
 #[derive(Args, Debug)]
 pub struct Add {
-    /// Container id
-    #[arg(value_name = "CTID", value_parser = ctid)]
+    /// Container
+    #[arg(value_name = "CTID", value_parser = pve::ctid)]
     pub ctid: u32,
 
-    /// GPU by address (41:00.0), UUID (GPU-...) or minor of /dev/nvidia<MINOR>
-    /// (not nvidia-smi's index), or 'all'; '-' for records on standard input
-    #[arg(short, long, value_name = "ADDRESS|UUID|MINOR|all", value_delimiter = ',')]
+    /// GPU: 41:00.0, GPU-UUID, minor, all or - (piped)
+    ///
+    /// The minor is the number of /dev/nvidia<MINOR>, not nvidia-smi's index.
+    /// '-' reads pci-device records from standard input.
+    #[arg(short, long, value_name = "GPU", value_delimiter = ',')]
     pub gpu: Vec<String>,
 
-    /// MIG instance by GPU instance/compute instance (2/0) or UUID (MIG-...)
-    #[arg(long, value_name = "GI/CI|UUID", value_delimiter = ',')]
+    /// MIG instance: GI/CI (2/0) or MIG-UUID
+    ///
+    /// GI and CI are the numbers of GPU instance and compute instance.
+    #[arg(long, value_name = "INSTANCE", value_delimiter = ',')]
     pub mig: Vec<String>,
 
     /// The right to watch all MIG instances
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub mig_monitor: bool,
 
-    /// DRM nodes and nvidia-modeset too, for OpenGL, Vulkan and displays
+    /// DRM nodes and nvidia-modeset too
+    ///
+    /// For OpenGL, Vulkan and displays.
     #[arg(long)]
     pub graphics: bool,
 
     /// IMEX channels, by number or 'all'
-    #[arg(long, value_name = "CHANNEL|all", value_delimiter = ',')]
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', hide_short_help = true)]
     pub imex: Vec<String>,
 
     /// NVSwitch and NVLink nodes too
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub fabric: bool,
 
-    /// How the container is given the nodes
+    /// How it gets the nodes
     #[arg(long, value_enum, value_name = "STYLE", default_value_t)]
     pub style: StyleChoice,
 
-    /// Make dev[n] of hand-made mount entries and rules; without --gpu of those
-    /// that are there
+    /// Make dev[n] of hand-made mount entries and rules
+    ///
+    /// Without --gpu of those that are there.
     #[arg(long)]
     pub convert: bool,
 
@@ -140,8 +147,10 @@ pub struct Add {
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<String>,
 
-    /// Mount the host's driver libraries, file by file and read-only
-    /// (utility,compute,video where none is named)
+    /// Mount the host's driver libraries
+    ///
+    /// File by file and read-only; sets of them by --libs=SET,SET, without that
+    /// utility,compute,video.
     #[arg(
         long,
         value_enum,
@@ -153,20 +162,33 @@ pub struct Add {
     )]
     pub libs: Vec<SetChoice>,
 
-    /// The same from a directory into which an installer was unpacked
+    /// Mount those below DIR instead
+    ///
+    /// A directory that 'nv-runfile install --share DIR' filled.
     #[arg(long, value_name = "DIR")]
     pub share_driver: Option<String>,
 
-    /// Never hand new nodes to the running container through pct
-    #[arg(long)]
+    /// Do not hand new nodes to the running container
+    ///
+    /// Without this they are handed to it through pct where it can do that.
+    #[arg(long, hide_short_help = true)]
     pub no_hotplug: bool,
 
-    /// Restart the container if it runs and needs it, and wait until its nodes
-    /// open inside
+    /// Restart the container if it runs and needs it
+    ///
+    /// And wait until its nodes open inside.
     #[arg(long)]
     pub restart: bool,
 
-    /// Wait so long until the nodes open inside (60 with --restart)
+    /// Start the container if it does not run
+    ///
+    /// And wait until its nodes open inside.
+    #[arg(long)]
+    pub start: bool,
+
+    /// Wait until its nodes open inside
+    ///
+    /// 60 seconds with --restart or --start, else not at all.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: Option<u64>,
 
@@ -186,17 +208,21 @@ impl Add {
 /// Operands and options of `remove`.
 #[derive(Args, Debug)]
 pub struct Remove {
-    /// Container id
-    #[arg(value_name = "CTID", value_parser = ctid)]
+    /// Container
+    #[arg(value_name = "CTID", value_parser = pve::ctid)]
     pub ctid: u32,
 
-    /// Only this GPU, by address, UUID or minor; '-' for records on standard
-    /// input
-    #[arg(short, long, value_name = "ADDRESS|UUID|MINOR|-", value_delimiter = ',')]
+    /// GPU: 41:00.0, GPU-UUID, minor, all or - (piped)
+    ///
+    /// Only what this GPU needs goes. '-' reads pci-device records from standard
+    /// input.
+    #[arg(short, long, value_name = "GPU", value_delimiter = ',')]
     pub gpu: Vec<String>,
 
-    /// Only this MIG instance
-    #[arg(long, value_name = "GI/CI", value_delimiter = ',')]
+    /// MIG instance: GI/CI (2/0)
+    ///
+    /// Only what this instance needs goes.
+    #[arg(long, value_name = "INSTANCE", value_delimiter = ',')]
     pub mig: Vec<String>,
 
     /// Only this node
@@ -207,11 +233,13 @@ pub struct Remove {
     #[arg(long)]
     pub libs: bool,
 
-    /// Restart the container if it runs
+    /// Restart the container if it runs and needs it
     #[arg(long)]
     pub restart: bool,
 
-    /// Wait so long until the nodes that it keeps open inside
+    /// Wait until its nodes open inside
+    ///
+    /// Those that it keeps.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: Option<u64>,
 
@@ -243,9 +271,9 @@ pub struct Nodes {
 /// Operands of `hook`.
 #[derive(Args, Debug)]
 pub struct Hook {
-    /// Container id
-    #[arg(value_name = "VMID", value_parser = ctid)]
-    pub vmid: u32,
+    /// Container
+    #[arg(value_name = "CTID", value_parser = pve::ctid)]
+    pub ctid: u32,
 
     /// pre-start, post-start, pre-stop or post-stop
     #[arg(value_name = "PHASE")]
@@ -303,16 +331,26 @@ pub enum StyleChoice {
 }
 
 impl Common for Options {
+    const INSTEAD: &'static [cli::Instead] = &[
+        ("list", "show"),
+        ("status", "check"),
+        ("set", "add"),
+        ("attach", "add"),
+        ("del", "remove"),
+        ("delete", "remove"),
+        ("detach", "remove"),
+        ("update", "sync"),
+        ("repair", "sync"),
+        ("--ct", "lxc-gpu-conf add CTID"),
+        ("compute", "--libs=compute"),
+        ("utility", "--libs=utility"),
+        ("video", "--libs=video"),
+        ("graphics", "--libs=graphics"),
+        (cli::ADDRESS, "--gpu {}"),
+    ];
+
     fn common(&self) -> Chosen {
         Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
-    }
-}
-
-/// Proxmox VE's range of guest ids.
-fn ctid(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(id @ 100..=999_999_999) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
-        _ => Err("a container id is a number from 100 to 999999999".into()),
     }
 }
 
@@ -323,7 +361,7 @@ pub const MAN: ManText = ManText {
         looked up on this host. Functions that only accompany a GPU are not asked for, GPUs of other \
         vendors and virtual functions are skipped. An empty stream, a line that is no record, and an \
         error record from the tool before are failures, and nothing is changed. remove --gpu - reads \
-        the same; the other verbs do not look at standard input.",
+        the same; the other commands do not look at standard input.",
     output: "show: one lxc-gpu record for each GPU. check: one check record for each thing that is \
         wrong, with its cause, and one for each GPU of a container with which nothing is. add, \
         remove, sync: one change record for each line of the configuration, with status unchanged, \
@@ -344,7 +382,7 @@ pub const MAN: ManText = ManText {
     files: &[
         ("/etc/pve/lxc/CTID.conf", "the configuration; only its main section is changed"),
         ("/run/lock/lxc/pve-config-CTID.lock", "Proxmox VE's lock on it, taken with flock(2)"),
-        ("/var/lib/pve-gpu-tools/lxc/CTID.json", "what add was asked for, by card and not by number: \
+        ("/var/lib/pve-gpu-tools/lxc/CTID.json", "what add was asked for, by GPU and not by number: \
             what sync brings back. Not needed: without it sync goes by the numbers"),
         ("/proc/devices", "the drivers' major numbers; only 195 is fixed"),
         ("/proc/driver/nvidia/gpus", "minor, UUID and model of the host's GPUs"),
@@ -353,12 +391,12 @@ pub const MAN: ManText = ManText {
         ("/dev/nvidia*", "the host's device nodes"),
         ("/var/lib/dpkg/status", "the version of pve-container: dev[n] came with 5.0.7, handing it \
             to a running container with 6.0.4"),
-        ("/lib/systemd/system/pve-gpu-nodes.service", "nodes and sync --all before guests start; \
+        ("/lib/systemd/system/pve-gpu-nodes.service", "nodes and sync --all before containers start; \
             'systemctl enable pve-gpu-nodes'"),
         ("/usr/share/pve-gpu-tools/hookscript", "copy it to a storage for snippets"),
     ],
     notes: "Nodes: /dev/nvidia<minor>, nvidiactl and nvidia-uvm, and where the host has them \
-        nvidia-uvm-tools and nvidia-modeset; with --graphics the card's DRM nodes, with the groups \
+        nvidia-uvm-tools and nvidia-modeset; with --graphics the GPU's DRM nodes, with the groups \
         video and render of the container's own /etc/group; with --mig the two capabilities of the \
         instance, readable by all. /dev/nvidia-caps/nvidia-cap1, the right to reconfigure MIG, is \
         never given.
@@ -370,7 +408,7 @@ Style dev writes dev[n] with mode=0666, as the nodes are on the host: Proxmox VE
         rules (an unprivileged one has no list of allowed devices in Proxmox VE, so rules would do \
         nothing there). The same node is never given both ways: the container would not start.
 
-The minor is neither nvidia-smi's index nor the number of the DRM card; where in doubt use the \
+The minor is neither nvidia-smi's index nor the number of its DRM node; where in doubt use the \
         address.
 
 A stopped container has the change at its next start. A running one gets a new dev[n] at once where \
@@ -462,7 +500,7 @@ pub const EXAMPLES: &[Example] = &[
         command: "lxc-gpu-conf add 902 --convert",
     },
     Example {
-        says: "After a reboot, before guests start: what pve-gpu-nodes.service runs.",
+        says: "After a reboot, before containers start: what pve-gpu-nodes.service runs.",
         command: "lxc-gpu-conf nodes && lxc-gpu-conf sync --all",
     },
     Example {

@@ -10,7 +10,7 @@ use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 use crate::diff;
 use crate::hotplug;
 use crate::plan::{Plan, Refusal, Step};
-use crate::wish::Cannot;
+use crate::resolve::Cannot;
 
 /// Why a verb stops.
 pub enum Stopped {
@@ -80,7 +80,7 @@ pub struct Editor<'a> {
 pub struct Edited {
     /// The exit code.
     pub exit: Exit,
-    /// Something was changed.
+    /// Something was changed, or would be.
     pub changed: bool,
     /// It reached the running container.
     pub hot: bool,
@@ -95,15 +95,11 @@ impl Edited {
 impl Editor<'_> {
     /// Does it, or only looks where that was asked for.
     pub fn run(&self, planner: &dyn Planner, sink: &mut Sink) -> Result<Edited, Stopped> {
-        if self.change.only_look() {
-            self.look(planner, sink).map(Edited::nothing)
-        } else {
-            self.apply(planner, sink)
-        }
+        if self.change.only_look() { self.look(planner, sink) } else { self.apply(planner, sink) }
     }
 
     /// Dry run and check: neither lock nor write.
-    fn look(&self, planner: &dyn Planner, sink: &mut Sink) -> Result<Exit, Stopped> {
+    fn look(&self, planner: &dyn Planner, sink: &mut Sink) -> Result<Edited, Stopped> {
         let bytes = self.guest.read(self.machine)?;
         let conf = Conf::parse(&bytes);
         if !self.change.check {
@@ -114,17 +110,19 @@ impl Editor<'_> {
             for step in &plan.steps {
                 sink.put(Record::Check(self.check_of(step)))?;
             }
-            return Ok(if plan.changes() { Exit::Difference } else { Exit::Done });
+            let exit = if plan.changes() { Exit::Difference } else { Exit::Done };
+            return Ok(Edited { exit, changed: plan.changes(), hot: false });
         }
+        let done = Edited { exit: Exit::Done, changed: plan.changes(), hot: false };
         let people = self.output == OutputChoice::Auto && !sink.is_jsonl();
         if people && plan.changes() {
             let path = self.machine.shown(&self.guest.path);
             let text = diff::unified(&path, &bytes, &plan.conf.bytes());
             record::print_text(&text).context("standard output").map_err(Stopped::Other)?;
-            return Ok(Exit::Done);
+            return Ok(done);
         }
         self.report(&plan, ChangeStatus::Planned, None, sink)?;
-        Ok(Exit::Done)
+        Ok(done)
     }
 
     fn lock(&self) -> Result<FileLock, Stopped> {

@@ -256,22 +256,51 @@ impl<'a> Facts<'a> {
             Some(minor) => self.by_minor(minor),
             None if name.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("GPU-")) => by_uuid(),
             None => {
-                return Err(fail(
-                    Exit::Usage,
-                    format!(
-                        "'{name}' is neither an address (41:00.0), nor a UUID (GPU-...), nor a minor, nor 'all'"
-                    ),
-                ));
+                let message = format!(
+                    "'{name}' is neither an address (41:00.0), nor a UUID (GPU-...), nor a minor, \
+                     nor 'all'"
+                );
+                return Err(fail(Exit::Usage, message).hint(self.meant(name)));
             }
         };
         match gpu {
             Some(gpu) => self.usable(gpu.address),
             None => {
                 let what = if minor.is_some() { "GPU with minor" } else { "GPU" };
-                Err(fail(Exit::Usage, format!("no {what} {name} on this host"))
-                    .hint("see 'gpu-iommu-groups --vendor 10de'"))
+                let gpus = match self.minors() {
+                    gpus if gpus.is_empty() => "NVIDIA's driver owns none".into(),
+                    gpus => format!("there are {gpus} (a minor is not nvidia-smi's index)"),
+                };
+                Err(fail(Exit::Usage, format!("no {what} {name} on this machine")).hint(gpus))
             }
         }
+    }
+
+    /// What to do next for whom named a GPU in no known form.
+    fn meant(&self, name: &str) -> String {
+        let minor = name.rsplit('/').next().and_then(|tail| tail.strip_prefix("nvidia"));
+        if let Some(minor) = minor.filter(|minor| minor.parse::<u32>().is_ok()) {
+            return format!("did you mean --gpu {minor}?");
+        }
+        if let Some(hint) = record::meant(name) {
+            return hint;
+        }
+        if let Ok(slot) = name.parse::<record::Slot>() {
+            return format!("{slot} is a slot: did you mean {slot}.0?");
+        }
+        match self.minors() {
+            gpus if gpus.is_empty() => "NVIDIA's driver owns no GPU on this machine".into(),
+            gpus => format!("there are {gpus}"),
+        }
+    }
+
+    /// `0000:2b:00.0 (minor 0), 0000:2c:00.0 (minor 1)`.
+    fn minors(&self) -> String {
+        let gpus = self
+            .gpus
+            .values()
+            .filter_map(|gpu| gpu.minor.map(|minor| format!("{} (minor {minor})", gpu.address)));
+        gpus.collect::<Vec<_>>().join(", ")
     }
 
     /// The GPUs among some records. Functions that only accompany a GPU are
@@ -310,8 +339,9 @@ impl<'a> Facts<'a> {
 
     fn function(&self, address: Address) -> Result<&Function, Failure> {
         self.system()?.functions.get(&address).ok_or_else(|| {
-            fail(Exit::Usage, format!("no function {address} on this host"))
-                .hint("see 'gpu-iommu-groups'")
+            let gpus = self.system().map(pci::System::gpus).unwrap_or_default();
+            fail(Exit::Usage, format!("no function {address} on this machine"))
+                .hint(pci::what_there_is(&gpus))
         })
     }
 

@@ -22,7 +22,7 @@ record::causes! {
     MigPair "mig-pair" "One of the two capabilities of a MIG instance is missing.",
     MigParent "mig-parent" "The GPU of a MIG instance is not given.",
     MigGone "mig-gone" "A MIG instance does not exist any more.",
-    OtherCard "other-card" "A node's number belongs to another card now.",
+    OtherCard "other-card" "A node's number belongs to another GPU now.",
     OnVfio "on-vfio" "The GPU is bound to VFIO, for a VM.",
     NoGpu "no-gpu" "No GPU of the host has a node's number.",
     Incomplete "incomplete" "A node that CUDA needs is not given.",

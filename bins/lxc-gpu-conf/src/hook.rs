@@ -26,13 +26,20 @@ pub fn run(options: &Options, hook: &Hook, say: &Say, _sink: &mut Sink) -> anyho
     let phase: fn(&Machine, &Guest, &[u8], &Say) -> anyhow::Result<()> = match hook.phase.as_str() {
         "pre-start" => pre_start,
         "post-start" => post_start,
-        _ => return Ok(Exit::Done),
+        "pre-stop" | "post-stop" => return Ok(Exit::Done),
+        // a phase that comes with a later Proxmox VE must not keep a container down
+        other => {
+            say.warn(&format!(
+                "'{other}' is no phase known here: pre-start, post-start, pre-stop, post-stop"
+            ));
+            return Ok(Exit::Done);
+        }
     };
     let machine = options.common.machine()?;
-    let guest = match Guest::find(&machine, hook.vmid) {
+    let guest = match Guest::find(&machine, hook.ctid) {
         Ok(guest) => guest,
         // the same script may be named by a VM
-        Err(_) if machine.exists(&format!("/etc/pve/qemu-server/{}.conf", hook.vmid)) => {
+        Err(_) if machine.exists(&format!("/etc/pve/qemu-server/{}.conf", hook.ctid)) => {
             return Ok(Exit::Done);
         }
         Err(failure) => return Err(failure.into()),

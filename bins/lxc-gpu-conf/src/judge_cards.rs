@@ -91,7 +91,7 @@ impl View<'_> {
                 property: then.clone(),
                 expected: Some(now.clone()),
                 actual: Some(then.clone()),
-                reason: format!("the card that had {then} ({card}) has {now} now"),
+                reason: format!("the GPU that had {then} ({card}) has {now} now"),
                 hint: Some(format!("lxc-gpu-conf sync {}", self.guest.ctid)),
                 ..Finding::error(Cause::OtherCard)
             });

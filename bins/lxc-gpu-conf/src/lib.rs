@@ -5,7 +5,7 @@
 //! puts the two together, [`wish`] says what is wanted, [`plan`] decides without
 //! touching anything, [`edit`] applies.
 
-mod access;
+pub mod access;
 mod add;
 pub mod cli;
 mod diff;
@@ -25,6 +25,7 @@ mod plan_tests;
 #[cfg(test)]
 mod properties;
 mod remove;
+mod resolve;
 mod restart;
 mod rules;
 mod show;

@@ -183,7 +183,7 @@ pub fn renumber(
     names: &BTreeMap<String, String>,
     rules: &BTreeMap<(u32, u32), (u32, u32)>,
 ) {
-    let why = "the card has another number now";
+    let why = "the GPU has another number now";
     let access = Access::of(&plan.conf);
     let main: Vec<String> =
         plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();

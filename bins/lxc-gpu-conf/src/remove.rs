@@ -48,10 +48,7 @@ pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> an
         Ok(edited) => edited,
         Err(stopped) => return Err(editor.stopped(stopped, sink)),
     };
-    if remove.change.only_look() {
-        return Ok(edited.exit);
-    }
-    if !edited.changed && !remove.restart {
+    if !edited.changed && (!remove.restart || remove.change.only_look()) {
         say.note(&format!("{} has none of it", guest.target()));
         return Ok(edited.exit);
     }
@@ -60,8 +57,15 @@ pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> an
         guest: &guest,
         say,
         restart: remove.restart,
+        start: false,
         wait: remove.wait,
     };
+    if remove.change.only_look() {
+        if !remove.change.check {
+            restart::foretell(&restart, &edited, sink)?;
+        }
+        return Ok(edited.exit);
+    }
     restart::finish(&restart, &edited, sink)
 }
 

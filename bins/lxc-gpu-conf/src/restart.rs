@@ -1,5 +1,5 @@
-//! After a change: says when it takes effect, restarts where that was asked for,
-//! and waits until the nodes really open inside.
+//! After a change: says when it takes effect, restarts or starts where that was
+//! asked for, and waits until the nodes really open inside.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ pub struct Restart<'a> {
     pub say: &'a Say,
     /// `--restart`.
     pub restart: bool,
+    /// `--start`.
+    pub start: bool,
     /// `--wait`, seconds.
     pub wait: Option<u64>,
 }
@@ -65,7 +67,7 @@ pub fn given(machine: &Machine, guest: &Guest) -> Vec<(String, bool)> {
 pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Result<Exit> {
     let ctid = r.guest.ctid;
     let running = pve::is_running(r.machine, ctid);
-    if !r.restart && r.wait.is_none() {
+    if !r.restart && !r.start && r.wait.is_none() {
         if edited.hot {
             r.say.note(&format!("{} has the nodes already: nothing to restart", r.guest.target()));
         } else if edited.changed {
@@ -80,22 +82,26 @@ pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Resu
         }
         return Ok(edited.exit);
     }
-    if !running {
+    let startable = r.start && r.machine.is_host();
+    if !running && !startable {
         let mut change = change(r, "running");
         change.status = ChangeStatus::Skipped;
         change.reason = Some(match r.machine.is_host() {
             true => "it does not run: the change counts from its next start on".into(),
             false => "no command is run below --root".into(),
         });
-        change.hint = r.machine.is_host().then(|| format!("pct start {ctid}"));
+        change.hint = r.machine.is_host().then(|| format!("pct start {ctid}, or --start"));
         sink.put(Record::Change(change))?;
         return Ok(edited.exit);
     }
     let paths = given(r.machine, r.guest);
     let wait = Duration::from_secs(r.wait.unwrap_or(DEFAULT_WAIT));
-    if r.restart && (edited.changed && !edited.hot || !all_open(&look(r, &paths, wait.max(LEAST))))
+    if !running {
+        pct(r, START, sink)?;
+    } else if r.restart
+        && (edited.changed && !edited.hot || !all_open(&look(r, &paths, wait.max(LEAST))))
     {
-        reboot(r, sink)?;
+        pct(r, REBOOT, sink)?;
     }
     let end = Instant::now() + wait;
     let answers = loop {
@@ -113,10 +119,42 @@ fn change(r: &Restart<'_>, property: &str) -> Change {
     Change::planned(r.say.tool(), &r.guest.target(), property)
 }
 
-fn reboot(r: &Restart<'_>, sink: &mut Sink) -> anyhow::Result<()> {
+/// What a dry run says of it.
+pub fn foretell(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Result<()> {
+    let running = pve::is_running(r.machine, r.guest.ctid);
+    let way = match running {
+        true if r.restart && edited.changed => REBOOT,
+        false if r.start => START,
+        _ => return Ok(()),
+    };
+    let mut change = change(r, "running");
+    change.to = Some(way.done.into());
+    let wait = r.wait.unwrap_or(DEFAULT_WAIT);
+    let how = format!("pct {} {}", way.verb, r.guest.ctid);
+    change.reason = Some(match r.machine.is_host() {
+        true => format!("{how}, then up to {wait} s until its nodes open inside"),
+        false => format!("{how}; not below --root, where no command is run"),
+    });
+    Ok(sink.put(Record::Change(change))?)
+}
+
+/// A way to have the container run with its new configuration.
+#[derive(Clone, Copy)]
+struct Way {
+    verb: &'static str,
+    /// The change in a word.
+    done: &'static str,
+    /// What did not happen where it failed.
+    what: &'static str,
+}
+
+const REBOOT: Way = Way { verb: "reboot", done: "restarted", what: "restart" };
+const START: Way = Way { verb: "start", done: "started", what: "start" };
+
+fn pct(r: &Restart<'_>, way: Way, sink: &mut Sink) -> anyhow::Result<()> {
     let ctid = r.guest.ctid.to_string();
     let mut change = change(r, "running");
-    change.to = Some("restarted".into());
+    change.to = Some(way.done.into());
     if !hotplug::has_pct(r.machine) {
         change.status = ChangeStatus::Skipped;
         change.reason = Some("there is no pct".into());
@@ -124,16 +162,19 @@ fn reboot(r: &Restart<'_>, sink: &mut Sink) -> anyhow::Result<()> {
         return Ok(());
     }
     // its own default is 60 s for the shutdown
-    let ran = r.machine.run(&["pct", "reboot", &ctid], Duration::from_secs(180))?;
+    let ran = r.machine.run(&["pct", way.verb, &ctid], Duration::from_secs(180))?;
     let why = ran.filter(|ran| !ran.success()).map(|ran| ran.reason());
     change.status = if why.is_none() { ChangeStatus::Changed } else { ChangeStatus::Failed };
     change.reason = why.clone();
     sink.put(Record::Change(change))?;
     match why {
         None => Ok(()),
-        Some(why) => Err(fail(Exit::System, format!("{}: pct reboot: {why}", r.guest.target()))
-            .hint("the configuration is as it should be; the restart is not done")
-            .into()),
+        Some(why) => {
+            let message = format!("{}: pct {}: {why}", r.guest.target(), way.verb);
+            let hint =
+                format!("the configuration is as it should be; the {} is not done", way.what);
+            Err(fail(Exit::System, message).hint(hint).into())
+        }
     }
 }
 

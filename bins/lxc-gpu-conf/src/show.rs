@@ -130,7 +130,7 @@ fn elsewhere(guest: &Guest) -> Check {
     let mut check = Check::ok(&guest.target(), "host", None);
     check.status = CheckStatus::Unknown;
     check.reason = Some(format!(
-        "{} is on node {node}: its nodes, majors and cards are not seen here",
+        "{} is on node {node}: its nodes, majors and GPUs are not seen here",
         guest.target()
     ));
     check.hint = Some(format!("on {node}: lxc-gpu-conf check {}", guest.ctid));

@@ -97,7 +97,8 @@ fn one(
     let syncing = Syncing { facts, guest, say };
     match editor.run(&syncing, sink) {
         Ok(edited) => {
-            if edited.changed && pve::is_running(facts.machine, guest.ctid) {
+            let changed = edited.changed && !sync.change.only_look();
+            if changed && pve::is_running(facts.machine, guest.ctid) {
                 say.note(&format!(
                     "{} runs: 'pct reboot {}' for the change to take effect",
                     guest.target(),

@@ -151,7 +151,7 @@ fn bad_input_is_exit_2_and_leaves_the_file_alone() {
         ("", "standard input is empty"),
         ("\n\n", "standard input is empty"),
         ("{\"type\":\"pci-device\",\"address\":\"0000:2b:", "line 1: cut off"),
-        ("0000:2b:00.0\n", "line 1: not JSON"),
+        ("0000:2b:00.0\n", "an address, not a record"),
         ("{\"type\":\"pci-device\",\"address\":\"0000:99:00.0\"}", "no function 0000:99:00.0"),
         ("{\"type\":\"pci-device\",\"address\":\"0000:2b:00.1\"}", "no record on standard input"),
         ("{\"type\":\"pci-device\",\"address\":\"0000:29:00.0\"}", "is an NVIDIA GPU"),
@@ -170,8 +170,8 @@ fn bad_input_is_exit_2_and_leaves_the_file_alone() {
         ("901 -g card0", "is neither an address"),
         ("999 -g 0", "no container 999"),
         ("100 -g 0", "100 is a VM"),
-        ("99 -g 0", "a container id is"),
-        ("abc -g 0", "a container id is"),
+        ("99 -g 0", "a container is named by its CTID"),
+        ("abc -g 0", "a container is named by its CTID"),
     ] {
         add(&bed, args).expect(2).one_line(what);
     }

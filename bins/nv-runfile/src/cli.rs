@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
 use nvidia::userspace::Set;
 
+use crate::on_host::cause::CAUSES;
+
 pub use fetch::{Fetch, Patience, Prune};
 pub use toolkit::{Release, Toolkit};
 
@@ -67,7 +69,7 @@ pub enum Verb {
     /// The directory appears complete and verified, or not at all. What would
     /// lead out of it, devices and the like are refused.
     Extract(Extract),
-    /// Install a driver: its userspace into a container or for containers, or on the host
+    /// Install a driver: into a container, for containers, or on the host
     ///
     /// Into a container only the files that programs need are placed, from
     /// outside: no kernel module, no compiler, no network, and nothing of the
@@ -105,15 +107,18 @@ pub enum Verb {
 #[group(required = true, multiple = false)]
 pub struct Target {
     /// Into this container, running or stopped
-    #[arg(long, value_name = "CTID")]
+    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: Option<u32>,
 
-    /// Into a directory that is not there yet, for 'lxc-gpu-conf add
-    /// --share-driver DIR'
+    /// Into a new directory, for all containers
+    ///
+    /// For 'lxc-gpu-conf add --share-driver DIR'.
     #[arg(long, value_name = "DIR")]
     pub share: Option<PathBuf>,
 
-    /// On this host: runs the installer, after a pre-flight
+    /// On this host, after a pre-flight
+    ///
+    /// Runs the installer.
     #[arg(long)]
     pub host: bool,
 }
@@ -165,10 +170,12 @@ pub struct Install {
     pub target: Target,
 
     /// How it gets into a container
-    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub mode: Mode,
 
-    /// What programs in the container are to do
+    /// What is installed
+    ///
+    /// By what programs in the container are to do.
     #[arg(
         long,
         value_enum,
@@ -178,21 +185,23 @@ pub struct Install {
     )]
     pub set: Vec<SetChoice>,
 
-    /// With --host: remove packages and DKMS modules of another packaging first;
-    /// --dry-run shows which
+    /// With --host: remove other packagings first
+    ///
+    /// Packages and DKMS modules of another packaging; --dry-run shows which.
     #[arg(long)]
     pub purge: bool,
 
-    /// With --host: build the kernel modules with DKMS, so that new kernels get
-    /// them; the default where dkms is there
+    /// With --host: build the modules with DKMS
+    ///
+    /// So that new kernels get them; the default where dkms is installed.
     #[arg(long, conflicts_with = "no_dkms")]
     pub dkms: bool,
 
-    /// With --host: build them for the running kernel only
+    /// With --host: for the running kernel only
     #[arg(long)]
     pub no_dkms: bool,
 
-    /// What SHA-256 the file must have
+    /// SHA-256 that the file must have
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub sha256: Option<String>,
 
@@ -200,8 +209,10 @@ pub struct Install {
     #[command(flatten)]
     pub caps: Caps,
 
+    /// Go on where a refusal says that --force overrides it
+    ///
     /// Install a version other than the loaded kernel module's; replace files of
-    /// ours that were changed; run the installer on a host that is not ready
+    /// ours that were changed; run the installer on a host that is not ready.
     #[arg(long)]
     pub force: bool,
 
@@ -214,10 +225,12 @@ pub struct Install {
 #[derive(Args, Debug)]
 pub struct Uninstall {
     /// From this container, running or stopped
-    #[arg(long, value_name = "CTID")]
+    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: u32,
 
-    /// Remove files of ours that were changed since, too
+    /// Go on where a refusal says that --force overrides it
+    ///
+    /// Remove files of ours that were changed since, too.
     #[arg(long)]
     pub force: bool,
 
@@ -229,7 +242,9 @@ pub struct Uninstall {
 /// Installers by name.
 #[derive(Args, Debug)]
 pub struct Files {
-    /// Installers; without one, runfile records are read from standard input
+    /// Installers; none: piped runfile records
+    ///
+    /// Without one runfile records are read from standard input.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -237,12 +252,12 @@ pub struct Files {
 /// Caps on what is unpacked.
 #[derive(Args, Debug)]
 pub struct Caps {
-    /// Refuse more bytes than this in all; K, M, G and T are understood
-    #[arg(long, value_name = "SIZE", default_value = "32G", value_parser = size)]
+    /// Refuse more bytes in all (K, M, G, T)
+    #[arg(long, value_name = "SIZE", default_value = "32G", value_parser = size, hide_short_help = true)]
     pub max_size: u64,
 
-    /// Refuse more members than this
-    #[arg(long, value_name = "NUMBER", default_value_t = 200_000)]
+    /// Refuse more members
+    #[arg(long, value_name = "NUMBER", default_value_t = 200_000, hide_short_help = true)]
     pub max_entries: u64,
 }
 
@@ -253,13 +268,15 @@ pub struct Info {
     #[command(flatten)]
     pub named: Files,
 
-    /// Look inside as well: manifest, types of kernel modules, GPUs, nested
-    /// installers
+    /// Look inside as well
+    ///
+    /// Manifest, types of kernel modules, GPUs, nested installers.
     #[arg(short, long, conflicts_with = "functions")]
     pub contents: bool,
 
-    /// Does it drive this function (41:00.0), slot or group of this machine?
-    /// '-' reads pci-device records from standard input
+    /// Does it drive this function (41:00.0)?
+    ///
+    /// Or slot, or IOMMU group. '-' reads pci-device records from standard input.
     #[arg(long = "for", value_name = "FUNCTION", value_delimiter = ',')]
     pub functions: Vec<String>,
 }
@@ -271,7 +288,7 @@ pub struct Verify {
     #[command(flatten)]
     pub named: Files,
 
-    /// What SHA-256 the file must have
+    /// SHA-256 that the file must have
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub sha256: Option<String>,
 }
@@ -299,25 +316,30 @@ pub struct Extract {
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// What SHA-256 the file must have
+    /// SHA-256 that the file must have
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub sha256: Option<String>,
 
-    /// Who shall own what is unpacked: numbers, or 'archive' for what the
-    /// archive says; by default whoever runs this
+    /// Owner of what is unpacked
+    ///
+    /// Numbers, or 'archive' for what the archive says; by default whoever runs
+    /// this.
     #[arg(long, value_name = "UID[:GID]|archive", value_parser = owner)]
     pub owner: Option<Owner>,
 
-    /// Permissions to take away, in octal; the default takes set-id and sticky
-    /// bits, 0 nothing
-    #[arg(long, value_name = "OCTAL", default_value = "7000", value_parser = octal)]
+    /// Permissions to take away
+    ///
+    /// In octal; the default takes set-id and sticky bits, 0 nothing.
+    #[arg(long, value_name = "OCTAL", default_value = "7000", value_parser = octal, hide_short_help = true)]
     pub umask: u32,
 
     /// How much it may hold.
     #[command(flatten)]
     pub caps: Caps,
 
-    /// Unpack it although a digest is wrong
+    /// Go on where a refusal says that --force overrides it
+    ///
+    /// Unpack it although a digest is wrong.
     #[arg(long)]
     pub force: bool,
 
@@ -336,6 +358,20 @@ pub enum Owner {
 }
 
 impl Common for Options {
+    const INSTEAD: &'static [cli::Instead] = &[
+        ("unpack", "extract"),
+        ("download", "fetch"),
+        ("get", "fetch"),
+        ("show", "info"),
+        ("check", "verify"),
+        ("prune <number>", "--keep {}"),
+        ("remove", "uninstall"),
+        ("clean", "prune"),
+        ("cuda", "toolkit"),
+        ("--container", "--ct"),
+        (cli::NUMBER, "--ct {}"),
+    ];
+
     fn common(&self) -> Chosen {
         Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
     }
@@ -457,7 +493,7 @@ extract gives what the installer's own -x (upstream: --noexec --target) gives, e
         sticky bits are taken away unless --umask says otherwise. Memory is bounded by what the \
         compression itself asks for: 10 to 30 MB for what NVIDIA publishes, more for xz -9.
 
-Who vouches. fetch holds a download against a SHA-256: that of --sha256, else of --pin, else of the \
+Who vouches. fetch holds a download against a SHA-256: that of --sha256, else of --sha256sums, else of the \
         table of known installers, else what the .run.sha256sum beside the file says. Those of the \
         first three must agree. The last counts over https and from a file: mirror only. \
         vouched_by in the record says which it was. Without any of them a download is refused; \
@@ -526,7 +562,7 @@ A driver older than the minimum of a CUDA release (11: 450, 12: 525, 13: 580) ca
 
 toolkit --runfile verifies the file, copies it to the container's /var/tmp and runs it there with \
         --silent --toolkit --override, never with --driver. It needs room there for what it unpacks. \
-        toolkit --remove takes away the files that this verb wrote, not what was installed.
+        toolkit --remove takes away the files that this command wrote, not what was installed.
 
 install --host looks first: kernel headers (of the running kernel, and of the one that boots next), \
         compiler, kernels that this driver is known to fail on, nouveau, other packagings, the loaded module and who uses it, Secure Boot, which type of \
@@ -535,7 +571,7 @@ install --host looks first: kernel headers (of the running kernel, and of the on
         undone where the installer fails: its own undo, and its log, are what there is; the first error of \
         the log is the reason told. Where another module stays loaded, the check reboot_required says so. \
         Where the wanted version is installed and loaded, nothing is done.",
-    lists: &[],
+    lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],
 };

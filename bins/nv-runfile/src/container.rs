@@ -94,7 +94,7 @@ impl<'a> Container<'a> {
 
     /// The copy on the host of what is written down in a container.
     pub fn copy(&self) -> String {
-        format!("/var/lib/pve-gpu-tools/nv-runfile/ct-{}.json", self.guest.ctid)
+        copy_of(self.guest)
     }
 
     /// Puts right what a run of before left; where nothing may be changed it only
@@ -202,6 +202,11 @@ impl<'a> Container<'a> {
             }
         }
     }
+}
+
+/// See [`Container::copy`].
+pub fn copy_of(guest: &Guest) -> String {
+    format!("/var/lib/pve-gpu-tools/nv-runfile/ct-{}.json", guest.ctid)
 }
 
 fn lock(machine: &Machine, guest: &Guest) -> Result<FileLock, Failure> {

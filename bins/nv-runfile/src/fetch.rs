@@ -202,6 +202,13 @@ impl<'a> Job<'a> {
             change.reason = first.map(|url| format!("to be asked for first: {url}"));
         }
         sink.put(Record::Change(change))?;
+        if let (Some(store), true, State::Right(note) | State::Unvouched(note)) =
+            (&opened, right, &state)
+        {
+            // whoever reads it has the file to work on
+            let record = Cached::of(store, name, self.say).describe(note)?;
+            sink.put(Record::Runfile(Box::new(record)))?;
+        }
         Ok(Exit::Done)
     }
 
@@ -283,7 +290,7 @@ impl<'a> Job<'a> {
         let message =
             format!("nobody vouches for '{}': no SHA-256 of it is known", self.wanted.name);
         fail(Exit::Refused, message)
-            .hint("give one with --sha256 or --pin, or trust it with --unverified")
+            .hint("give one with --sha256 or --sha256sums, or trust it with --unverified")
     }
 
     /// What a place itself says of the file: only counts where nobody on the way

@@ -8,6 +8,7 @@ use record::{Change, ChangeStatus, CheckStatus, Record, Sink};
 use runfile::Arch;
 
 use crate::afterwards::checks;
+use crate::ahead::out_of_sight;
 use crate::cli::Install;
 use crate::container::Container;
 use crate::distribution::{Layout, other_packaging};
@@ -47,6 +48,11 @@ impl Run<'_> {
         require_loaded(self.machine, &study.version, install.force, self.say)?;
         let arch = installer.header.arch().unwrap_or(Arch::X86_64);
         let only_look = install.change.only_look();
+        if install.change.dry_run {
+            if let Some(why) = out_of_sight(self.machine, self.guest)? {
+                return self.foretell(&study.version, &why, sink);
+            }
+        }
         let container = Container::open(self.machine, self.guest, only_look, self.say)?;
         let outcome = self.unpack_into(&container, installer, &study, arch);
         let checks = match &outcome {
@@ -79,6 +85,15 @@ impl Run<'_> {
         }
         closed?;
         Ok(exit)
+    }
+
+    /// A dry run of a container that cannot be looked into.
+    fn foretell(&self, version: &str, why: &str, sink: &mut Sink) -> anyhow::Result<Exit> {
+        let mut change = Change::planned(self.say.tool(), &self.guest.target(), PROPERTY);
+        change.to = Some(version.into());
+        change.reason = Some(format!("which of the files are there already is not known: {why}"));
+        sink.put(Record::Change(change))?;
+        Ok(Exit::Done)
     }
 
     fn unpack_into(

@@ -1,13 +1,12 @@
 //! `install`: which of its ways, and what they share.
 
-use std::path::PathBuf;
-
 use ::cli::{Exit, Failure, Say, catch_signals, fail};
 use nvidia::userspace::Set;
 use pve::Guest;
 use record::{Change, ChangeStatus, Check, CheckStatus, Severity, Sink};
 use runfile::Limits;
 
+use crate::ahead::{Meant, foretell, from_stdin};
 use crate::cli::{Install, Mode, Options};
 use crate::in_container::Run;
 use crate::installer::{Installer, named};
@@ -24,8 +23,12 @@ pub fn run(
     sink: &mut Sink,
 ) -> anyhow::Result<Exit> {
     require_sense(install)?;
-    let path = one(install, say)?;
+    let meant = one(install, say)?;
     let machine = options.common.machine()?;
+    let path = match meant {
+        Meant::File(path) => path,
+        Meant::Planned(planned) => return foretell(&machine, install, &planned, say, sink),
+    };
     let mut installer = Installer::open(&path)?;
     if let Some(ctid) = install.target.ct {
         let guest = Guest::find(&machine, ctid)?;
@@ -61,10 +64,13 @@ fn require_sense(install: &Install) -> Result<(), Failure> {
 }
 
 /// The installer that is meant.
-fn one(install: &Install, say: &Say) -> Result<PathBuf, Failure> {
-    let mut paths = named(&install.named, say)?;
-    match (paths.pop(), paths.is_empty()) {
-        (Some(path), true) => Ok(path),
+fn one(install: &Install, say: &Say) -> Result<Meant, Failure> {
+    let mut all = match install.change.dry_run && install.named.files.is_empty() {
+        true => from_stdin(say)?,
+        false => named(&install.named, say)?.into_iter().map(Meant::File).collect(),
+    };
+    match (all.pop(), all.is_empty()) {
+        (Some(meant), true) => Ok(meant),
         _ => Err(fail(Exit::Usage, "one installer is installed at a time")),
     }
 }

@@ -22,9 +22,19 @@ impl Installer {
     /// Opens a file. Errors: it cannot be read, or is no installer.
     pub fn open(path: &Path) -> Result<Installer, Failure> {
         let shown = path.display().to_string();
+        if path.is_dir() {
+            let message = format!("'{shown}' is a directory, not a .run installer");
+            return Err(fail(Exit::Usage, message));
+        }
         let file = InputFile::open(path).map_err(|error| {
             let exit = if error.is_not_found() { Exit::Usage } else { Exit::System };
-            fail(exit, error.to_string())
+            let failure = fail(exit, error.to_string());
+            match error.is_not_found() && runfile::is_version(&shown) {
+                true => failure.hint(format!(
+                    "for a version: 'nv-runfile fetch {shown} | nv-runfile ...' without a FILE"
+                )),
+                false => failure,
+            }
         })?;
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         Installer::of(file, shown, &name)
@@ -35,7 +45,12 @@ impl Installer {
         let size = file.size();
         let header = Header::read(&mut file, size, name).map_err(|error| match error {
             HeaderError::Io(error) => file.error(error).into(),
-            HeaderError::Not(_) => fail(Exit::Usage, format!("'{shown}': {error}")),
+            HeaderError::Not(_) if size == 0 => {
+                fail(Exit::Usage, format!("'{shown}': not a .run installer: it is empty"))
+                    .hint("fetch it again ('nv-runfile fetch VERSION')")
+            }
+            HeaderError::Not(_) => fail(Exit::Usage, format!("'{shown}': {error}"))
+                .hint("'file' tells what it is; 'nv-runfile fetch VERSION' gets an installer"),
         })?;
         Ok(Installer { path: shown, header, file })
     }
@@ -64,7 +79,11 @@ pub fn named(files: &Files, say: &Say) -> Result<Vec<PathBuf>, Failure> {
     if !files.files.is_empty() {
         return Ok(files.files.clone());
     }
-    let records = records_from_stdin(say, &["runfile"], "runfile records or name a file")?;
+    let records = records_from_stdin(
+        say,
+        &["runfile"],
+        "runfile records (nv-runfile fetch VERSION | ...) or name a FILE",
+    )?;
     let paths = records.into_iter().filter_map(|record| match record {
         Record::Runfile(runfile) => Some(PathBuf::from(runfile.path)),
         _ => None,

@@ -9,9 +9,11 @@
 //! [`study`] verifies, [`pick`] chooses from the manifest, [`unpack_into`] plans,
 //! [`transition`] changes a root file system as a whole or not at all and writes
 //! down what it does in a [`ledger`], [`container`] gets at the files.
-//! [`toolkit`] has CUDA's toolkit installed in a container.
+//! [`toolkit`] has CUDA's toolkit installed in a container. [`ahead`] is what a dry
+//! run says of steps whose input is not there yet.
 
 mod afterwards;
+mod ahead;
 mod cache;
 pub mod cli;
 mod container;
@@ -48,6 +50,10 @@ use ::cli::{Exit, Say};
 use record::Sink;
 
 use crate::cli::{Options, Verb};
+
+// for whoever feeds it anything
+#[doc(hidden)]
+pub use crate::toolkit::openpgp::keys as openpgp_keys;
 
 /// The tool.
 pub fn main() -> ExitCode {

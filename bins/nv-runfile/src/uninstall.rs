@@ -7,10 +7,11 @@ use host::Machine;
 use pve::Guest;
 use record::{Change, ChangeStatus, Record, Sink};
 
+use crate::ahead::out_of_sight;
 use crate::cli::{Options, Uninstall};
-use crate::container::Container;
+use crate::container::{Container, copy_of};
 use crate::install::{PROPERTY, check_of, failed};
-use crate::ledger::{Entry, Now, compare};
+use crate::ledger::{Entry, Ledger, Now, compare};
 use crate::transition::Goal;
 
 /// The verb.
@@ -25,6 +26,11 @@ pub fn run(
     let only_look = uninstall.change.only_look();
     if !only_look {
         catch_signals();
+    }
+    if uninstall.change.dry_run {
+        if let Some(why) = out_of_sight(&machine, &guest)? {
+            return foretell(&machine, &guest, &why, say, sink);
+        }
     }
     let container = Container::open(&machine, &guest, only_look, say)?;
     let outcome = take_away(&machine, &container, uninstall, say);
@@ -73,6 +79,38 @@ pub fn run(
     Ok(exit)
 }
 
+/// A dry run of a container that cannot be looked into: the host's copy of what
+/// was placed tells.
+fn foretell(
+    machine: &Machine,
+    guest: &Guest,
+    why: &str,
+    say: &Say,
+    sink: &mut Sink,
+) -> anyhow::Result<Exit> {
+    let mut change = Change::planned(say.tool(), &guest.target(), PROPERTY);
+    change.reason = Some(match copied(machine, &copy_of(guest)) {
+        Some(ledger) => {
+            let count = ledger.entries.len();
+            change.from = Some(ledger.version);
+            format!(
+                "{count} files as this host remembers them; inside they are not in sight: {why}"
+            )
+        }
+        None => {
+            change.status = ChangeStatus::Unchanged;
+            format!("this host remembers none that was placed; inside it is not in sight: {why}")
+        }
+    });
+    sink.put(Record::Change(change))?;
+    Ok(Exit::Done)
+}
+
+/// What the host remembers of what was placed.
+fn copied(machine: &Machine, path: &str) -> Option<Ledger> {
+    machine.read(path, 4 << 20).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
 /// What is taken away.
 struct Gone {
     version: String,
@@ -92,7 +130,7 @@ fn take_away(
     let ledger = match tree.ledger()? {
         Some(ledger) => Some(ledger),
         // lost inside: the host remembers
-        None => machine.read(&copy, 4 << 20).ok().and_then(|b| serde_json::from_slice(&b).ok()),
+        None => copied(machine, &copy),
     };
     let Some(ledger) = ledger else { return Ok(None) };
     let mut entries = Vec::new();

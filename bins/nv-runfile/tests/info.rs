@@ -141,7 +141,7 @@ fn what_is_no_installer_is_an_error_and_never_a_panic() {
         assert_eq!(ran.records[0]["type"], "error");
     }
     info(&bed.at("none"), "").expect(2).one_line("no such file");
-    info(bed.path(), "").expect(3).one_line("not a regular file");
+    info(bed.path(), "").expect(2).one_line("is a directory");
 }
 
 #[test]

@@ -18,34 +18,49 @@ use crate::pin;
 #[derive(Parser, Debug)]
 #[command(name = "nv-version-check", version, max_term_width = 100)]
 pub struct Options {
-    /// Look at this container of Proxmox VE, running or stopped; may be repeated
-    #[arg(long = "ct", value_name = "CTID")]
+    /// Look at this container, running or stopped
+    ///
+    /// May be repeated.
+    #[arg(long = "ct", value_name = "CTID", value_parser = pve::ctid)]
     pub ct: Vec<u32>,
 
-    /// Look at all containers of this node that have the driver or are given a
-    /// GPU
+    /// Look at all containers that have driver or GPU
+    ///
+    /// All containers of this node that have the driver or are given a GPU.
     #[arg(short, long)]
     pub all_cts: bool,
 
-    /// Look at the root file system below DIR; may be repeated
+    /// Look at the root file system below DIR
+    ///
+    /// May be repeated.
     #[arg(long, value_name = "DIR")]
     pub rootfs: Vec<PathBuf>,
 
-    /// The version that everything must have; '-' reads it, or a runfile
-    /// record, from standard input
-    #[arg(long, value_name = "VERSION|-", value_parser = pin::parse)]
+    /// Judge only these, not the host
+    ///
+    /// The host's own kernels and libraries are left out.
+    #[arg(long)]
+    pub no_host: bool,
+
+    /// Version that everything must have, '-' if piped
+    ///
+    /// '-' reads a version, or a runfile record, from standard input.
+    #[arg(long, value_name = "VERSION", value_parser = pin::parse)]
     pub pin: Option<String>,
 
-    /// Look at CUDA toolkits and libraries for forward compatibility too
+    /// Look at CUDA too
+    ///
+    /// At toolkits and at libraries for forward compatibility.
     #[arg(long)]
     pub cuda: bool,
 
-    /// Compare with the module that the next boot loads instead of the loaded
-    /// one
+    /// Compare with what the next boot loads
+    ///
+    /// With that module instead of the loaded one.
     #[arg(long)]
     pub next_boot: bool,
 
-    /// Decode the Xid errors that the driver logged since the host booted
+    /// Decode the Xid errors since the host booted
     #[arg(long)]
     pub xid: bool,
 
@@ -53,8 +68,10 @@ pub struct Options {
     #[arg(long)]
     pub problems: bool,
 
-    /// Write the metrics to FILE, replaced as a whole, for the textfile
-    /// collector of Prometheus' node exporter
+    /// Write metrics to FILE
+    ///
+    /// It is replaced as a whole: for the textfile collector of Prometheus' node
+    /// exporter.
     #[arg(long, value_name = "FILE")]
     pub prometheus_file: Option<PathBuf>,
 
@@ -90,6 +107,13 @@ pub enum Format {
 }
 
 impl Common for Options {
+    const INSTEAD: &'static [cli::Instead] = &[
+        ("--all", "--all-cts"),
+        ("--check", "nv-version-check"),
+        ("--dry-run", "nv-version-check"),
+        (cli::NUMBER, "--ct {}"),
+    ];
+
     fn common(&self) -> Chosen {
         let output = match self.output {
             Format::Auto => OutputChoice::Auto,

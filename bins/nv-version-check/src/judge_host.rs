@@ -121,7 +121,7 @@ fn module(host: &Host, asked: &Asked<'_>, checks: &mut Vec<Check>) {
         checks.push(
             Finding::note(Cause::NouveauLoaded, Severity::Warning)
                 .on(HOST, "nouveau")
-                .because("nouveau is loaded too, for another card")
+                .because("nouveau is loaded too, for another GPU")
                 .done(),
         );
     }

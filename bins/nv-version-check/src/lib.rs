@@ -15,7 +15,7 @@ mod judge_host;
 mod judge_more;
 mod judge_root;
 mod kernels;
-mod modinfo;
+pub mod modinfo;
 mod pin;
 mod places;
 mod prometheus;
@@ -44,6 +44,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+    if options.no_host && options.ct.is_empty() && !options.all_cts && options.rootfs.is_empty() {
+        let message =
+            "--no-host leaves nothing to judge: name something with --ct, --all-cts or --rootfs";
+        return Err(fail(Exit::Usage, message).into());
+    }
     let machine = options.common.machine()?;
     let pin = options.pin.as_deref().map(|pin| pin::pinned(pin, say)).transpose()?;
     let wanted =
@@ -57,11 +62,14 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         gpu_given: seen.iter().any(|seen| seen.place.gpu),
         next_boot: options.next_boot,
     };
-    let mut checks = judge_host::checks(&host, &asked);
-    if options.next_boot && host.next.is_err() && !host.is_bare() {
-        exit = Exit::System;
+    let mut checks = Vec::new();
+    if !options.no_host {
+        checks = judge_host::checks(&host, &asked);
+        if options.next_boot && host.next.is_err() && !host.is_bare() {
+            exit = Exit::System;
+        }
+        judge_more::cuda("host", &host.root, truth.version.as_deref(), &mut checks);
     }
-    judge_more::cuda("host", &host.root, truth.version.as_deref(), &mut checks);
     for seen in &seen {
         match &seen.root {
             Ok(root) => checks.extend(judge_root::checks(&seen.place, root, &host, &truth)),
@@ -89,7 +97,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     }
     exit = exit.max(verdict(&checks, &seen));
     if host.is_bare() && pin.is_none() {
-        say.note("this host has no NVIDIA driver");
+        say.note("this host has no NVIDIA driver; 'nv-runfile install --host' installs one");
     }
     output(options, &checks, exit, sink)?;
     Ok(exit)
@@ -149,6 +157,14 @@ fn output(options: &Options, checks: &[Check], exit: Exit, sink: &mut Sink) -> a
         if own.lstat(file).is_ok_and(|stat| stat.kind != FileKind::File) {
             let message = format!("--prometheus-file: '{file}' is no regular file");
             return Err(fail(Exit::Usage, message).into());
+        }
+        let dir =
+            file.rsplit_once('/').map_or("/", |(dir, _)| if dir.is_empty() { "/" } else { dir });
+        if !own.exists(dir) {
+            let message = format!("--prometheus-file: there is no directory '{dir}'");
+            return Err(fail(Exit::Usage, message)
+                .hint("name the directory of the node exporter's textfile collector")
+                .into());
         }
         let text = prometheus::render(checks, now, good);
         prometheus::write(&own, file, &text).map_err(Failure::from)?;

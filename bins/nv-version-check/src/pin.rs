@@ -40,7 +40,7 @@ pub fn pinned(pin: &str, say: &Say) -> Result<String, Failure> {
             Err(Trouble::NoRecord) => {
                 let why =
                     format!("standard input line {}: neither a version nor a record", number + 1);
-                return Err(fail(Exit::Usage, why));
+                return Err(fail(Exit::Usage, why).hint(spelled(line.trim())));
             }
         }
     }
@@ -49,7 +49,8 @@ pub fn pinned(pin: &str, say: &Say) -> Result<String, Failure> {
     }
     match versions.as_slice() {
         [version] => Ok(version.clone()),
-        [] => Err(fail(Exit::Usage, "standard input holds no runfile record and no version")),
+        [] => Err(fail(Exit::Usage, "standard input holds no runfile record and no version")
+            .hint("pipe 'nv-runfile info FILE' or a line like 550.163.01")),
         [a, b, ..] => {
             Err(fail(Exit::Usage, format!("standard input holds two versions: {a} and {b}")))
         }
@@ -85,6 +86,19 @@ fn version_in(line: &str) -> Result<Option<String>, Trouble> {
 pub fn parse(text: &str) -> Result<String, String> {
     match text == "-" || is_version(text) {
         true => Ok(text.to_string()),
-        false => Err("a driver version like 550.163.01, or '-'".into()),
+        false => Err(spelled(text)),
+    }
+}
+
+/// How the version is spelled that somebody had in mind.
+fn spelled(text: &str) -> String {
+    let bare = text.trim_start_matches(['v', 'V', '=', '<', '>', '~', '^', ' ']);
+    if is_version(bare) && bare != text {
+        return format!("did you mean {bare}?");
+    }
+    let branch = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_digit());
+    match branch {
+        true => format!("{bare} is a branch: a pin is a whole version, like {bare}.163.01"),
+        false => "a driver version is spelled like 550.163.01".into(),
     }
 }

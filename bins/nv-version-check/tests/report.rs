@@ -181,7 +181,7 @@ fn a_pin_comes_from_a_runfile_record_or_a_line() {
         assert!(ran.stderr.contains(words), "{input}: {}", ran.stderr);
     }
     host.run("--pin 550").expect(2);
-    host.run("--pin latest").expect(2).one_line("a driver version like 550.163.01");
+    host.run("--pin latest").expect(2).one_line("spelled like 550.163.01");
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub use crate::man::{EXAMPLES, MAN};
 /// An SR-IOV virtual function of an NVIDIA GPU has the vGPU profile that was
 /// written to it since boot, and none after the next. This sets profiles by
 /// name, after checking that all of them fit; reads back; puts everything back
-/// where one is refused; and can watch over it. On older cards and kernels it
+/// where one is refused; and can watch over it. On older GPUs and kernels it
 /// makes mediated devices instead.
 #[derive(Parser, Debug)]
 #[command(name = "vgpu-profile-set", version, max_term_width = 100)]
@@ -70,7 +70,7 @@ pub enum Verb {
 /// Operands and options of `list`.
 #[derive(Args, Debug)]
 pub struct List {
-    /// GPUs or virtual functions (41:00.0); default: all of NVIDIA's
+    /// GPUs or virtual functions (41:00.4); none: all of NVIDIA's
     #[arg(value_name = "FUNCTION")]
     pub operands: Vec<String>,
 
@@ -78,7 +78,7 @@ pub struct List {
     #[arg(long)]
     pub types: bool,
 
-    /// Print configuration for somebody else, instead
+    /// Configuration for somebody else, instead
     #[arg(long, value_enum, value_name = "FOR", conflicts_with_all = ["types", "operands"])]
     pub format: Option<Format>,
 }
@@ -95,16 +95,20 @@ pub enum Format {
 /// What is asked for.
 #[derive(Args, Debug)]
 pub struct Asked {
+    /// Lines ADDRESS=PROFILE or records; none or -: standard input
+    ///
     /// Lines ADDRESS=PROFILE, vgpu-assignment or vgpu records, or a configuration
-    /// file of vgpu-device-manager; none or -: standard input
+    /// file of vgpu-device-manager.
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// Which configuration of vgpu-device-manager's file
+    /// Configuration of vgpu-device-manager's file
     #[arg(long, value_name = "NAME")]
     pub config: Option<String>,
 
-    /// Switch GPUs that get several framebuffer sizes to heterogeneous mode
+    /// Allow several framebuffer sizes on one GPU
+    ///
+    /// Switches GPUs that get several to heterogeneous mode.
     #[arg(long)]
     pub heterogeneous: bool,
 }
@@ -131,7 +135,7 @@ pub struct Apply {
     #[command(flatten)]
     pub asked: Asked,
 
-    /// Leave alone what is in use or Proxmox VE's own, and do the rest
+    /// Leave alone what is in use or Proxmox VE's own
     #[arg(long)]
     pub skip_in_use: bool,
 
@@ -147,7 +151,9 @@ pub struct CheckOptions {
     #[command(flatten)]
     pub asked: Asked,
 
-    /// Answer instead whether a running watch is well, by its health file
+    /// Health file of watch
+    ///
+    /// Answer by it, instead, whether the running watch is well.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "config", "heterogeneous"])]
     pub health_file: Option<PathBuf>,
 
@@ -159,7 +165,7 @@ pub struct CheckOptions {
 /// Operands and options of `clear`.
 #[derive(Args, Debug)]
 pub struct Clear {
-    /// Virtual functions, or GPUs for all of theirs
+    /// Virtual functions (41:00.4), or GPUs for all of theirs
     #[arg(value_name = "FUNCTION")]
     pub operands: Vec<String>,
 
@@ -167,7 +173,7 @@ pub struct Clear {
     #[arg(long, conflicts_with = "operands")]
     pub all: bool,
 
-    /// Leave alone what is in use or Proxmox VE's own, and do the rest
+    /// Leave alone what is in use or Proxmox VE's own
     #[arg(long)]
     pub skip_in_use: bool,
 
@@ -183,24 +189,40 @@ pub struct Watch {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Which configuration of vgpu-device-manager's file
+    /// Configuration of vgpu-device-manager's file
     #[arg(long, value_name = "NAME")]
     pub config: Option<String>,
 
-    /// Switch GPUs that get several framebuffer sizes to heterogeneous mode
+    /// Allow several framebuffer sizes on one GPU
+    ///
+    /// Switches GPUs that get several to heterogeneous mode.
     #[arg(long)]
     pub heterogeneous: bool,
 
-    /// Seconds after which the machine is looked at again
+    /// Look at the machine again after this time
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub interval: u64,
 
-    /// Keep a file that says whether all is as asked, for check --health-file
+    /// Health file of watch
+    ///
+    /// Says whether all is as asked, for check --health-file.
     #[arg(long, value_name = "FILE")]
     pub health_file: Option<PathBuf>,
 }
 
 impl Common for Options {
+    const INSTEAD: &'static [cli::Instead] = &[
+        ("set", "apply"),
+        ("show", "list"),
+        ("ls", "list"),
+        ("status", "list"),
+        ("types", "list --types"),
+        ("remove", "clear"),
+        ("delete", "clear"),
+        ("unset", "clear"),
+        (cli::ADDRESS, "list {}"),
+    ];
+
     fn common(&self) -> Chosen {
         Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
     }

@@ -118,17 +118,25 @@ fn lines(text: &str) -> Result<Vec<Wish>, String> {
             continue;
         }
         let shown: String = line.chars().take(60).collect();
-        let (address, profile) = line
-            .split_once('=')
-            .ok_or_else(|| format!("{at}: '{shown}' is not ADDRESS=PROFILE"))?;
-        let address = address.trim().parse().map_err(|error| format!("{at}: {error}"))?;
-        let profile = Wanted::parse(profile).ok_or_else(|| {
-            let shown: String = profile.trim().chars().take(60).collect();
-            format!("{at}: '{shown}' is no vGPU profile (like L40S-24Q)")
+        let (address, profile) = line.split_once('=').ok_or_else(|| {
+            format!("{at}: '{shown}' is not ADDRESS=PROFILE (like 0000:41:00.4=L40S-24Q)")
         })?;
+        let address = address.trim().parse().map_err(|error| format!("{at}: {error}"))?;
+        let profile =
+            Wanted::parse(profile).ok_or_else(|| format!("{at}: {}", no_profile(profile)))?;
         wishes.push(Wish { at, address, profile, count: None });
     }
     Ok(wishes)
+}
+
+/// What is wrong with the name of a profile.
+fn no_profile(name: &str) -> String {
+    let shown: String = name.trim().chars().take(60).collect();
+    let hint = match Wanted::parse(&shown.to_uppercase()) {
+        Some(_) => "its last letter is a capital: A, B, C or Q",
+        None => "'vgpu-profile-set list --types' shows what the GPUs offer",
+    };
+    format!("'{shown}' is no vGPU profile (like L40S-24Q); {hint}")
 }
 
 /// `vgpu-assignment` records, and `vgpu` records of functions that have a
@@ -156,10 +164,8 @@ fn records(text: &[u8], from: &str) -> Result<Vec<Wish>, Failure> {
             },
             _ => continue,
         };
-        let profile = Wanted::parse(&profile).ok_or_else(|| {
-            let shown: String = profile.chars().take(60).collect();
-            fail(Exit::Usage, format!("{from}: {at}: '{shown}' is no vGPU profile (like L40S-24Q)"))
-        })?;
+        let profile = Wanted::parse(&profile)
+            .ok_or_else(|| fail(Exit::Usage, format!("{from}: {at}: {}", no_profile(&profile))))?;
         wishes.push(Wish { at, address, profile, count });
     }
     Ok(wishes)

@@ -6,6 +6,7 @@
 //! NVIDIA's own programs, [`mdev`] and [`uuid`] the interface of older cards.
 
 pub mod apply;
+mod cause;
 mod choose;
 pub mod cli;
 mod fit;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::cli::{Exit, fail};
+use ::cli::{Exit, Failure, fail};
 use host::Machine;
 use nvidia::{Profile, short_name};
 use record::{Address, Record, Vgpu, VgpuInterface, VgpuKind, VgpuType, print_text};
@@ -21,7 +21,7 @@ pub fn run(options: &List, run: Run<'_>) -> anyhow::Result<Exit> {
     let wanted: Vec<Address> = options
         .operands
         .iter()
-        .map(|text| text.parse().map_err(|error| fail(Exit::Usage, format!("{error}"))))
+        .map(|text| text.parse().map_err(|error| not_an_address(&error)))
         .collect::<Result<_, _>>()?;
     for address in &wanted {
         let known = |card: &Card| {
@@ -29,13 +29,20 @@ pub fn run(options: &List, run: Run<'_>) -> anyhow::Result<Exit> {
         };
         if !cards.iter().any(known) {
             let message = format!("no GPU or virtual function of NVIDIA's at {address}");
-            return Err(fail(Exit::Usage, message).into());
+            let gpus: Vec<String> = cards.iter().map(|card| card.address.to_string()).collect();
+            let hint = match gpus.is_empty() {
+                true => "there is no GPU of NVIDIA's on this machine".into(),
+                false => format!("NVIDIA's GPUs: {}", gpus.join(", ")),
+            };
+            return Err(fail(Exit::Usage, message).hint(hint).into());
         }
     }
     match options.format {
         Some(Format::Kubevirt) => print_text(&kubevirt(run.machine, &cards))?,
         Some(Format::PveMapping) => print_text(&pve_mapping(run.machine, &cards))?,
-        None if cards.is_empty() => run.say.note("no GPU of NVIDIA's here"),
+        None if cards.is_empty() => run
+            .say
+            .note("no GPU of NVIDIA's on this machine; 'gpu-iommu-groups' shows what there is"),
         None => {}
     }
     if options.format.is_some() {
@@ -64,6 +71,11 @@ pub fn run(options: &List, run: Run<'_>) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The failure of an operand that is no address.
+pub(crate) fn not_an_address(error: &record::AddressError) -> Failure {
+    fail(Exit::Usage, error.to_string()).hint("'vgpu-profile-set list' shows what there is")
 }
 
 fn bare(address: Address, kind: VgpuKind, card: &Card) -> Vgpu {

@@ -2,6 +2,8 @@
 
 use cli::{Example, ManText};
 
+use crate::cause::CAUSES;
+
 /// The hand-written sections.
 pub const MAN: ManText = ManText {
     input: "plan, apply, check and watch take any of three forms and tell them apart themselves. \
@@ -11,11 +13,11 @@ pub const MAN: ManText = ManText {
         vgpu-device-manager, with --config.
 
 All of it is read and checked before anything is looked at. A line that makes no sense, a function \
-        that is not there, a profile that the card does not have: exit 2, nothing done.
+        that is not there, a profile that the GPU does not have: exit 2, nothing done.
 
 Profiles are named as the driver names them, with or without what stands before the last word \
         (L40S-24Q, NVIDIA L40S-24Q, A100-1-5CME); none is no profile. The driver's ids are taken \
-        too, with a warning: they differ by card and change with driver versions.",
+        too, with a warning: they differ by GPU and change with driver versions.",
     output: "list: one vgpu record for each GPU, virtual function and mediated device; with --types \
         one vgpu-type record for each profile. plan, apply and clear: one change record for each \
         function (property vgpu_type) or mediated device (mdev UUID), before them one for each GPU \
@@ -30,7 +32,7 @@ Profiles are named as the driver names them, with or without what stands before 
     files: &[
         ("/sys/bus/pci/devices/ADDRESS/nvidia/current_vgpu_type", "the profile of a virtual function"),
         ("/sys/bus/pci/devices/ADDRESS/nvidia/creatable_vgpu_types", "what it offers now"),
-        ("/sys/bus/pci/devices/ADDRESS/mdev_supported_types", "the same on older cards and kernels"),
+        ("/sys/bus/pci/devices/ADDRESS/mdev_supported_types", "the same on older GPUs and kernels"),
         ("/usr/lib/nvidia/sriov-manage", "switches virtual functions on; NVIDIA's"),
         ("/run/qemu-server/pci-id-reservations", "which running VM of Proxmox VE uses a function"),
         ("/etc/pve/qemu-server", "which VMs let Proxmox VE set profiles (mdev= in hostpci lines)"),
@@ -53,7 +55,12 @@ What is asked for by count (records, vgpu-device-manager) is asked of the whole 
 Proxmox VE sets and clears the profile of a function whose hostpci line says mdev=nvidia-ID, at each \
         start and stop of the VM. Such functions are refused here: two masters would undo each \
         other's work. For VMs without mdev=, for libvirt, OpenNebula or KubeVirt, enable \
-        vgpu-profile-set.service, which applies /etc/vgpu-profiles before guests start and watches.
+        vgpu-profile-set.service, which applies /etc/vgpu-profiles before VMs start and watches.
+
+Kubernetes. The manifests in /usr/share/pve-gpu-tools/kubernetes run watch on every node with vGPUs, \
+        from an image that holds this tool and nothing else. It has to be the static one ('make \
+        static' in the sources); the Containerfile beside the manifests says how the image is made. \
+        Its name, vgpu-profile-set:0.1.0, stands in daemonset.yaml.
 
 Mediated devices get UUIDs made from the parent's address and a number, the same after each boot. \
         Others' devices are left alone.
@@ -65,7 +72,7 @@ Guests. Profiles say nothing of licences; those are the guest's business, and no
         by profile; 2 is a virtual workstation, 4 a compute server, 0 none. ServerAddress and \
         ServerPort are of the old licence server: a token names its own. 'nvidia-smi -q' in the \
         guest then says License Status: Licensed; journalctl _COMM=nvidia-gridd says why not.",
-    lists: &[],
+    lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "gpu-vfio-bind(1)", "pve-gpu-records(5)", "mdevctl(8)"],
 };

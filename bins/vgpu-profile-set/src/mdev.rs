@@ -126,7 +126,7 @@ fn room(card: &Card, slot: &Slot, steps: &[Step], objections: &mut Vec<Objection
             let short = nvidia::short_name(&of.name);
             let why = format!("{made} x {short} asked for, {} can be made", of.available);
             let hint = match of.most {
-                Some(most) => format!("{most} x {short} would fit on an empty card"),
+                Some(most) => format!("{most} x {short} would fit on an empty GPU"),
                 None => "remove others first".into(),
             };
             objections.push(object(card, slot.address, why, &hint));

@@ -11,6 +11,7 @@ use nvidia::Profile;
 use record::{Address, ChangeStatus, Check, CheckStatus, Record, Severity, Sink, VgpuInterface};
 
 use crate::apply::{Kernel, Outcome, Stop};
+use crate::cause::Cause;
 use crate::cli::{Apply, Asked, CheckOptions, Clear, PlanOptions};
 use crate::input::{self, Input, Wanted, Wish};
 use crate::machinery::{Machinery, SRIOV_MANAGE};
@@ -295,7 +296,7 @@ impl Run<'_> {
         for objection in &plan.objections {
             let subject = objection.address.to_string();
             let mut check = drift(&subject, "vgpu_type", None, None);
-            check.cause = Some("cannot-be".into());
+            check.cause = Some(Cause::CannotBe.name().into());
             (check.reason, check.hint) =
                 (Some(objection.why.clone()), Some(objection.hint.clone()));
             self.sink.put(Record::Check(check))?;
@@ -309,10 +310,8 @@ impl Run<'_> {
             } else {
                 exit = Exit::Difference;
                 let mut check = drift(&subject, &property, change.to, change.from);
-                check.cause = Some(match &change.reason {
-                    Some(_) => "left-alone".into(),
-                    None => "not-set".into(),
-                });
+                let cause = if change.reason.is_some() { Cause::LeftAlone } else { Cause::NotSet };
+                check.cause = Some(cause.name().into());
                 check.hint = change.hint.or_else(|| Some("vgpu-profile-set apply".into()));
                 check.reason = change.reason;
                 check
@@ -339,20 +338,22 @@ impl Run<'_> {
         } else if operands.is_empty() {
             return Err(fail(
                 Exit::Usage,
-                "nothing is named: name virtual functions or GPUs, or --all",
+                "nothing is named: name virtual functions or GPUs, or --all; 'vgpu-profile-set list' shows them",
             )
             .into());
         }
         for operand in &operands {
             let address: Address =
-                operand.parse().map_err(|error| fail(Exit::Usage, format!("{error}")))?;
+                operand.parse().map_err(|error| crate::list::not_an_address(&error))?;
             match cards.iter().find(|card| card.address == address) {
                 Some(card) => card.slots.iter().for_each(|slot| add(operand, slot.address)),
                 None => add(operand, address),
             }
         }
         if wishes.is_empty() {
-            return Err(fail(Exit::Usage, "nothing that is named can have a profile").into());
+            return Err(fail(Exit::Usage, "nothing that is named can have a profile")
+                .hint("'vgpu-profile-set list' shows what there is")
+                .into());
         }
         let rules = Rules { heterogeneous: false, skip_in_use: options.skip_in_use };
         let plan = plan(&cards, &wishes, rules).map_err(Failure::from)?;

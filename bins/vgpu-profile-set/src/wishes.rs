@@ -139,12 +139,12 @@ pub(crate) fn assign(
                 names.iter().map(|(name, card)| format!("{name} on {card}")).collect();
             return Err(BadWish {
                 why: format!("id {id} means {}", meant.join(" and ")),
-                hint: Some("write the names: ids differ by card and driver version".into()),
+                hint: Some("write the names: ids differ by GPU and driver version".into()),
             });
         }
         let name = names.into_keys().next().unwrap_or_default();
         plan.warnings.push(format!(
-            "id {id} is {name} here; ids change with card and driver version: write the name"
+            "id {id} is {name} here; ids change with GPU and driver version: write the name"
         ));
     }
     Ok(asked)

@@ -291,7 +291,7 @@ fn older_cards_get_mediated_devices_with_uuids_that_stay() {
     assert_eq!(listed.of_type("vgpu").filter(|v| v["kind"] == "mdev").count(), 3);
     // too many of it, and another size beside it
     let ran = host.tool("apply").input(count(5, "T4-4Q")).run().expect(4);
-    assert!(ran.stderr.contains("4 x T4-4Q would fit on an empty card"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("4 x T4-4Q would fit on an empty GPU"), "{}", ran.stderr);
     // another type: all go first, then all come, with the same UUIDs
     host.run("apply", &count(2, "T4-8Q"), 0);
     let second = mdevs();

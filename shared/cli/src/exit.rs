@@ -1,15 +1,18 @@
 //! Exit codes, and the frame around every tool's main.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
-use record::{ErrorRecord, Output, Record, Sink};
+use record::{ErrorRecord, Record, Sink};
 
+use crate::help;
 use crate::options::Common;
-use crate::say::{Say, print_help};
+use crate::say::Say;
+use crate::usage::usage;
 
 /// The exit codes, the same in every tool. Where several apply the highest wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,11 +95,18 @@ impl From<record::ReadError> for Failure {
 /// JSON lines, an `error` record that stops whoever reads them. A reader that
 /// closed the pipe is no failure.
 pub fn run<P: Parser + Common>(tool: fn(&P, &Say, &mut Sink) -> anyhow::Result<Exit>) -> ExitCode {
-    let command = P::command();
+    let mut command = P::command();
     let name = command.get_name().to_string();
-    let parsed = match P::try_parse() {
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if let Some(asked) = help::asked(&command, &words) {
+        command = help::shaped(command, &asked);
+        help::spell_out(&mut args);
+    }
+    let matches = command.try_get_matches_from_mut(iter::once(OsString::from(&name)).chain(args));
+    let parsed = match matches.and_then(|mut matches| P::from_arg_matches_mut(&mut matches)) {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&name, &error),
+        Err(error) => return usage(&command, &words, &error, P::INSTEAD),
     };
     let common = parsed.common();
     let say = Say::new(&name, common.verbose, common.quiet);
@@ -148,35 +158,4 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
-}
-
-/// Help and version go to standard output with exit code 0; everything else
-/// that clap has to say is a usage error, in our words' shape.
-fn usage(name: &str, error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let code =
-            if print_help(&error.render().to_string()).is_ok() { 0 } else { Exit::System as u8 };
-        return ExitCode::from(code);
-    }
-    let text = error.render().to_string();
-    let say = Say::new(name, 0, false);
-    let mut message = "a subcommand is missing".to_string();
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say.plain(&text);
-    } else {
-        // clap: "error: <what>\n\n  tip: ...\n\nUsage: ...": what comes first is
-        // enough, --help has the rest
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let what = text.split("\n\n").next().unwrap_or(text);
-        message = what.split_whitespace().collect::<Vec<_>>().join(" ");
-        say.error(&format!("{message}; try '{name} --help'"));
-    }
-    let mut sink = Sink::stdout(Output::Auto);
-    if sink.is_jsonl() {
-        let record = ErrorRecord { tool: name.to_string(), message, exit: Exit::Usage as u8 };
-        // nobody may be reading, and the exit code says it too
-        let _ = sink.put(Record::Error(record));
-        let _ = sink.finish();
-    }
-    ExitCode::from(Exit::Usage as u8)
 }

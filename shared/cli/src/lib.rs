@@ -2,12 +2,14 @@
 //! signals and standard input. With shared/record the only crate that prints.
 
 mod exit;
+mod help;
 mod input;
 mod man;
 mod options;
 mod progress;
 mod say;
 mod signals;
+mod usage;
 
 pub use exit::{Exit, Failure, fail, run};
 pub use input::records_from_stdin;
@@ -16,3 +18,4 @@ pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
 pub use progress::Progress;
 pub use say::Say;
 pub use signals::{catch_signals, interrupted, signal_descriptor};
+pub use usage::{ADDRESS, Instead, NUMBER};

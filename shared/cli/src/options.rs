@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use host::Machine;
 use record::Output;
 
-use crate::Failure;
+use crate::{Failure, Instead};
 
 /// How records are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -88,6 +88,9 @@ pub struct Chosen {
 
 /// A command line that has the common options.
 pub trait Common {
+    /// What people type who know other tools, and what is typed here.
+    const INSTEAD: &'static [Instead] = &[];
+
     /// Their values.
     fn common(&self) -> Chosen;
 }

@@ -45,7 +45,8 @@ impl Progress {
 
     /// Of work that goes on where `before` bytes are done already.
     pub fn resumed(say: &Say, what: &str, total: Option<u64>, before: u64) -> Progress {
-        let shown = !say.is_quiet() && io::stderr().is_terminal();
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let shown = !say.is_quiet() && !dumb && io::stderr().is_terminal();
         let what: String = escape_controls(what).chars().take(40).collect();
         Progress {
             line: shown.then(Mutex::default),

@@ -29,7 +29,12 @@ impl FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} '{}': {}", self.action, self.path, reason(&self.source))
+        write!(f, "cannot {} '{}': {}", self.action, self.path, reason(&self.source))?;
+        let denied = self.source.kind() == io::ErrorKind::PermissionDenied;
+        match denied && !nix::unistd::geteuid().is_root() {
+            true => f.write_str(" (only root may)"),
+            false => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod attr;
 pub mod command;
+mod dir;
 mod error;
 mod input;
 mod inside;
@@ -26,13 +27,14 @@ mod service;
 mod staging;
 mod store;
 
+pub use dir::Dir;
 pub use error::FileError;
 pub use input::InputFile;
 pub use inside::{Opened, open_inside};
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
-pub use machine::{Dir, FileKind, Machine, Stat};
+pub use machine::{FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
 pub use placing::Owner;
 pub use replace::ReplaceError;

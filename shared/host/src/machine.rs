@@ -4,14 +4,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
-use crate::FileError;
 use crate::error::errno_error;
+use crate::{Dir, FileError};
 
 /// The running host, or a tree that stands for one.
 ///
@@ -88,7 +87,7 @@ impl From<FileStat> for Stat {
 /// How often a path is resolved again when others move things about.
 const RETRIES: u32 = 10_000;
 
-const DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+pub(crate) const DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 impl Machine {
     /// The running host for `None`, the tree below a directory otherwise.
@@ -158,7 +157,7 @@ impl Machine {
     /// Opens a directory. Errors: as open(2).
     pub fn dir(&self, path: &str) -> Result<Dir<'_>, FileError> {
         match self.open(path, DIR, Mode::empty()) {
-            Ok(fd) => Ok(Dir { machine: self, fd, path: path.to_string() }),
+            Ok(fd) => Ok(Dir::new(self, fd, path)),
             Err(error) => Err(self.error("open", path, error)),
         }
     }
@@ -292,150 +291,6 @@ pub(crate) fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// An open directory. Names are single components; none is followed out.
-pub struct Dir<'a> {
-    machine: &'a Machine,
-    pub(crate) fd: OwnedFd,
-    path: String,
-}
-
-impl Dir<'_> {
-    /// The path it was opened by.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn error(&self, action: &'static str, name: &str, source: io::Error) -> FileError {
-        self.machine.error(action, &format!("{}/{name}", self.path.trim_end_matches('/')), source)
-    }
-
-    /// Names in it, sorted. To be called once: the position in the directory
-    /// is that of the open file.
-    pub fn list(&self) -> Result<Vec<String>, FileError> {
-        names(self.fd.as_fd()).map_err(|source| FileError {
-            action: "list",
-            path: self.machine.shown(&self.path),
-            source,
-        })
-    }
-
-    /// The bytes of one attribute, at most 64 KiB: the kernel gives a page, and
-    /// procfs files that we read are small.
-    pub fn attr(&self, name: &str) -> io::Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-        let fd = openat(self.fd.as_fd(), name, flags, Mode::empty()).map_err(errno_error)?;
-        let mut bytes = vec![0u8; 4096];
-        let mut held = 0;
-        loop {
-            match nix::unistd::read(fd.as_fd(), &mut bytes[held..]) {
-                Ok(0) => break,
-                Ok(n) => held += n,
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(errno) => return Err(errno_error(errno)),
-            }
-            // A page not filled is the whole of an attribute: spare the second read.
-            if held < bytes.len() || bytes.len() >= 64 << 10 {
-                break;
-            }
-            bytes.resize(bytes.len() * 2, 0);
-        }
-        bytes.truncate(held);
-        Ok(bytes)
-    }
-
-    /// Whether there is anything of that name.
-    pub fn has(&self, name: &str) -> bool {
-        self.stat(name).is_ok()
-    }
-
-    /// Where a link points, unresolved.
-    pub fn read_link(&self, name: &str) -> io::Result<String> {
-        let target = readlinkat(self.fd.as_fd(), name).map_err(errno_error)?;
-        Ok(target.to_string_lossy().into_owned())
-    }
-
-    /// Last component of what a link points to, which in sysfs names the driver,
-    /// group or function.
-    pub fn link_name(&self, name: &str) -> io::Result<String> {
-        let target = readlinkat(self.fd.as_fd(), name).map_err(errno_error)?;
-        let bytes = target.as_bytes();
-        let at = bytes.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
-        Ok(String::from_utf8_lossy(&bytes[at..]).into_owned())
-    }
-
-    /// Names in a directory directly below this one, sorted.
-    pub fn list_below(&self, name: &str) -> Result<Vec<String>, FileError> {
-        let flags = DIR | OFlag::O_NOFOLLOW;
-        let fd = openat(self.fd.as_fd(), name, flags, Mode::empty())
-            .map_err(|errno| self.error("open", name, errno_error(errno)))?;
-        Dir { machine: self.machine, fd, path: format!("{}/{name}", self.path) }.list()
-    }
-
-    pub(crate) fn stat(&self, name: &str) -> io::Result<Stat> {
-        let stat = fstatat(self.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW);
-        Ok(stat.map_err(errno_error)?.into())
-    }
-
-    pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
-        nix::unistd::unlinkat(self.fd.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir)
-            .map_err(errno_error)
-    }
-
-    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        nix::fcntl::renameat(self.fd.as_fd(), from, self.fd.as_fd(), to).map_err(errno_error)
-    }
-
-    pub(crate) fn open(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(self.fd.as_fd(), name, flags, Mode::from_bits_truncate(mode))
-            .map_err(errno_error)?;
-        Ok(File::from(fd))
-    }
-
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        nix::unistd::fsync(self.fd.as_fd()).map_err(errno_error)
-    }
-}
-
-/// Names in an open directory, sorted, without `.` and `..`: getdents64(2) as
-/// it is, since opendir(3) takes three more calls, and a machine has hundreds
-/// of directories to list.
-fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
-    /// Offsets in struct linux_dirent64: d_reclen, d_name.
-    const LENGTH: usize = 16;
-    const NAME: usize = 19;
-    /// A directory with more is somebody's trap.
-    const MOST: usize = 1 << 20;
-    let mut buffer = [0u8; 16 << 10];
-    let mut names = Vec::new();
-    loop {
-        // SAFETY: the kernel writes at most the buffer's length.
-        let got = unsafe {
-            libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
-        };
-        let filled = match usize::try_from(got) {
-            Ok(0) => break,
-            Ok(filled) => filled,
-            Err(_) => return Err(io::Error::last_os_error()),
-        };
-        let mut rest = &buffer[..filled];
-        while let Some(length) = rest.get(LENGTH..LENGTH + 2) {
-            let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
-            let Some(name) = rest.get(NAME..length) else { break };
-            let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
-            if !matches!(&name[..end], b"." | b"..") {
-                names.push(String::from_utf8_lossy(&name[..end]).into_owned());
-            }
-            rest = &rest[length..];
-        }
-        if names.len() > MOST {
-            return Err(io::Error::other(format!("more than {MOST} names")));
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 /// All of a regular file, or an error where it is none or larger than `cap`.
 pub(crate) fn read_capped(fd: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
     let stat: Stat = fstat(fd.as_fd()).map_err(errno_error)?.into();
@@ -455,7 +310,8 @@ pub(crate) fn read_capped(fd: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
 }
 
 fn text_of(fd: OwnedFd) -> io::Result<String> {
-    let mut bytes = Vec::new();
+    // room for a page: most are read in one call, and the one that finds the end
+    let mut bytes = Vec::with_capacity(4096);
     File::from(fd).take(1 << 20).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(trim_newline(&bytes)).into_owned())
 }

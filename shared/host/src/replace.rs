@@ -12,8 +12,9 @@ use std::io::{self, Write};
 use nix::fcntl::OFlag;
 use std::os::fd::AsFd;
 
+use crate::dir::Dir;
 use crate::error::{errno_error, reason};
-use crate::machine::{Dir, FileKind, Machine, read_capped, split};
+use crate::machine::{FileKind, Machine, read_capped, split};
 use crate::{FileError, Stat};
 
 /// Why a file was not replaced. In every case but [`ReplaceError::Unsure`] the

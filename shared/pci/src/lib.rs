@@ -17,6 +17,6 @@ pub use function::{Function, NVIDIA, is_vfio_driver};
 pub use group::{Group, OtherMember};
 pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
-pub use operand::OperandError;
-pub use scan::{Depth, System, scan};
+pub use operand::{OperandError, what_there_is};
+pub use scan::{Depth, System, scan, scan_slots};
 pub use verdict::{group_verdict, passthrough};

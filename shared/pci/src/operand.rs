@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use record::{Address, Slot};
+use record::{Address, Slot, meant};
 
 use crate::System;
 
@@ -10,7 +10,12 @@ use crate::System;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperandError {
     /// It has the right form, but there is no such thing on this machine.
-    Absent(String),
+    Absent {
+        /// What there is not.
+        what: String,
+        /// The GPUs that there are.
+        gpus: Vec<Address>,
+    },
     /// It has no form that we know.
     Form(String),
 }
@@ -18,16 +23,38 @@ pub enum OperandError {
 impl fmt::Display for OperandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OperandError::Absent(what) => write!(f, "no {what} on this machine"),
-            OperandError::Form(text) => write!(
-                f,
-                "'{text}' is neither a function (41:00.0), nor a slot (41:00), nor a group (26)"
-            ),
+            OperandError::Absent { what, gpus } => {
+                write!(f, "no {what} on this machine; {}", what_there_is(gpus))
+            }
+            OperandError::Form(text) => {
+                write!(
+                    f,
+                    "'{text}' is neither a function (41:00.0), nor a slot (41:00), nor a group (26)"
+                )?;
+                match meant(text) {
+                    Some(hint) => write!(f, "; {hint}"),
+                    None => write!(f, "; 'gpu-iommu-groups' shows them"),
+                }
+            }
         }
     }
 }
 
 impl std::error::Error for OperandError {}
+
+/// The GPUs of a machine in words, for whom named something else.
+pub fn what_there_is(gpus: &[Address]) -> String {
+    let names: Vec<String> = gpus.iter().take(4).map(Address::to_string).collect();
+    match gpus.len() {
+        0 => "it has no GPU; 'gpu-iommu-groups --all' shows what it has".into(),
+        1..=4 => format!("its GPUs: {}", names.join(", ")),
+        more => format!(
+            "its GPUs: {} and {} more; 'gpu-iommu-groups' shows them",
+            names.join(", "),
+            more - names.len()
+        ),
+    }
+}
 
 impl System {
     /// The functions that an operand names, by address: one function, all of a
@@ -36,7 +63,10 @@ impl System {
         let found = |test: &dyn Fn(&crate::Function) -> bool, what: String| {
             let found: Vec<Address> =
                 self.functions.values().filter(|f| test(f)).map(|f| f.address).collect();
-            if found.is_empty() { Err(OperandError::Absent(what)) } else { Ok(found) }
+            match found.is_empty() {
+                true => Err(OperandError::Absent { what, gpus: self.gpus() }),
+                false => Ok(found),
+            }
         };
         if let Ok(address) = operand.parse::<Address>() {
             return found(&|f| f.address == address, format!("function {address}"));
@@ -51,5 +81,11 @@ impl System {
             }
             _ => Err(OperandError::Form(operand.chars().take(40).collect())),
         }
+    }
+
+    /// The GPUs, virtual functions left out.
+    pub fn gpus(&self) -> Vec<Address> {
+        let gpus = self.functions.values().filter(|f| f.is_gpu() && f.pf.is_none());
+        gpus.map(|f| f.address).collect()
     }
 }

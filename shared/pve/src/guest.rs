@@ -10,6 +10,15 @@ use crate::{Conf, Section};
 /// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
 pub const MOST: usize = 1 << 20;
 
+/// A container's number, as people name it: Proxmox VE's range of guest ids.
+/// Errors: in words, for a command line.
+pub fn ctid(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(id @ 100..=999_999_999) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
+        _ => Err("a container is named by its CTID, from 100 to 999999999 ('pct list')".into()),
+    }
+}
+
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {

@@ -11,7 +11,7 @@ mod storage;
 
 pub use conf::{Conf, Fate, Line, Section};
 pub use guest::{
-    Guest, MOST, all_guests, guest_nodes, has_dev, has_hotplug, is_unprivileged,
+    Guest, MOST, all_guests, ctid, guest_nodes, has_dev, has_hotplug, is_unprivileged,
     pve_container_version, require_cluster, require_quorum, require_unlocked,
 };
 pub use ids::{IdMap, id_maps, root_ids};

@@ -39,11 +39,46 @@ pub struct AddressError(String);
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' is not a PCI address (like 0000:41:00.0 or 41:00.0)", self.0)
+        write!(f, "'{}' is not a PCI address (like 0000:41:00.0 or 41:00.0)", self.0)?;
+        match meant(&self.0) {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for AddressError {}
+
+/// What somebody meant who typed `text` for an address: what to do next, or
+/// `None` where that cannot be guessed.
+pub fn meant(text: &str) -> Option<String> {
+    if text.len() > 4 && text[..4].eq_ignore_ascii_case("gpu-") {
+        return Some(
+            "here GPUs are named by address; 'gpu-iommu-groups' shows address and UUID of each"
+                .into(),
+        );
+    }
+    if text.contains([',', ' ']) {
+        return Some("name them one by one, with spaces between and no comma".into());
+    }
+    // 0000:41:00:0, 0000.41.00.0, pci_0000_41_00_0, a path in /sys
+    let tail = text.rsplit('/').next().unwrap_or(text);
+    let tail = tail.strip_prefix("pci").unwrap_or(tail);
+    let parts: Vec<&str> =
+        tail.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).collect();
+    let joined = match parts[..] {
+        [bus, device, function] => format!("{bus}:{device}.{function}"),
+        [domain, bus, device, function] => format!("{domain}:{bus}:{device}.{function}"),
+        _ => return None,
+    };
+    if let Ok(address) = joined.parse::<Address>() {
+        return Some(format!("did you mean {address}?"));
+    }
+    let (slot, function) = joined.rsplit_once('.')?;
+    let number = function.parse::<u32>().ok().filter(|number| *number > 7)?;
+    let slot = slot.parse::<Slot>().ok()?;
+    Some(format!("slot {slot} has functions 0 to 7, not {number}"))
+}
 
 impl Address {
     /// The slot that this function sits in.
@@ -183,5 +218,20 @@ mod tests {
         assert!(Address::from_sysfs("10000:e1:00.0").is_some());
         assert!(Address::from_sysfs("41:00.0").is_none());
         assert!(Address::from_sysfs("0000:C8:00.0").is_none());
+    }
+
+    #[test]
+    fn what_was_meant_is_told() {
+        for text in
+            ["0000:41:00:0", "41.00.0", "pci_0000_41_00_0", "/sys/bus/pci/devices/0000:41:00.0"]
+        {
+            assert_eq!(meant(text).as_deref(), Some("did you mean 0000:41:00.0?"), "{text}");
+        }
+        assert!(meant("41:00.9").is_some_and(|hint| hint.contains("functions 0 to 7, not 9")));
+        assert!(meant("41:00.0,42:00.0").is_some_and(|hint| hint.contains("spaces")));
+        assert!(meant("GPU-1234").is_some_and(|hint| hint.contains("by address")));
+        for text in ["", "RTX", "gpu-", "é:é.é", "list", "1.2.3.4.5"] {
+            assert_eq!(meant(text), None, "{text}");
+        }
     }
 }

@@ -8,17 +8,27 @@
 
 mod address;
 mod cause;
+mod change;
+mod colour;
+mod columns;
+mod device;
+mod lxc;
 mod read;
+mod record;
 mod runfile;
 mod schema;
 mod table;
-mod types;
+mod vgpu;
 mod write;
 
-pub use address::{Address, AddressError, Slot};
+pub use address::{Address, AddressError, Slot, meant};
+pub use change::*;
+pub use columns::{Cell, Overflow, Table, escape_controls};
+pub use device::*;
+pub use lxc::*;
 pub use read::{Limits, ReadError, Stream, read};
+pub use record::*;
 pub use runfile::*;
 pub use schema::{SCHEMAS, Schema};
-pub use table::{Cell, Overflow, Table, escape_controls};
-pub use types::*;
+pub use vgpu::*;
 pub use write::{Output, Sink, print_text};

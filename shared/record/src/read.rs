@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
-use crate::{ErrorRecord, Record, SCHEMAS};
+use crate::{Address, ErrorRecord, Record, SCHEMAS};
 
 /// How much a reader takes in before it gives up. A pipe may be hostile or
 /// simply the wrong one.
@@ -115,6 +115,9 @@ pub fn read(input: &mut dyn BufRead, limits: Limits, wanted: &[&str]) -> Result<
 fn take(line: &[u8], number: usize, wanted: &[&str], stream: &mut Stream) -> Result<(), ReadError> {
     let bad = |why: String| ReadError::Line { number, why };
     let text = std::str::from_utf8(line).map_err(|_| bad("not UTF-8".into()))?;
+    if !text.trim_start().starts_with('{') {
+        return Err(bad(no_object(text)));
+    }
     let peek: Peek = serde_json::from_str(text).map_err(|error| bad(explain(&error)))?;
     let pass = |stream: &mut Stream, name: String| match stream
         .passed_over
@@ -141,6 +144,16 @@ fn take(line: &[u8], number: usize, wanted: &[&str], stream: &mut Stream) -> Res
             Ok(())
         }
     }
+}
+
+/// Of a line that does not even look like a record. A person who pipes an
+/// address or a table must not be told of JSON's grammar.
+fn no_object(line: &str) -> String {
+    let shown: String = line.trim().chars().take(40).collect();
+    if line.trim().parse::<Address>().is_ok() {
+        return format!("'{shown}' is an address, not a record; name it on the command line");
+    }
+    format!("'{shown}' is no record: one JSON object a line is expected (--output jsonl prints it)")
 }
 
 /// serde_json's message without its own line number, which is always 1 here.

@@ -1,158 +1,17 @@
 //! The view for people: aligned columns, one table for each run of records of
 //! one type.
 
-use std::borrow::Cow;
-use std::io::{self, IsTerminal};
-
-use unicode_width::UnicodeWidthStr;
-
+use crate::colour;
+use crate::columns::{Cell, Overflow, Table, terminal_width};
 use crate::{
     Change, Check, CheckStatus, ErrorRecord, IommuGroup, LxcGpu, Passthrough, PciDevice, Record,
     Role, Runfile, RunfileEntry, Severity, Vgpu, VgpuAssignment, VgpuKind, VgpuType,
 };
 
-/// One cell. Control characters are shown escaped: names come from devices,
-/// files and pipes, and must not steer a terminal. In the last column a newline
-/// begins another line of the same cell.
-pub type Cell = String;
-
-/// What happens to a last column that is wider than the terminal. Where output
-/// is no terminal, nothing does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overflow {
-    /// It is cut: the rest of a long name helps nobody.
-    Cut,
-    /// It goes on below itself: every word of a reason counts.
-    Wrap,
-}
-
-/// Rows below headings, padded to the widest cell of each column.
-pub struct Table {
-    headings: &'static [&'static str],
-    overflow: Overflow,
-    rows: Vec<Vec<Cell>>,
-}
-
-impl Table {
-    /// An empty table.
-    pub fn new(headings: &'static [&'static str], overflow: Overflow) -> Table {
-        Table { headings, overflow, rows: Vec::new() }
-    }
-
-    /// Adds a row; missing cells are empty.
-    pub fn row(&mut self, cells: Vec<Cell>) {
-        self.rows.push(cells);
-    }
-
-    /// The finished text, each line ended by a newline. `width` in columns, or
-    /// `None` for no limit.
-    pub fn render(&self, width: Option<usize>) -> String {
-        let last = self.headings.len().saturating_sub(1);
-        let headings = self.headings.iter().map(|h| (*h).to_string()).collect();
-        let rows: Vec<Vec<Cow<'_, str>>> = std::iter::once(&headings)
-            .chain(&self.rows)
-            .map(|row: &Vec<Cell>| {
-                row.iter().take(last).map(|cell| escape_controls(cell)).collect()
-            })
-            .collect();
-        let widths: Vec<usize> = (0..last)
-            .map(|at| rows.iter().filter_map(|r| r.get(at)).map(|c| c.width()).max().unwrap_or(0))
-            .collect();
-        let indent: usize = widths.iter().map(|wide| wide + 2).sum();
-        let mut text = String::new();
-        for (cells, row) in rows.iter().zip(std::iter::once(&headings).chain(&self.rows)) {
-            let mut line = String::new();
-            for (at, wide) in widths.iter().enumerate() {
-                let cell = cells.get(at).map_or("", AsRef::as_ref);
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', wide + 2 - cell.width()));
-            }
-            let tail = row.get(last).map_or("", String::as_str);
-            for (number, part) in self.parts(tail, width, indent).iter().enumerate() {
-                if number > 0 {
-                    line = " ".repeat(indent);
-                }
-                line.push_str(part);
-                text.push_str(cut(line.trim_end(), width).as_ref());
-                text.push('\n');
-            }
-        }
-        text
-    }
-
-    /// The lines of a last cell.
-    fn parts(&self, cell: &str, width: Option<usize>, indent: usize) -> Vec<String> {
-        let room = match (self.overflow, width) {
-            // too narrow to wrap in: the terminal may do it
-            (Overflow::Wrap, Some(width)) if width > indent + 20 => width - indent,
-            _ => usize::MAX,
-        };
-        let mut parts = Vec::new();
-        for line in cell.split('\n') {
-            let line = escape_controls(line);
-            let mut part = String::new();
-            for word in line.split(' ') {
-                if !part.is_empty() && part.width() + 1 + word.width() > room {
-                    parts.push(std::mem::take(&mut part));
-                } else if !part.is_empty() {
-                    part.push(' ');
-                }
-                part.push_str(word);
-            }
-            parts.push(part);
-        }
-        parts
-    }
-}
-
-/// `line`, no wider than `width` columns, an ellipsis where something is cut.
-fn cut(line: &str, width: Option<usize>) -> Cow<'_, str> {
-    let Some(width) = width.filter(|w| *w > 1 && line.width() > *w) else {
-        return Cow::Borrowed(line);
-    };
-    let mut kept = String::new();
-    let mut used = 0;
-    for c in line.chars() {
-        let wide = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
-        if used + wide > width - 1 {
-            break;
-        }
-        used += wide;
-        kept.push(c);
-    }
-    kept.push('…');
-    Cow::Owned(kept)
-}
-
-/// Text with every control character shown as `\xNN` or `\u{N}`.
-pub fn escape_controls(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            c if c.is_control() && (c as u32) < 0x100 => {
-                shown.push_str(&format!("\\x{:02x}", c as u32));
-            }
-            c if c.is_control() => shown.push_str(&format!("\\u{{{:x}}}", c as u32)),
-            c => shown.push(c),
-        }
-    }
-    Cow::Owned(shown)
-}
-
-/// Columns of the terminal on standard output, `None` where it is none.
-fn terminal_width() -> Option<usize> {
-    if !io::stdout().is_terminal() {
-        return None;
-    }
-    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
-}
-
 /// All records as tables, in their order.
 pub(crate) fn render(records: &[Record]) -> String {
     let width = terminal_width();
+    let colour = colour::is_wanted();
     let mut parts = Vec::new();
     for run in records.chunk_by(|a, b| a.type_name() == b.type_name()) {
         let (headings, overflow) = shape(&run[0]);
@@ -160,7 +19,7 @@ pub(crate) fn render(records: &[Record]) -> String {
         for record in run {
             rows(record).into_iter().for_each(|row| table.row(row));
         }
-        parts.push(table.render(width));
+        parts.push(table.painted(width, colour));
     }
     parts.join("\n")
 }
@@ -434,49 +293,4 @@ fn vgpu_type(t: &VgpuType) -> Vec<Cell> {
         t.available.to_string(),
         t.name.clone(),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(overflow: Overflow) -> Table {
-        let mut table = Table::new(&["A", "LONG", "C"], overflow);
-        table.row(vec!["größe".into(), "x".into(), "the end of all\n-> go on".into()]);
-        table.row(vec!["日本".into(), "yy".into(), String::new()]);
-        table
-    }
-
-    #[test]
-    fn columns_align_by_width_on_screen() {
-        assert_eq!(
-            table(Overflow::Cut).render(None),
-            "A      LONG  C\ngröße  x     the end of all\n             -> go on\n日本   yy\n"
-        );
-    }
-
-    #[test]
-    fn lines_are_cut_or_wrapped_at_the_edge_of_the_terminal() {
-        assert_eq!(
-            table(Overflow::Cut).render(Some(20)),
-            "A      LONG  C\ngröße  x     the en…\n             -> go …\n日本   yy\n"
-        );
-        let mut wide = Table::new(&["A", "B"], Overflow::Wrap);
-        wide.row(vec!["x".into(), "one two three four five six seven".into()]);
-        assert_eq!(wide.render(Some(25)), "A  B\nx  one two three four\n   five six seven\n");
-        for width in 0..60 {
-            for overflow in [Overflow::Cut, Overflow::Wrap] {
-                let text = table(overflow).render(Some(width));
-                assert!(width < 2 || text.lines().all(|l| l.width() <= width), "{width}\n{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(escape_controls("a\x1b[31mb\u{85}\n"), "a\\x1b[31mb\\x85\\x0a");
-        let mut table = Table::new(&["A"], Overflow::Cut);
-        table.row(vec!["\x1b]0;owned\x07".into()]);
-        assert!(!table.render(None).contains('\x1b'));
-    }
 }

@@ -6,7 +6,8 @@
 use lxcbed::Host;
 use serde_json::Value;
 use testbed::Ran;
-use testbed::driver::{DEBIAN, LIB, RootFs};
+use testbed::debian::DRIVER as DEBIAN;
+use testbed::driver::{LIB, RootFs};
 
 const TOOL: &str = "nv-version-check";
 const GPU: &str = "dev0: /dev/nvidia0,mode=0666\ndev1: /dev/nvidiactl,mode=0666\n";

@@ -23,6 +23,7 @@ pub mod mount;
 mod nodes;
 pub mod scenario;
 mod sriov;
+pub mod stage;
 mod state;
 mod stores;
 mod vgpu;

@@ -110,7 +110,7 @@ impl Drop for Mounted {
     }
 }
 
-fn detach(path: &Path) {
+pub(crate) fn detach(path: &Path) {
     unmount(path, libc::MNT_DETACH);
 }
 

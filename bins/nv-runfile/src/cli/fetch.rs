@@ -11,23 +11,25 @@ use super::sha256;
 /// Operands and options of `fetch`.
 #[derive(Args, Debug)]
 pub struct Fetch {
-    /// A version (550.163.01), a branch (550), 'latest', or the URL of an
-    /// installer (https, file)
-    #[arg(value_name = "VERSION|URL|latest|BRANCH")]
+    /// Version (550.163.01), branch (550), 'latest' or URL (https, file)
+    #[arg(value_name = "VERSION|BRANCH|URL")]
     pub what: String,
 
-    /// Architecture; by default this machine's
-    #[arg(long, value_name = "ARCH", value_parser = ["x86_64", "aarch64", "ppc64le", "x86"])]
+    /// Architecture, if not this machine's
+    ///
+    /// x86_64, aarch64, ppc64le or x86.
+    #[arg(long, value_name = "ARCH", hide_possible_values = true, value_parser = ["x86_64", "aarch64", "ppc64le", "x86"])]
     pub arch: Option<String>,
 
-    /// The installer without 32-bit libraries, where NVIDIA publishes one
-    #[arg(long)]
+    /// The installer without 32-bit libraries
+    ///
+    /// Where NVIDIA publishes one.
+    #[arg(long, hide_short_help = true)]
     pub no_compat32: bool,
 
-    /// Look below this URL instead of NVIDIA's servers; more than one in this
-    /// order
+    /// Look below this URL instead of NVIDIA's servers
     ///
-    /// https, http or file. Below it is looked for NVIDIA's own directories,
+    /// May be repeated, and then in this order. https, http or file. Below it is looked for NVIDIA's own directories,
     /// for VERSION/FILE and for FILE. What comes over http needs a digest from
     /// elsewhere.
     #[arg(long = "mirror", value_name = "URL")]
@@ -37,23 +39,27 @@ pub struct Fetch {
     #[arg(long, value_name = "URL", conflicts_with = "mirrors")]
     pub url: Option<String>,
 
-    /// Where it is kept
+    /// Directory of the cache
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 
-    /// What SHA-256 it must have
+    /// SHA-256 that the file must have
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub sha256: Option<String>,
 
-    /// A file of SHA-256 in the form of sha256sum(1), which must name it
-    #[arg(long, value_name = "FILE")]
-    pub pin: Option<PathBuf>,
+    /// File of SHA-256 that must name it
+    ///
+    /// In the form of sha256sum(1).
+    #[arg(long, alias = "pin", value_name = "FILE", hide_short_help = true)]
+    pub sha256sums: Option<PathBuf>,
 
-    /// Keep it although no SHA-256 is known: only its own digests vouch for it
+    /// Keep it although no SHA-256 is known
+    ///
+    /// Only the digests that it carries vouch for it.
     #[arg(long)]
     pub unverified: bool,
 
-    /// Compute the digest of a cached file anew
+    /// Compute a cached file's digest anew
     #[arg(long)]
     pub verify: bool,
 
@@ -73,45 +79,51 @@ pub struct Fetch {
 /// How long and how often a server is asked.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Patience {
-    /// Try again this often after an attempt that brought nothing
-    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    /// Attempts after one that brought nothing
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, hide_short_help = true)]
     pub retries: u32,
 
-    /// Wait this long before the first of them, then twice as long each time
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    /// Pause before the first, then twice as long
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, hide_short_help = true)]
     pub retry_delay: Duration,
 
-    /// Give a connection this long to come about
-    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    /// Give up connecting after this time
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, hide_short_help = true)]
     pub connect_timeout: Duration,
 
-    /// Break off where this long less than 1 kB/s comes in
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    /// Give up below 1 kB/s for this time
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, hide_short_help = true)]
     pub stall_timeout: Duration,
 }
 
 /// Options of `prune`.
 #[derive(Args, Debug)]
 pub struct Prune {
-    /// Keep the newest NUMBER versions of each kind and architecture, remove
-    /// older ones
+    /// Remove all but the newest NUMBER versions
+    ///
+    /// Of each kind and architecture.
     #[arg(long, value_name = "NUMBER")]
     pub keep: Option<usize>,
 
-    /// Keep this version whatever else is said; more than one
+    /// Keep this version whatever else is said
+    ///
+    /// May be repeated.
     #[arg(long = "keep-version", value_name = "VERSION", value_parser = version)]
     pub keep_versions: Vec<String>,
 
-    /// Remove what was fetched more than DAYS ago; with --keep only of what
-    /// that would remove
+    /// Remove what was fetched more than DAYS ago
+    ///
+    /// With --keep only of what that would remove.
     #[arg(long, value_name = "DAYS")]
     pub older_than: Option<u32>,
 
-    /// Leave downloads that were broken off: fetch goes on with them
-    #[arg(long)]
+    /// Leave downloads that were broken off
+    ///
+    /// fetch goes on with them.
+    #[arg(long, hide_short_help = true)]
     pub keep_partial: bool,
 
-    /// Where they are kept
+    /// Directory of the cache
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 

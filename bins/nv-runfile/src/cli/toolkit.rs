@@ -12,10 +12,10 @@ use super::sha256;
 #[derive(Args, Debug)]
 pub struct Toolkit {
     /// In this container, which must run
-    #[arg(long, value_name = "CTID")]
+    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: u32,
 
-    /// Which release of CUDA, such as 12-8 or 12.8
+    /// Release of CUDA, such as 12-8 or 12.8
     #[arg(
         long,
         value_name = "RELEASE",
@@ -24,30 +24,39 @@ pub struct Toolkit {
     )]
     pub cuda: Option<Release>,
 
-    /// Run the toolkit part of this CUDA .run inside instead
+    /// Run the toolkit part of this CUDA installer
+    ///
+    /// Inside the container, instead of taking packages from a repository.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["repo_url", "key"])]
     pub runfile: Option<PathBuf>,
 
-    /// With --runfile: what SHA-256 the file must have
+    /// SHA-256 that the file must have
     #[arg(long, value_name = "HEX", value_parser = sha256, requires = "runfile")]
     pub sha256: Option<String>,
 
-    /// The repository for the container's distribution, as the container reaches
-    /// it, in place of NVIDIA's
+    /// Repository in place of NVIDIA's
+    ///
+    /// The one for the container's distribution, as the container reaches it.
     #[arg(long, value_name = "URL")]
     pub repo_url: Option<String>,
 
-    /// The repository's signing key; by default NVIDIA's is fetched from the
-    /// repository and held against its known fingerprint
+    /// The repository's signing key
+    ///
+    /// By default NVIDIA's is fetched from the repository and held against its
+    /// known fingerprint.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// Take away what this verb wrote into the container; installed packages stay
+    /// Take away what toolkit wrote into it
+    ///
+    /// Installed packages stay.
     #[arg(long, conflicts_with_all = ["cuda", "runfile", "repo_url", "key"])]
     pub remove: bool,
 
+    /// Go on where a refusal says that --force overrides it
+    ///
     /// Install a toolkit that the loaded driver is too old for; replace or remove
-    /// files that are not as this verb wrote them
+    /// files that are not as toolkit wrote them.
     #[arg(long)]
     pub force: bool,
 

@@ -35,7 +35,16 @@ impl Target {
             return Ok(Target::Version(what.into()));
         }
         let message = format!("'{what}' is no version, branch or URL of an installer");
-        Err(fail(Exit::Usage, message).hint("such as 550.163.01, 550, latest"))
+        let bare = what.trim_start_matches(['v', 'V']);
+        let branch = matches!(bare.len(), 2 | 3) && bare.bytes().all(|b| b.is_ascii_digit());
+        let hint = if bare != what && (branch || is_version(bare)) {
+            format!("did you mean {bare}?")
+        } else if what.contains('/') && what.contains('.') {
+            format!("did you mean https://{}?", what.trim_start_matches('/'))
+        } else {
+            "such as 550.163.01, 550, latest".into()
+        };
+        Err(fail(Exit::Usage, message).hint(hint))
     }
 }
 

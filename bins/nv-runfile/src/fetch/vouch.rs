@@ -54,7 +54,7 @@ pub fn known(
     if let Some(sha256) = &fetch.sha256 {
         add(sha256, None, "user");
     }
-    if let Some(path) = &fetch.pin {
+    if let Some(path) = &fetch.sha256sums {
         add(&pinned(path, &wanted.name)?, None, "pin");
     }
     for row in rows(table, wanted) {

@@ -81,6 +81,11 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
+    /// Whether a version is installed and loaded.
+    pub fn has(&self, version: &str) -> bool {
+        [&self.installed, &self.loaded].iter().all(|have| have.as_deref() == Some(version))
+    }
+
     /// Finds out.
     pub fn read(machine: &Machine) -> HostFacts {
         let running = machine.kernel_release();

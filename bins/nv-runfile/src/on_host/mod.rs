@@ -1,6 +1,7 @@
 //! `install --host`: NVIDIA's own installer on the host. [`facts`] looks,
 //! [`plan`] decides, here it is done.
 
+pub mod cause;
 mod facts;
 mod plan;
 
@@ -14,6 +15,7 @@ use crate::cli::Install;
 use crate::install::limits;
 use crate::installer::Installer;
 use crate::log::cause;
+use crate::on_host::cause::Cause;
 use crate::on_host::facts::HostFacts;
 use crate::on_host::plan::{Wish, module_type, options, preflight, purge};
 use crate::study::study;
@@ -23,6 +25,19 @@ const INSTALL: Duration = Duration::from_secs(60 * 60);
 const PURGE: Duration = Duration::from_secs(20 * 60);
 const SMI: Duration = Duration::from_secs(60);
 const LOG: &str = "/var/log/nvidia-installer.log";
+
+/// What an install changes of the host.
+pub const PROPERTY: &str = "driver";
+
+/// What the host has, and whether an install of a version would change it.
+pub fn before(machine: &Machine, version: &str) -> (Option<String>, ChangeStatus) {
+    let facts = HostFacts::read(machine);
+    let status = match facts.has(version) {
+        true => ChangeStatus::Unchanged,
+        false => ChangeStatus::Planned,
+    };
+    (facts.installed.or(facts.loaded), status)
+}
 
 /// The verb.
 pub fn run(
@@ -40,7 +55,7 @@ pub fn run(
     let version = study.version.as_str();
     let facts = HostFacts::read(machine);
     let host = OnHost { machine, install, version, say };
-    if facts.installed.as_deref() == Some(version) && facts.loaded.as_deref() == Some(version) {
+    if facts.has(version) {
         return host.unchanged(&facts, sink);
     }
     let wish = Wish {
@@ -120,7 +135,7 @@ struct OnHost<'a> {
 
 impl OnHost<'_> {
     fn change(&self, facts: &HostFacts, status: ChangeStatus) -> Change {
-        let mut change = Change::planned(self.say.tool(), "host", "driver");
+        let mut change = Change::planned(self.say.tool(), "host", PROPERTY);
         change.from = facts.installed.clone().or_else(|| facts.loaded.clone());
         change.to = Some(self.version.into());
         change.status = status;
@@ -242,7 +257,7 @@ impl OnHost<'_> {
         check.actual = facts.loaded.clone();
         if reboot {
             (check.status, check.severity) = (CheckStatus::Drift, Severity::Warning);
-            check.cause = Some("reboot-required".into());
+            check.cause = Some(Cause::RebootRequired.name().into());
             check.reason = Some("the new kernel module is not loaded".into());
             check.hint = Some(match facts.loaded {
                 Some(_) => "reboot, then install the same version in the containers".into(),

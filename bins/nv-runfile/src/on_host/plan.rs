@@ -4,6 +4,7 @@
 use record::{Check, CheckStatus, Severity};
 use runfile::{Manifest, Stub, SupportedGpus};
 
+use crate::on_host::cause::Cause;
 use crate::on_host::facts::{HostFacts, Kernel};
 use crate::spelling::has;
 
@@ -56,7 +57,7 @@ fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
         .collect();
     let running = facts.running.as_ref().is_some_and(|k| limit.reaches(&k.release));
     let actual = new.first().map_or_else(|| "older".to_string(), |release| release.to_string());
-    let mut one = check("kernel", new.is_empty(), "", actual, "kernel-too-new");
+    let mut one = check("kernel", new.is_empty(), "", actual, Cause::KernelTooNew);
     one.expected = Some(format!("older than {}", limit.first_kernel));
     if !new.is_empty() {
         one.severity = if running { Severity::Error } else { Severity::Warning };
@@ -68,13 +69,13 @@ fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
     Some(one)
 }
 
-fn check(property: &str, good: bool, expected: &str, actual: String, cause: &str) -> Check {
+fn check(property: &str, good: bool, expected: &str, actual: String, cause: Cause) -> Check {
     let mut check = Check::ok("host", property, None);
     check.expected = Some(expected.into());
     check.actual = Some(actual);
     if !good {
         (check.status, check.severity) = (CheckStatus::Drift, Severity::Error);
-        check.cause = Some(cause.into());
+        check.cause = Some(cause.name().into());
     }
     check
 }
@@ -91,7 +92,8 @@ pub fn preflight(
     let there = |there: bool| if there { "there" } else { "missing" }.to_string();
     let mut headers = |property: &str, kernel: &Option<Kernel>, severity| {
         let Some(kernel) = kernel else { return };
-        let mut one = check(property, kernel.headers, "there", there(kernel.headers), "no-headers");
+        let mut one =
+            check(property, kernel.headers, "there", there(kernel.headers), Cause::NoHeaders);
         if !kernel.headers {
             one.severity = severity;
             one.reason = Some(format!("for kernel {}", kernel.release));
@@ -109,11 +111,11 @@ pub fn preflight(
     }
     checks.extend(kernels(facts, version));
     let tools = facts.compiler && facts.make;
-    let mut one = check("compiler", tools, "there", there(tools), "no-compiler");
+    let mut one = check("compiler", tools, "there", there(tools), Cause::NoCompiler);
     one.hint = (!tools).then(|| "apt-get install gcc make".into());
     checks.push(one);
     if wish.dkms == Some(true) {
-        let mut one = check("dkms", facts.dkms, "there", there(facts.dkms), "no-dkms");
+        let mut one = check("dkms", facts.dkms, "there", there(facts.dkms), Cause::NoDkms);
         one.hint = (!facts.dkms).then(|| "apt-get install dkms, or --no-dkms".into());
         checks.push(one);
     }
@@ -121,7 +123,7 @@ pub fn preflight(
     checks.push(others(facts, wish));
     checks.push(loaded(facts, version, stub));
     let on = if facts.secure_boot { "on" } else { "off" };
-    let mut one = check("secure_boot", !facts.secure_boot, "off", on.into(), "secure-boot");
+    let mut one = check("secure_boot", !facts.secure_boot, "off", on.into(), Cause::SecureBoot);
     if facts.secure_boot {
         one.reason = Some("the kernel would refuse modules that nobody signed".into());
         one.hint =
@@ -138,7 +140,7 @@ pub fn preflight(
         types.is_ok(),
         "one that drives all GPUs",
         words,
-        "no-type",
+        Cause::NoType,
     ));
     if !facts.vms.is_empty() {
         let ids: Vec<String> = facts.vms.iter().map(u32::to_string).collect();
@@ -156,7 +158,7 @@ fn nouveau(facts: &HostFacts) -> Check {
         (false, true) => (true, "blacklisted"),
         (false, false) => (false, "not blacklisted"),
     };
-    let mut one = check("nouveau", good, "blacklisted", actual.into(), "nouveau");
+    let mut one = check("nouveau", good, "blacklisted", actual.into(), Cause::Nouveau);
     if !good {
         let file = "/etc/modprobe.d/blacklist-nouveau.conf";
         one.hint = Some(match facts.nouveau_loaded {
@@ -178,7 +180,7 @@ fn others(facts: &HostFacts, wish: Wish) -> Check {
     found.extend(foreign.map(|(name, version)| format!("{name}/{version}")));
     let none = found.is_empty();
     let actual = if none { "none".into() } else { found.join(" ") };
-    let mut one = check("other_packaging", none || wish.purge, "none", actual, "packages");
+    let mut one = check("other_packaging", none || wish.purge, "none", actual, Cause::Packages);
     if !none {
         match wish.purge {
             true => one.reason = Some("--purge removes it".into()),
@@ -192,7 +194,7 @@ fn loaded(facts: &HostFacts, version: &str, stub: &Stub) -> Check {
     let actual = facts.loaded.clone().unwrap_or_else(|| "none".into());
     let free = facts.loaded.is_none();
     let goes_on = has("--allow-installation-with-running-driver", version, stub);
-    let mut one = check("loaded_module", free || goes_on, "none", actual, "loaded");
+    let mut one = check("loaded_module", free || goes_on, "none", actual, Cause::Loaded);
     if free {
         return one;
     }

@@ -4,7 +4,7 @@
 mod cuda_run;
 mod files;
 mod key;
-mod openpgp;
+pub(crate) mod openpgp;
 mod packages;
 mod repository;
 mod served;
@@ -16,6 +16,7 @@ use host::Machine;
 use pve::{Guest, Section};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 
+use crate::ahead::out_of_sight;
 use crate::cli::{Options, Release, Toolkit};
 use crate::container::Container;
 use crate::install::{check_of, failed};
@@ -84,14 +85,24 @@ impl Done {
 impl Job<'_> {
     fn run(&self) -> Result<Done, Failure> {
         let (name, ctid) = (self.guest.target(), self.guest.ctid);
-        if self.machine.is_host() && !pve::is_running(self.machine, ctid) {
+        let remove = self.toolkit.remove;
+        if self.toolkit.change.dry_run {
+            let unseen = out_of_sight(self.machine, self.guest)?;
+            let stopped = !remove && !pve::is_running(self.machine, ctid);
+            let why = unseen.or_else(|| stopped.then(|| "it is stopped".to_string()));
+            if let Some(why) = why {
+                return self.foretell(&why);
+            }
+        }
+        // what was written is taken away from a stopped one, too
+        if !remove && self.machine.is_host() && !pve::is_running(self.machine, ctid) {
             let message = format!("{name} does not run: nothing can be installed inside");
             return Err(fail(Exit::Refused, message).hint(format!("'pct start {ctid}'")));
         }
         let only_look = self.toolkit.change.only_look();
         let container = Container::open(self.machine, self.guest, only_look, self.say)?;
         let files = Files { root: &container.root, owner: container.owner, name: &name };
-        let done = match self.toolkit.remove {
+        let done = match remove {
             true => self.remove(&files),
             false => self.install(&container, &files),
         };
@@ -99,6 +110,31 @@ impl Job<'_> {
         let done = done?;
         closed?;
         Ok(done)
+    }
+
+    /// A dry run of a container that cannot be looked into, or in which nothing
+    /// can be installed as long as it is stopped.
+    fn foretell(&self, why: &str) -> Result<Done, Failure> {
+        let release = self.toolkit.cuda.map(Release::dotted);
+        if let (Some(release), false) = (self.toolkit.cuda, self.toolkit.remove) {
+            served::require(self.machine, release, self.toolkit.force, self.say)?;
+        }
+        let how = match (self.toolkit.remove, self.toolkit.cuda) {
+            (true, _) => "what is written down in it is taken away".to_string(),
+            (false, Some(release)) => {
+                format!("{} by its own package manager, once it runs", release.package())
+            }
+            (false, None) => "the toolkit part of the file, once it runs".to_string(),
+        };
+        Ok(Done {
+            steps: Vec::new(),
+            from: None,
+            to: release,
+            install: true,
+            how: Some(format!("{how}; now it cannot be looked at: {why}")),
+            hint: None,
+            nvcc: None,
+        })
     }
 
     fn remove(&self, files: &Files<'_>) -> Result<Done, Failure> {

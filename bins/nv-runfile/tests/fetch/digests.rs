@@ -106,7 +106,7 @@ fn a_pin_file_must_name_the_file() {
     let server = Server::new(move |request, reply| reply.file(request, &served, "\"a\""));
     let cache = Cache::new();
     let pin = cache.bed.at("pins");
-    let args = format!("{VERSION} --mirror {} --pin {}", server.url(""), pin.display());
+    let args = format!("{VERSION} --mirror {} --sha256sums {}", server.url(""), pin.display());
     cache.fetch(&args).run().expect(2);
     for (text, code) in [
         (format!("{}  other.run\n", sha256(&bytes)), 4),

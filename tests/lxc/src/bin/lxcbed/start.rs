@@ -98,7 +98,7 @@ pub fn devices(conf: &Conf) -> Result<Vec<(String, Device)>> {
     conf.main.devices().map_err(anyhow::Error::msg)
 }
 
-/// What a container id is on the host.
+/// What a container is named by its CTID on the host.
 pub fn host_id(conf: &Conf, kind: char, id: u32) -> u32 {
     let mut maps: Vec<[u32; 3]> = Vec::new();
     for (_, value) in conf.main.lxc.iter().filter(|(key, _)| key == "lxc.idmap") {

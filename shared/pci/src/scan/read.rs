@@ -1,0 +1,307 @@
+//! What is read, in children: bytes, passed on as they are.
+
+use std::io;
+
+use host::probe::Sink;
+use host::{Dir, Machine};
+use record::Address;
+
+use super::understand::parent;
+use super::{DEVICES, Depth, GROUPS};
+use crate::alias::Modalias;
+
+/// What one read is of. The order is about that of reading: what may block on
+/// some kernel comes last.
+pub mod tag {
+    pub const LINK: u8 = 1;
+    pub const DIR: u8 = 2;
+    pub const MODALIAS: u8 = 3;
+    pub const VENDOR: u8 = 4;
+    pub const DEVICE: u8 = 5;
+    pub const SUBVENDOR: u8 = 6;
+    pub const SUBDEVICE: u8 = 7;
+    pub const CLASS: u8 = 8;
+    pub const REVISION: u8 = 9;
+    pub const DRIVER: u8 = 10;
+    pub const GROUP: u8 = 11;
+    pub const PHYSFN: u8 = 12;
+    pub const BUS: u8 = 13;
+    pub const VGPU: u8 = 14;
+    pub const MDEV: u8 = 15;
+    pub const VFIO: u8 = 16;
+    pub const DRM: u8 = 17;
+    pub const BOOT_VGA: u8 = 18;
+    pub const NUMA: u8 = 19;
+    pub const RESET: u8 = 20;
+    pub const SPEED: u8 = 21;
+    pub const WIDTH: u8 = 22;
+    pub const MAX_SPEED: u8 = 23;
+    pub const MAX_WIDTH: u8 = 24;
+    pub const TOTALVFS: u8 = 25;
+    pub const VFS: u8 = 26;
+    pub const NUMVFS: u8 = 27;
+    pub const OVERRIDE: u8 = 28;
+    pub const SHARED_LINK: u8 = 29;
+    pub const MATES: u8 = 30;
+
+    /// The attribute's name, for messages.
+    pub fn name(tag: u8) -> &'static str {
+        match tag {
+            LINK | DIR => "its directory",
+            MODALIAS => "modalias",
+            VENDOR => "vendor",
+            DEVICE => "device",
+            SUBVENDOR => "subsystem_vendor",
+            SUBDEVICE => "subsystem_device",
+            CLASS => "class",
+            REVISION => "revision",
+            DRIVER => "driver",
+            GROUP => "iommu_group",
+            PHYSFN => "physfn",
+            BUS => "pci_bus",
+            VGPU => "nvidia",
+            MDEV => "mdev_supported_types",
+            VFS => "virtfn*",
+            VFIO => "vfio-dev",
+            DRM => "drm",
+            BOOT_VGA => "boot_vga",
+            NUMA => "numa_node",
+            RESET => "reset_method",
+            SPEED => "current_link_speed",
+            WIDTH => "current_link_width",
+            MAX_SPEED => "max_link_speed",
+            MAX_WIDTH => "max_link_width",
+            TOTALVFS => "sriov_totalvfs",
+            NUMVFS => "sriov_numvfs",
+            OVERRIDE => "driver_override",
+            MATES => "iommu_group/devices",
+            _ => "an attribute",
+        }
+    }
+}
+
+/// Reads functions and groups.
+pub struct Reader<'a> {
+    machine: &'a Machine,
+    devices: Dir<'a>,
+    groups: Option<Dir<'a>>,
+    sysfs: Option<Dir<'a>>,
+    depth: Depth,
+    /// All functions of the machine, sorted.
+    addresses: &'a [Address],
+    /// Whether to list, with each function, who is in its group.
+    pub list_groups: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// One that reads as much as `depth` asks for.
+    pub fn new(
+        machine: &'a Machine,
+        devices: Dir<'a>,
+        groups: Option<Dir<'a>>,
+        depth: Depth,
+        addresses: &'a [Address],
+    ) -> Reader<'a> {
+        let sysfs = machine.dir("/sys").ok();
+        Reader { machine, devices, groups, sysfs, depth, addresses, list_groups: false }
+    }
+
+    /// Asks for each attribute by name rather than listing the directory, and
+    /// not for those that a function of this class cannot have: on a machine
+    /// with hundreds of functions that is what costs. One that is not there is
+    /// passed over silently.
+    pub fn function(&self, address: Address, sink: &mut Sink) {
+        let name = address.to_string();
+        let mut target = String::new();
+        sink.put(tag::LINK, || {
+            target = self.devices.read_link(&name)?;
+            Ok(target.clone().into_bytes())
+        });
+        let mut dir = None;
+        sink.put(tag::DIR, || {
+            dir = Some(self.open(&name, &target)?);
+            Ok(Vec::new())
+        });
+        let Some(dir) = dir else { return };
+        let class = read_ids(&dir, sink);
+        // a class that is not known may be any
+        let base = class.map(|class| (class >> 16) as u8);
+        let may_be = |bases: &[u8]| base.is_none_or(|base| bases.contains(&base));
+        let endpoint = class.is_none_or(|class| class >> 8 != PCI_BRIDGE);
+        let driver = read_link(&dir, tag::DRIVER, sink).is_some();
+        let group = read_link(&dir, tag::GROUP, sink);
+        let vf = endpoint && read_link(&dir, tag::PHYSFN, sink).is_some();
+        let mut mark = |tag: u8| {
+            if dir.has(tag::name(tag)) {
+                sink.put(tag, || Ok(Vec::new()));
+            }
+        };
+        if may_be(&[BRIDGE]) {
+            mark(tag::BUS);
+        }
+        if vf {
+            mark(tag::VGPU);
+        }
+        if driver && endpoint {
+            mark(tag::MDEV);
+            read_names(&dir, tag::VFIO, sink);
+            if may_be(&[DISPLAY, PROCESSOR, ACCELERATOR]) {
+                read_names(&dir, tag::DRM, sink);
+            }
+        }
+        if class.is_none_or(|class| class >> 8 == 0x0300) {
+            attr(&dir, tag::BOOT_VGA, sink);
+        }
+        if self.depth != Depth::Verdict {
+            attr(&dir, tag::NUMA, sink);
+            attr(&dir, tag::RESET, sink);
+            if endpoint && !vf && self.shares_link(address, &target) {
+                sink.put(tag::SHARED_LINK, || Ok(Vec::new()));
+            } else if attr(&dir, tag::SPEED, sink) {
+                for tag in [tag::WIDTH, tag::MAX_SPEED, tag::MAX_WIDTH] {
+                    attr(&dir, tag, sink);
+                }
+            }
+        }
+        if !vf && attr(&dir, tag::TOTALVFS, sink) {
+            sink.put(tag::VFS, || read_vfs(&dir));
+            attr(&dir, tag::NUMVFS, sink);
+        }
+        if let (true, Some(group), Some(groups)) = (self.list_groups, group, &self.groups) {
+            sink.put(tag::MATES, || {
+                let names = groups.below(&format!("{group}/devices"))?.list();
+                Ok(names.map_err(|error| error.source)?.join("\n").into_bytes())
+            });
+        }
+        attr(&dir, tag::OVERRIDE, sink);
+    }
+
+    /// Opens a function's directory: where the link leads, no other link is on
+    /// the way, so that it needs no walk from the root of the machine.
+    fn open(&self, name: &str, target: &str) -> io::Result<Dir<'_>> {
+        if let (Some(sysfs), Some(path)) = (&self.sysfs, target.strip_prefix("../../../")) {
+            if let Ok(dir) = sysfs.below(path) {
+                return Ok(dir);
+            }
+        }
+        self.machine.dir(&format!("{DEVICES}/{name}")).map_err(|error| error.source)
+    }
+
+    /// Whether a function below a bridge has the link of the slot's function 0:
+    /// a device has one, whatever number of functions it has. Those on a root
+    /// bus may each be a port.
+    fn shares_link(&self, address: Address, target: &str) -> bool {
+        let first = Address { function: 0, ..address };
+        address != first && parent(target).is_some() && self.addresses.binary_search(&first).is_ok()
+    }
+
+    /// A group.
+    pub fn group(&self, id: u32, sink: &mut Sink) {
+        let Some(groups) = &self.groups else { return };
+        sink.put(group_tag::MEMBERS, || {
+            let names = groups.below(&format!("{id}/devices"))?.list();
+            let names = names.map_err(|error| error.source)?;
+            let others = names.iter().filter(|name| Address::from_sysfs(name).is_none());
+            let lines: Vec<String> = others
+                .map(|name| {
+                    let link = format!("{GROUPS}/{id}/devices/{name}/driver");
+                    let driver = self.machine.read_link(&link).unwrap_or_default();
+                    format!("{name}\t{}", driver.rsplit('/').next().unwrap_or(""))
+                })
+                .collect();
+            Ok(lines.join("\n").into_bytes())
+        });
+        let mut attr = |tag: u8, name: &str| sink.put(tag, || groups.attr(&format!("{id}/{name}")));
+        attr(group_tag::RESERVED, "reserved_regions");
+        if self.depth == Depth::Full {
+            attr(group_tag::NAME, "name");
+            attr(group_tag::TYPE, "type");
+        }
+    }
+}
+
+/// What one read of a group is of.
+pub mod group_tag {
+    pub const MEMBERS: u8 = 1;
+    pub const RESERVED: u8 = 2;
+    pub const NAME: u8 = 3;
+    pub const TYPE: u8 = 4;
+}
+
+/// Base classes.
+const DISPLAY: u8 = 0x03;
+const BRIDGE: u8 = 0x06;
+/// Class and subclass of a bridge between PCI buses. Its header is of another
+/// type than that of what goes to a VM: it has neither VFs nor mediated devices,
+/// is no VF, and VFIO does not take it.
+const PCI_BRIDGE: u32 = 0x0604;
+const PROCESSOR: u8 = 0x0b;
+const ACCELERATOR: u8 = 0x12;
+
+/// Ids and class: all in one attribute, or each in its own. Gives the class.
+fn read_ids(dir: &Dir<'_>, sink: &mut Sink) -> Option<u32> {
+    let mut class = None;
+    let mut modalias = false;
+    sink.put(tag::MODALIAS, || {
+        let bytes = dir.attr("modalias")?;
+        modalias = true;
+        class = Modalias::parse(String::from_utf8_lossy(&bytes).trim_end()).map(|m| m.class);
+        Ok(bytes)
+    });
+    if !modalias {
+        for tag in [tag::VENDOR, tag::DEVICE, tag::SUBVENDOR, tag::SUBDEVICE, tag::CLASS] {
+            attr(dir, tag, sink);
+        }
+    }
+    attr(dir, tag::REVISION, sink);
+    class
+}
+
+/// Passes on what `read` gives, or its failure, unless there is no such thing.
+/// True: it was there and could be read.
+fn unless_absent(tag: u8, sink: &mut Sink, read: impl FnOnce() -> io::Result<Vec<u8>>) -> bool {
+    let mut there = false;
+    sink.put_some(tag, || match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => {
+            there = other.is_ok();
+            Some(other)
+        }
+    });
+    there
+}
+
+fn attr(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> bool {
+    unless_absent(tag, sink, || dir.attr(tag::name(tag)))
+}
+
+/// Passes on the last component of a link, and gives it.
+fn read_link(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> Option<String> {
+    let mut name = None;
+    unless_absent(tag, sink, || {
+        let read = dir.link_name(tag::name(tag))?;
+        name = Some(read.clone());
+        Ok(read.into_bytes())
+    });
+    name
+}
+
+fn read_names(dir: &Dir<'_>, tag: u8, sink: &mut Sink) {
+    unless_absent(tag, sink, || {
+        let names = dir.list_below(tag::name(tag)).map_err(|error| error.source)?;
+        Ok(names.join("\n").into_bytes())
+    });
+}
+
+/// The VFs in VF order; their addresses need not count up by one.
+fn read_vfs(dir: &Dir<'_>) -> io::Result<Vec<u8>> {
+    let mut vfs = Vec::new();
+    loop {
+        match dir.link_name(&format!("virtfn{}", vfs.len())) {
+            Ok(name) => vfs.push(name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(vfs.join("\n").into_bytes())
+}

@@ -1,0 +1,333 @@
+//! Records about PCI functions and their IOMMU groups.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Slot};
+
+/// What a function is to somebody who wants to use a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Display class, 03xx.
+    Gpu,
+    /// HD audio (0403) in a GPU's slot.
+    GpuAudio,
+    /// USB controller (0c03) in a GPU's slot.
+    GpuUsb,
+    /// USB-C port controller (0c80) in a GPU's slot.
+    GpuUcsi,
+    /// PCI bridge, whatever its class says.
+    Bridge,
+    /// NVIDIA NVSwitch (0680).
+    Nvswitch,
+    /// Anything else.
+    Other,
+}
+
+impl Role {
+    /// The word used in records and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Gpu => "gpu",
+            Role::GpuAudio => "gpu-audio",
+            Role::GpuUsb => "gpu-usb",
+            Role::GpuUcsi => "gpu-ucsi",
+            Role::Bridge => "bridge",
+            Role::Nvswitch => "nvswitch",
+            Role::Other => "other",
+        }
+    }
+}
+
+/// One PCI function. As input only `address` is required: a tool looks the rest
+/// up on the machine it runs on, never in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PciDevice {
+    /// Full address.
+    pub address: Address,
+    /// The slot, that is the address without its function.
+    #[serde(default)]
+    pub slot: Option<Slot>,
+    /// PCI domain.
+    #[serde(default)]
+    pub domain: Option<u32>,
+    /// Bus number.
+    #[serde(default)]
+    pub bus: Option<u8>,
+    /// Device number.
+    #[serde(default)]
+    pub device_number: Option<u8>,
+    /// Function number.
+    #[serde(default)]
+    pub function_number: Option<u8>,
+    /// The bridge above, `None` on a root bus.
+    #[serde(default)]
+    pub parent: Option<Address>,
+    /// Other functions of the slot.
+    #[serde(default)]
+    pub siblings: Vec<Address>,
+    /// IOMMU group number.
+    #[serde(default)]
+    pub group: Option<u32>,
+    /// What it is to a user of GPUs.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// `0x` and six hex digits: base class, subclass, programming interface.
+    #[serde(default)]
+    pub class: Option<String>,
+    /// `0x` and four hex digits.
+    #[serde(default)]
+    pub vendor: Option<String>,
+    /// `0x` and four hex digits.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// `0x` and four hex digits.
+    #[serde(default)]
+    pub subsystem_vendor: Option<String>,
+    /// `0x` and four hex digits.
+    #[serde(default)]
+    pub subsystem_device: Option<String>,
+    /// `0x` and two hex digits.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// From pci.ids.
+    #[serde(default)]
+    pub class_name: Option<String>,
+    /// From pci.ids.
+    #[serde(default)]
+    pub vendor_name: Option<String>,
+    /// From pci.ids.
+    #[serde(default)]
+    pub device_name: Option<String>,
+    /// From pci.ids.
+    #[serde(default)]
+    pub subsystem_name: Option<String>,
+    /// The driver it is bound to.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// The kernel's `(null)` is `None`.
+    #[serde(default)]
+    pub driver_override: Option<String>,
+    /// Modules that claim it, from modules.alias.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// Whether the firmware used it as the boot display.
+    #[serde(default)]
+    pub boot_vga: Option<bool>,
+    /// NUMA node; the kernel's -1 is `None`.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
+    /// Reset methods in the kernel's order of preference.
+    #[serde(default)]
+    pub reset_methods: Vec<String>,
+    /// PCI Express link.
+    #[serde(default)]
+    pub link: Option<Link>,
+    /// SR-IOV role.
+    #[serde(default)]
+    pub sriov: Option<Sriov>,
+    /// Its VFIO character device (`vfio0` of `/dev/vfio/devices/vfio0`).
+    #[serde(default)]
+    pub vfio_device: Option<String>,
+    /// DRM nodes below /dev/dri.
+    #[serde(default)]
+    pub drm_nodes: Vec<String>,
+    /// What NVIDIA's driver says of it.
+    #[serde(default)]
+    pub nvidia: Option<NvidiaGpu>,
+    /// How vGPU profiles are set on it.
+    #[serde(default)]
+    pub vgpu_interface: Option<VgpuInterface>,
+    /// Whether it may be passed through.
+    #[serde(default)]
+    pub passthrough: Option<Passthrough>,
+}
+
+impl PciDevice {
+    /// A record that names a function and says nothing of it.
+    pub fn bare(address: Address) -> PciDevice {
+        PciDevice {
+            address,
+            slot: Some(address.slot()),
+            domain: Some(address.domain),
+            bus: Some(address.bus),
+            device_number: Some(address.device),
+            function_number: Some(address.function),
+            parent: None,
+            siblings: Vec::new(),
+            group: None,
+            role: None,
+            class: None,
+            vendor: None,
+            device: None,
+            subsystem_vendor: None,
+            subsystem_device: None,
+            revision: None,
+            class_name: None,
+            vendor_name: None,
+            device_name: None,
+            subsystem_name: None,
+            driver: None,
+            driver_override: None,
+            modules: Vec::new(),
+            boot_vga: None,
+            numa_node: None,
+            reset_methods: Vec::new(),
+            link: None,
+            sriov: None,
+            vfio_device: None,
+            drm_nodes: Vec::new(),
+            nvidia: None,
+            vgpu_interface: None,
+            passthrough: None,
+        }
+    }
+}
+
+/// PCI Express link, now and at most. Idle GPUs train down: a low `speed_gts`
+/// is no fault by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// Gigatransfers a second.
+    pub speed_gts: Option<f64>,
+    /// Lanes.
+    pub width: Option<u32>,
+    /// Gigatransfers a second.
+    pub max_speed_gts: Option<f64>,
+    /// Lanes.
+    pub max_width: Option<u32>,
+}
+
+/// SR-IOV role of a function.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+pub enum Sriov {
+    /// A physical function that can have VFs.
+    Pf {
+        /// VFs that the hardware offers.
+        total: Option<u32>,
+        /// VFs that exist now.
+        enabled: Option<u32>,
+        /// Their addresses, in VF order.
+        vfs: Vec<Address>,
+    },
+    /// A virtual function.
+    Vf {
+        /// Its physical function.
+        pf: Option<Address>,
+    },
+}
+
+/// What NVIDIA's driver says of a GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NvidiaGpu {
+    /// Minor of /dev/nvidia<minor>; not nvidia-smi's index.
+    pub minor: Option<u32>,
+    /// `GPU-` and a UUID.
+    pub uuid: Option<String>,
+    /// Product name.
+    pub model: Option<String>,
+}
+
+/// How vGPU profiles are set on a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VgpuInterface {
+    /// A `nvidia/` directory with `current_vgpu_type` (SR-IOV VFs).
+    Vendor,
+    /// `mdev_supported_types/`.
+    Mdev,
+}
+
+/// The verdict on passing a function's slot through to a VM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Passthrough {
+    /// No endpoint of another slot shares the group. `None`: it cannot be known.
+    pub isolated: Option<bool>,
+    /// The kernel would hand the group out now.
+    pub viable: Option<bool>,
+    /// It would once all functions of this slot are on vfio-pci.
+    pub viable_once_bound: Option<bool>,
+    /// What stands in the way, function by function.
+    pub blockers: Vec<Blocker>,
+}
+
+/// One thing that stands in the way of passing a group through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// Full address, name of a non-PCI member, or `None` where it is the machine.
+    pub function: Option<String>,
+    /// The driver it is bound to.
+    pub driver: Option<String>,
+    /// Binding the asked function's own slot to vfio-pci removes this one.
+    pub own_slot: bool,
+    /// In words.
+    pub why: String,
+}
+
+/// One IOMMU group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IommuGroup {
+    /// Group number; numbers have holes.
+    pub group: u32,
+    /// Domain type of the kernel: `DMA-FQ`, `DMA`, `identity`, ...
+    pub domain_type: Option<String>,
+    /// Set for special groups only, such as `vfio-noiommu`.
+    pub name: Option<String>,
+    /// Its PCI functions.
+    pub members: Vec<GroupMember>,
+    /// Names of members that are no PCI functions.
+    pub other_members: Vec<String>,
+    /// Reserved address ranges.
+    pub reserved_regions: Vec<ReservedRegion>,
+    /// The kernel's rule for handing a group out: `driver` before 5.19, `dma-owner` since.
+    pub rule: ViabilityRule,
+    /// The kernel would hand the group out now.
+    pub viable: Option<bool>,
+    /// All its endpoints sit in one slot.
+    pub isolated: Option<bool>,
+    /// An ACS override is active: groups prove nothing.
+    pub acs_override: bool,
+    /// What stands in the way.
+    pub blockers: Vec<Blocker>,
+}
+
+/// One PCI function of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupMember {
+    /// Full address.
+    pub address: Address,
+    /// What it is to a user of GPUs.
+    pub role: Role,
+    /// `0x` and six hex digits.
+    pub class: Option<String>,
+    /// `0x` and four hex digits.
+    pub vendor: Option<String>,
+    /// `0x` and four hex digits.
+    pub device: Option<String>,
+    /// From pci.ids.
+    pub device_name: Option<String>,
+    /// The driver it is bound to.
+    pub driver: Option<String>,
+}
+
+/// A reserved range of I/O virtual addresses, both ends included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReservedRegion {
+    /// First address, `0x` and 16 hex digits.
+    pub start: String,
+    /// Last address, `0x` and 16 hex digits.
+    pub end: String,
+    /// `direct` blocks assignment; `direct-relaxable`, `reserved` and `msi` do not.
+    pub kind: String,
+}
+
+/// How the running kernel decides whether a group may be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ViabilityRule {
+    /// Before 5.19: each member driverless, on a VFIO driver or pci-stub, or any bridge.
+    Driver,
+    /// 5.19 and newer: no member on a driver that uses kernel-managed DMA.
+    DmaOwner,
+}

@@ -1,0 +1,132 @@
+//! Running a command line that may hang, die or talk nonsense.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// What a tool may take, in KiB; the largest input of any campaign is far below.
+const MOST_KIB: i64 = 256 << 10;
+/// Longer than any deadline of a tool's own.
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// How a run ended.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    /// The largest of its processes.
+    pub kib: i64,
+    pub hung: bool,
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// Runs it to its end, or until [`LIMIT`].
+pub fn run(words: &[OsString], input: &[u8]) -> Outcome {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("RUST_BACKTRACE", "0");
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", words[0]));
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+    std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let stdout = collect(child.stdout.take().unwrap());
+    let stderr = collect(child.stderr.take().unwrap());
+    let pid = child.id() as libc::pid_t;
+    let (start, mut outcome, mut pause) = (Instant::now(), Outcome::default(), 200);
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    loop {
+        // SAFETY: both are places of their types, for the time of the call.
+        let done = unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+        if done == pid {
+            break;
+        }
+        if start.elapsed() > LIMIT && !outcome.hung {
+            outcome.hung = true;
+            // SAFETY: takes numbers; the group is the child's own.
+            unsafe { libc::kill(-pid, libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_micros(pause));
+        pause = (pause * 5 / 4).min(5000);
+    }
+    // SAFETY: plain numbers, and wait4 filled them.
+    outcome.kib = unsafe { usage.assume_init() }.ru_maxrss;
+    outcome.code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+    outcome.signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+    // a child that outlives it keeps its pipes
+    let wait = Duration::from_secs(20);
+    let both = (stdout.recv_timeout(wait), stderr.recv_timeout(wait));
+    let (Ok(stdout), Ok(stderr)) = both else {
+        outcome.hung = true;
+        // SAFETY: as above.
+        unsafe { libc::kill(-pid, libc::SIGKILL) };
+        return outcome;
+    };
+    outcome.stdout = stdout;
+    outcome.stderr = String::from_utf8_lossy(&stderr).into_owned();
+    outcome
+}
+
+impl Outcome {
+    /// All that it said.
+    pub fn said(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
+    }
+
+    /// What no input and no fault may cause. Without `cut`, the last line is a
+    /// whole one.
+    pub fn sane(&self, cut: bool) -> Result<(), String> {
+        if self.hung {
+            return Err(format!("no end within {LIMIT:?}"));
+        }
+        if self.stderr.contains("panicked at") || self.code == Some(101) {
+            return Err(format!("panic: {}", self.stderr));
+        }
+        if self.kib > MOST_KIB {
+            return Err(format!("{} KiB of memory", self.kib));
+        }
+        let said = self.stderr.bytes().any(|b| b == 0x1b);
+        if said {
+            return Err(format!("control characters: {:?}", self.stderr));
+        }
+        let text = std::str::from_utf8(&self.stdout).map_err(|_| "output is not UTF-8")?;
+        let mut lines: Vec<&str> = text.split('\n').collect();
+        let last = lines.pop().unwrap_or("");
+        if !last.is_empty() && !cut {
+            return Err(format!("its output breaks off: {last}"));
+        }
+        for line in lines {
+            let checked = std::panic::catch_unwind(|| testbed::schema::check_line(line));
+            checked.map_err(|_| format!("not a valid record: {line}"))?;
+        }
+        Ok(())
+    }
+
+    /// Its records, as far as they are whole.
+    pub fn records(&self) -> Vec<serde_json::Value> {
+        let text = String::from_utf8_lossy(&self.stdout).into_owned();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// How it ended, in words.
+    pub fn end(&self) -> String {
+        match (self.code, self.signal) {
+            (Some(code), _) => format!("exit {code}: {}", self.said()),
+            (_, Some(signal)) => format!("signal {signal}: {}", self.said()),
+            _ => "no end".into(),
+        }
+    }
+}
