@@ -160,5 +160,10 @@ function __pve_gpu_complete
     sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
 end
 
+# Installers, and directories that lead to some.
+function __pve_gpu_runfiles
+    __fish_complete_suffix .run | string match -r '^[^\t]*(?:/|[.]run)(?:\t.*)?$'
+end
+
 complete -c gpu-iommu-groups -k -x -a '(__pve_gpu_complete function)'
 complete -c gpu-iommu-groups -l driver -k -x -a '(__pve_gpu_complete driver)'

@@ -337,15 +337,20 @@ function __pve_gpu_complete
     sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
 end
 
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -k -x -a '(__fish_complete_suffix .run)'
+# Installers, and directories that lead to some.
+function __pve_gpu_runfiles
+    __fish_complete_suffix .run | string match -r '^[^\t]*(?:/|[.]run)(?:\t.*)?$'
+end
+
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -k -x -a '(__pve_gpu_runfiles)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -k -x -a '(__pve_gpu_complete function)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -k -x -a '(__fish_complete_suffix .run)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -k -x -a '(__fish_complete_suffix .run)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -k -x -a '(__fish_complete_suffix .run)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -k -x -a '(__pve_gpu_runfiles)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -k -x -a '(__pve_gpu_runfiles)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -k -x -a '(__pve_gpu_runfiles)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -k -x -a '(__pve_gpu_runfiles)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -k -x -a '(__pve_gpu_complete ctid)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -k -x -a '(__pve_gpu_complete ctid)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -k -x -a '(__pve_gpu_complete ctid)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -k -x -a '(__fish_complete_suffix .run)'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -k -x -a '(__pve_gpu_runfiles)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -k -x -a '(__pve_gpu_complete version)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -k -x -a '(__pve_gpu_complete cached)'

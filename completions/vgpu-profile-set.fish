@@ -257,5 +257,10 @@ function __pve_gpu_complete
     sh -c $__pve_gpu_candidates sh $argv[1] "$root" "$word" 2>/dev/null | string replace -r '^' -- "$before"
 end
 
+# Installers, and directories that lead to some.
+function __pve_gpu_runfiles
+    __fish_complete_suffix .run | string match -r '^[^\t]*(?:/|[.]run)(?:\t.*)?$'
+end
+
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -k -x -a '(__pve_gpu_complete vf)'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -k -x -a '(__pve_gpu_complete vf)'
