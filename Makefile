@@ -34,9 +34,9 @@ build:
 # (procedural macros) is built as usual.
 static: host = $(shell rustc -vV | sed -n 's/^host: //p')
 static:
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile static --target $(host) $(TOOLS:%=-p %)
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile crt-static --target $(host) $(TOOLS:%=-p %)
 	install -d target/static
-	install -m 755 $(TOOLS:%=target/$(host)/static/%) target/static
+	install -m 755 $(TOOLS:%=target/$(host)/crt-static/%) target/static
 
 # Every file that is installed; packages are made from it.
 install: build

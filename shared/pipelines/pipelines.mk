@@ -17,8 +17,8 @@ help:
 	@printf '%s\n' \
 		'The pipelines: make TARGET VARIABLE=VALUE...' '' \
 		'  host-vfio       GPU= [GROUP=1] [DRIVER=auto] [NOW=0]      hand a GPU to VMs: at every boot, and now' \
-		'  host-driver     VERSION= [PURGE=1] [MIRROR=]              NVIDIA'\''s driver on this host' \
-		'  ct-gpu          CTID= GPU= VERSION= [CUDA=] [STYLE=] [MIRROR=]' \
+		'  host-driver     VERSION= [PURGE=1]                        NVIDIA'\''s driver on this host' \
+		'  ct-gpu          CTID= GPU= VERSION= [CUDA=] [STYLE=]' \
 		'                                                            a GPU, the driver and CUDA for a container' \
 		'  ct-remove       CTID=                                     all of that away again' \
 		'  vgpu            PROFILES= [CONFIG=]                       vGPU profiles onto virtual functions' \
@@ -27,14 +27,15 @@ help:
 		'  DRY=1    say what would be done, and do nothing' \
 		'  ROOT=    work on a recorded machine or a root file system below this directory' \
 		'  EXTRA=   more options for the main step (add, bind, install --host, apply), as EXTRA="--graphics";' \
-		'           CUDA_EXTRA= for toolkit' '' \
+		'           CUDA_EXTRA= for toolkit' \
+		'  MIRROR=  where the installer is looked for; RUNFILE= one that is at hand, in place of VERSION=' '' \
 		'  GPU=0000:01:00.0 (gpu-iommu-groups shows them)  VERSION=550.163.01  CUDA=12-4  CTID=901' '' \
 		'make -n TARGET ... shows the commands. What fails is named with the way on; then run the same again.' \
 		'A pipeline ends with 0, or with 2 where a step fails, whatever that step'\''s own exit status is.'
 
 # --- what may be given ---------------------------------------------------------------------------
 
-pipeline_vars := GPU GROUP DRIVER NOW VERSION PURGE MIRROR CTID CUDA STYLE PROFILES CONFIG OUT DRY ROOT EXTRA CUDA_EXTRA
+pipeline_vars := GPU GROUP DRIVER NOW VERSION RUNFILE PURGE MIRROR CTID CUDA STYLE PROFILES CONFIG OUT DRY ROOT EXTRA CUDA_EXTRA
 pipeline_set  := 0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k l m n o p q r s t u v w x y z \
 	A B C D E F G H I J K L M N O P Q R S T U V W X Y Z . _ / : , = @ + -
 empty :=
@@ -73,7 +74,9 @@ opts   = $(strip $(root) $(dry))
 driver = $(if $(DRIVER),--driver $(DRIVER))
 config = $(if $(CONFIG),--config $(CONFIG))
 lister = $(strip gpu-iommu-groups $(GPU) $(root))
-fetcher = $(strip nv-runfile fetch $(VERSION) $(if $(MIRROR),--mirror $(MIRROR)) $(opts))
+# the one installer file: fetched, or at hand
+fetcher = $(strip nv-runfile $(if $(RUNFILE),info $(RUNFILE),fetch $(VERSION) $(if $(MIRROR),--mirror $(MIRROR)) $(opts)))
+pipeline_driver = $(if $(RUNFILE),,$(call pipeline_need,VERSION,$1VERSION=550.163.01))
 # a version rather than a branch or 'latest'
 pipeline_exact = $(findstring .,$(VERSION))
 # a look back makes sense only once something was done
@@ -112,7 +115,7 @@ endif
 
 # PURGE=1 takes another packaging of the driver away first
 host-driver:
-	$(call pipeline_need,VERSION,VERSION=550.163.01)
+	$(call pipeline_driver)
 	# NVIDIA's installer into the cache, verified; the host is looked at; then the installer is run.
 	$(fetcher) | nv-runfile $(strip install --host $(if $(call pipeline_on,PURGE),--purge) $(EXTRA) $(opts))
 	# The device nodes, which the driver does not make by itself.
@@ -124,7 +127,7 @@ host-driver:
 ct-gpu:
 	$(call pipeline_need,CTID,CTID=901 GPU=0000:01:00.0 VERSION=550.163.01)$(call pipeline_number,CTID)
 	$(call pipeline_need,GPU,CTID=$(CTID) GPU=0000:01:00.0 VERSION=550.163.01)
-	$(call pipeline_need,VERSION,CTID=$(CTID) GPU=$(GPU) VERSION=550.163.01)
+	$(call pipeline_driver,CTID=$(CTID) GPU=$(GPU) )
 	# Container $(CTID) gets the GPU's nodes; it is restarted or started where that is needed, until they open inside.
 	$(lister) | lxc-gpu-conf $(strip add $(CTID) --restart --start $(if $(STYLE),--style $(STYLE)) $(EXTRA) $(opts))
 	# Inside, the same driver as the host's kernel module, from the one installer file.

@@ -27,6 +27,7 @@ enter() {
 	root=$(mktemp -d)
 	roots+=("$root")
 	tar -C "$root" -xf "$slow/$1.tar"
+	chmod 755 "$root" # apt fetches as a user of its own
 	cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 	# what starts services has to leave them alone in here
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
@@ -41,7 +42,8 @@ enter() {
 leave() {
 	local at
 	for at in "$root/m/var/lib/pve-gpu-tools" "$root/proc" "$root/sys" "$root/dev/pts" "$root/dev"; do
-		! mountpoint -q "$at" || umount "$at"
+		# lazily: what ran in there may be about to end
+		! mountpoint -q "$at" || umount --lazy "$at"
 	done
 	rm -rf --one-file-system "$root"
 }

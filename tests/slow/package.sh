@@ -13,7 +13,7 @@ listed() {
 		cd "$root" || exit
 		find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./tmp -o -path ./m -o -path ./var/lib/apt \
 			-o -path ./var/lib/dpkg -o -path ./var/cache/apt -o -path ./var/log -o -path ./var/cache/man \
-			-o -path ./var/cache/ldconfig \) -prune -o -printf '%p %y %m %U:%G %l\n'
+			-o -path ./var/cache/ldconfig -o -path ./var/cache/debconf -o -path ./run/systemd \) -prune -o -printf '%p %y %m %U:%G %l\n'
 		# the images of initramfs-tools hold times of their own
 		find ./etc ./usr ./var/lib -xdev \( -path ./var/lib/apt -o -path ./var/lib/dpkg -o -path ./var/lib/initramfs-tools \
 			\) -prune -o -type f -print0 | xargs -0 sha256sum
@@ -48,7 +48,8 @@ pages() {
 		[ -e "$page" ] || continue
 		name=$(basename "$page" .gz)
 		[ "$(inside man -w "${name##*.}" "${name%.*}")" = "${page#"$root"}" ] || die "man -w ${name%.*}"
-		inside man -P cat "${name##*.}" "${name%.*}" | grep -q . || die "man ${name%.*}"
+		inside man -P cat "${name##*.}" "${name%.*}" >"$root/tmp/page" 2>/dev/null || die "man ${name%.*}"
+		grep -q SYNOPSIS "$root/tmp/page" || grep -q DESCRIPTION "$root/tmp/page" || die "man ${name%.*} is empty"
 		! inside mandoc -T lint -W warning "${page#"$root"}" | grep -v 'missing date' || die "mandoc: $name"
 		number=$((number + 1))
 	done
@@ -60,13 +61,13 @@ pages() {
 shells() {
 	local shell out
 	# as a person's would be
-	printf 'autoload -U compinit\ncompinit -u\nunsetopt beep\n' >"$root/root/.zshrc"
-	printf '. /usr/share/bash-completion/bash_completion\n' >"$root/root/.bashrc"
+	mkdir "$root/tmp/home"
+	printf 'autoload -U compinit\ncompinit -u\nunsetopt beep\n' >"$root/tmp/home/.zshrc"
+	printf '. /usr/share/bash-completion/bash_completion\n' >"$root/tmp/home/.bashrc"
 	for shell in bash zsh fish; do
-		out=$(printf 'gpu-vfio-bind unper\t--help\nexit\n' | inside timeout 120 script -qec "$shell -i" /dev/null) || true
+		out=$(printf 'gpu-vfio-bind unper\t--help\nexit\n' | inside env HOME=/tmp/home timeout 120 script -qec "$shell -i" /dev/null) || true
 		grep -q 'Usage: gpu-vfio-bind unpersist' <<<"$out" || { echo "$out"; die "$shell does not complete"; }
 	done
-	rm -r "$root/root/.zshrc" "$root/root/.bashrc"
 	ok "$1: bash, zsh and fish complete 'gpu-vfio-bind unper'"
 }
 
@@ -111,8 +112,8 @@ lived_in() {
 
 # The copies that lie elsewhere do no harm without the package.
 orphans() {
-	inside /tmp/hookscript 901 pre-start 2>&1 | grep -q 'lxc-gpu-conf is not installed' || die "the hookscript's copy says nothing"
-	inside /tmp/hookscript 901 pre-start 2>/dev/null || die "the hookscript's copy keeps containers from starting"
+	inside /tmp/hookscript 901 pre-start >"$root/tmp/said" 2>&1 || die "the hookscript's copy keeps containers from starting"
+	grep -q 'lxc-gpu-conf is not installed' "$root/tmp/said" || die "the hookscript's copy says nothing"
 	[ -s "$root/tmp/cron" ] || die "there is no cron line"
 	[ -z "$(inside sh /tmp/cron 2>&1)" ] || die "the cron line's copy sends mail"
 }
@@ -126,6 +127,7 @@ package_part() { # SUITE
 	bare "$1"
 	# what it recommends, and what it is looked at with
 	install_deb "/tmp/$deb" man-db mandoc bash-completion zsh fish systemd initramfs-tools kmod udev busybox zstd
+	kernel
 	quietly inside apt-get purge -y -qq pve-gpu-tools
 	listed "$root/tmp/before"
 
@@ -145,7 +147,7 @@ package_part() { # SUITE
 	persisted_and_removed "$1"
 	quietly inside apt-get purge -y -qq pve-gpu-tools
 	persisted_and_purged "$1"
-	rm -rf "$root/var/lib/systemd/timers" "$root/root/.local" "$root/root/.config" "$root/root/.cache" "$root/root/.zcompdump"*
+	rmdir --ignore-fail-on-non-empty "$root/var/lib/systemd/timers"
 	same_as_before "$1: purged, and files are left"
 	ok "$1: purge leaves no file and no link, also after a year's use"
 	leave

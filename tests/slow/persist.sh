@@ -23,7 +23,10 @@ persist() {
 	[ "$(tail -n 1 "$root/tmp/persist" | jq -r '.property + " " + .to')" = "reboot_required yes" ] || die "no reboot required?"
 }
 
-in_image() { inside lsinitramfs "/boot/initrd.img-$release" | grep -q gpu-vfio-bind; }
+in_image() {
+	inside lsinitramfs "/boot/initrd.img-$release" >"$root/tmp/lsinitramfs" || die "lsinitramfs"
+	grep -q gpu-vfio-bind "$root/tmp/lsinitramfs"
+}
 
 persisted() { # SUITE
 	persist
@@ -33,7 +36,7 @@ persisted() { # SUITE
 	grep -qx gpu-vfio-bind <<<"$order" || die "the image has no script"
 	[ "$(grep -nx gpu-vfio-bind <<<"$order" | cut -d: -f1)" -lt "$(grep -nx udev <<<"$order" | cut -d: -f1)" ] ||
 		die "the script comes after udev"
-	find "$root/tmp/image" -name 'vfio-pci.ko*' | grep -q . || die "the image has no vfio-pci"
+	[ -n "$(find "$root/tmp/image" -name "vfio-pci.ko*")" ] || die "the image has no vfio-pci"
 	rm -rf "$root/tmp/image"
 	ok "$1: the image holds list and vfio-pci, and the script comes before udev"
 	inside gpu-vfio-bind -q unpersist --all >/dev/null

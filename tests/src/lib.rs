@@ -14,6 +14,7 @@ pub mod driver;
 pub mod generate;
 pub mod machine;
 pub mod pages;
+pub mod pipelines;
 pub mod runfile;
 pub mod schema;
 pub mod session;

@@ -7,19 +7,15 @@
 # runfile: 550.999.01 570.999.02
 # pipeline: dev ct-gpu CTID=901 GPU=0000:01:00.0 VERSION=550.999.01
 # pipeline: mount ct-gpu CTID=902 GPU=0000:01:00.0 VERSION=550.999.01 STYLE=mount
-# pipeline: drift drift-versions
+# pipeline: drift drift
 # pipeline: remove-dev ct-remove CTID=901
 # pipeline: remove-mount ct-remove CTID=902
 # The whole container phase: two containers get a GPU and the driver; the host boots, and nvidia-uvm has another number;
 # the host's driver is updated, and the containers' with it; everything is taken away again.
 
 pve_host
-gpu=0000:01:00.0
-both() { # WORD...: with $id, $style
-	for lab_ct in 901:dev 902:mount; do
-		id=${lab_ct%:*} style=${lab_ct#*:}
-		"$@"
-	done
+both() { # WORD...: with each $id
+	for id in 901 902; do "$@"; done
 }
 # nobody but us vouches for these installers; in the cache they count as fetched
 cached() { # VERSION
@@ -31,8 +27,10 @@ works() {
 	for node in nvidia0 nvidiactl nvidia-uvm; do opens_inside "$id" /dev/$node ok; done
 	opens_inside "$id" /dev/nvidia1 ENOENT
 }
-library() { basename "$(readlink "$LXC_DIR/$id/rootfs/usr/lib/x86_64-linux-gnu/libcuda.so.1")" .so; }
-userspace_is() { expect_that "$id has $1" [ "$(library)" = "libcuda.so.$1" ]; }
+userspace_is() {
+	library=$(readlink "$LXC_DIR/$id/rootfs/usr/lib/x86_64-linux-gnu/libcuda.so.1")
+	expect_that "$id has $1, not $library" [ "$library" = "libcuda.so.$1" ]
+}
 starts() {
 	tool pct start "$id"
 	expect_rc 0

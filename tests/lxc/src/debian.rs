@@ -110,13 +110,24 @@ fn copy(from: &Path, dir: &Path, shift: u32) {
 /// An installer in NVIDIA's dialect that holds the real libraries and
 /// nvidia-smi, with a manifest of NVIDIA's kind.
 pub fn installer() -> PathBuf {
+    pack("installer", VERSION, None)
+}
+
+/// The same libraries under the name of any version, with a stand-in for
+/// nvidia-smi that finds a GPU: there is no driver behind the nodes.
+pub fn installer_that_finds_a_gpu(version: &str) -> PathBuf {
+    let smi = format!("#!/bin/sh\necho 'GPU 0: stand-in (driver {version})'\n");
+    pack(&format!("installer-{version}"), version, Some(&smi))
+}
+
+fn pack(name: &str, version: &str, smi: Option<&str>) -> PathBuf {
     let real = testbed::debian::unpacked();
-    let dir = once("installer", |dir| {
+    let dir = once(name, |dir| {
         let tree = dir.join("tree");
         fs::create_dir_all(&tree).expect("directory");
-        testbed::runfile::driver_tree(&tree, VERSION);
+        testbed::runfile::driver_tree(&tree, version);
         let mut manifest = format!(
-            "NVIDIA Accelerated Graphics Driver for Linux-x86_64\n{VERSION}\n \n\
+            "NVIDIA Accelerated Graphics Driver for Linux-x86_64\n{version}\n \n\
              nvidia nvidia-uvm nvidia-modeset nvidia-drm \n \n \n \n \n"
         );
         let libraries = real.join("usr/lib/x86_64-linux-gnu/nvidia/current");
@@ -128,13 +139,19 @@ pub fn installer() -> PathBuf {
             ("libnvcuvid", "NVCUVID_LIB NATIVE MODULE:nvcuvid"),
             ("libnvidia-encode", "ENCODEAPI_LIB NATIVE MODULE:encodeapi"),
         ] {
-            let name = format!("{stem}.so.{VERSION}");
-            fs::copy(libraries.join(&name), tree.join(&name)).expect("library");
+            let name = format!("{stem}.so.{version}");
+            let library = libraries.join(format!("{stem}.so.{VERSION}"));
+            fs::copy(library, tree.join(&name)).expect("library");
             manifest += &format!("{name} 0755 {kind}\n");
         }
-        let smi = real.join("usr/lib/nvidia/current/nvidia-smi");
-        fs::copy(smi, tree.join("nvidia-smi")).expect("nvidia-smi");
-        let v = VERSION;
+        match smi {
+            Some(script) => fs::write(tree.join("nvidia-smi"), script).expect("nvidia-smi"),
+            None => {
+                let smi = real.join("usr/lib/nvidia/current/nvidia-smi");
+                fs::copy(smi, tree.join("nvidia-smi")).expect("nvidia-smi");
+            }
+        }
+        let v = version;
         // libnvidia-cfg.so.1 and libnvidia-ptxjitcompiler.so.1 are left to the libraries themselves
         manifest += &format!(
             "nvidia-smi 0755 UTILITY_BINARY MODULE:nvml\n\
@@ -149,10 +166,10 @@ pub fn installer() -> PathBuf {
              libnvidia-encode.so.1 0000 ENCODEAPI_LIB_SYMLINK NATIVE libnvidia-encode.so.{v} MODULE:encodeapi\n\n"
         );
         fs::write(tree.join(".manifest"), manifest).expect("manifest");
-        NvidiaRun::new(VERSION, Pack::Zstd).write(&tree, dir);
+        NvidiaRun::new(version, Pack::Zstd).write(&tree, dir);
         fs::remove_dir_all(tree).expect("tree");
     });
-    dir.join(NvidiaRun::new(VERSION, Pack::Zstd).file_name())
+    dir.join(NvidiaRun::new(version, Pack::Zstd).file_name())
 }
 
 /// One whose libraries are small and only look like some.

@@ -18,6 +18,7 @@ pub mod conf;
 mod container;
 pub mod debian;
 mod host;
+pub mod repository;
 mod rootfs;
 pub mod snapshot;
 

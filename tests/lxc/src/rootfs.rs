@@ -47,18 +47,27 @@ pub fn make(dir: &Path, owner: u32) {
 /// The program, compiled once.
 pub(crate) fn probe() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let dir: PathBuf = scratch().join(format!("lxcbed-probe-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("temporary directory");
-        let (source, program) = (dir.join("probe.c"), dir.join("probe"));
-        fs::write(&source, include_str!("probe.c")).expect("probe.c");
-        let compiled = Command::new("cc")
-            .args(["-static", "-D_GNU_SOURCE", "-Wall", "-Werror", "-O1", "-o"])
-            .args([&program, &source])
-            .status();
-        assert!(compiled.expect("cc (package gcc)").success(), "cc -static");
-        let bytes = fs::read(&program).expect("probe");
-        let _ = fs::remove_dir_all(&dir);
-        bytes
-    })
+    BYTES.get_or_init(|| compiled("probe", include_str!("probe.c"), &["-static"]))
+}
+
+/// See [`crate::Host::let_nodes_answer`].
+pub(crate) fn answer() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| compiled("answer", include_str!("answer.c"), &["-shared", "-fPIC"]))
+}
+
+fn compiled(name: &str, text: &str, how: &[&str]) -> Vec<u8> {
+    let dir: PathBuf = scratch().join(format!("lxcbed-{name}-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("temporary directory");
+    let (source, program) = (dir.join("source.c"), dir.join(name));
+    fs::write(&source, text).expect("source");
+    let status = Command::new("cc")
+        .args(["-D_GNU_SOURCE", "-Wall", "-Werror", "-O1", "-o"])
+        .args([&program, &source])
+        .args(how)
+        .status();
+    assert!(status.expect("cc (package gcc)").success(), "cc {name}");
+    let bytes = fs::read(&program).expect(name);
+    let _ = fs::remove_dir_all(&dir);
+    bytes
 }

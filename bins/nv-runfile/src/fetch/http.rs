@@ -125,7 +125,26 @@ fn request(url: &str, ask: &Ask, patience: Patience) -> Result<Response<Body>, T
     request.call().map_err(trouble)
 }
 
+/// A static C library would load the modules that nsswitch.conf names, and crash
+/// in those that were built for another version of it (systemd's do): names are
+/// looked up by the two that it has built in.
+#[cfg(all(target_feature = "crt-static", target_env = "gnu"))]
+fn only_built_in_lookups() {
+    use std::ffi::{c_char, c_int};
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: nss.h has it so; both are strings that end in NUL and live for ever, and no
+        // name has been looked up yet.
+        unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+    });
+}
+
 fn agent(url: &str, patience: Patience) -> Result<Agent, Trouble> {
+    #[cfg(all(target_feature = "crt-static", target_env = "gnu"))]
+    only_built_in_lookups();
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .http_status_as_error(false)
