@@ -73,6 +73,7 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l fabric
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l convert -d 'Make dev[n] of hand-made mount entries and rules'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l no-hotplug -d 'Do not hand new nodes to the running container'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l restart -d 'Restart the container if it runs and needs it'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l start -d 'Start the container if it does not run'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s v -l verbose -d 'Say more on standard error'

@@ -8,6 +8,7 @@ table\t'Aligned columns'
 prometheus\t'Metrics: to standard output, or with --prometheus-file nowhere else'"
 complete -c nv-version-check -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
 complete -c nv-version-check -s a -l all-cts -d 'Look at all containers that have driver or GPU'
+complete -c nv-version-check -l no-host -d 'Judge only these, not the host'
 complete -c nv-version-check -l cuda -d 'Look at CUDA too'
 complete -c nv-version-check -l next-boot -d 'Compare with what the next boot loads'
 complete -c nv-version-check -l xid -d 'Decode the Xid errors since the host booted'
