@@ -123,13 +123,16 @@ impl Machine {
         })
     }
 
-    /// Removes a file; one that is not there is as good.
+    /// Removes a file, for good: a power cut does not bring it back. One that is
+    /// not there is as good.
     pub fn remove(&self, path: &str) -> Result<(), FileError> {
         let (parent, name) = split(path);
-        let removed = self
-            .dir(parent)
-            .and_then(|dir| dir.unlink(name).map_err(|error| self.error("remove", path, error)));
-        match removed {
+        let remove = || {
+            let dir = self.dir(parent)?;
+            dir.unlink(name).map_err(|error| self.error("remove", path, error))?;
+            dir.sync().map_err(|error| self.error("sync", parent, error))
+        };
+        match remove() {
             Err(error) if error.is_not_found() => Ok(()),
             other => other,
         }
