@@ -19,7 +19,7 @@ zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build install uninstall demo test test-slow lab bench lint regen clean
+.PHONY: all build install uninstall demo test test-slow lab campaign bench lint regen clean
 
 all: build
 
@@ -73,6 +73,12 @@ test-slow:
 # Scenarios in a real kernel under QEMU; `make test` runs them all.
 lab: build
 	tests/lab/run $(SCENARIOS)
+
+# Every tool killed, refused and fed with rubbish at every point; `make test` tries a few
+# of each. Half an hour; ONLY="NAME..." runs some, without writing the table.
+campaign:
+	$(CARGO) build --locked --quiet --workspace --bins
+	$(CARGO) run --locked --quiet -p campaign -- $(CAMPAIGN) $(if $(ONLY),$(ONLY),--write tests/CAMPAIGN.md)
 
 bench: build
 	$(CARGO) run --locked --release --quiet -p testbed --bin bench -- target/release
