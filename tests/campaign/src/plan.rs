@@ -62,13 +62,18 @@ fn on_full_disk(mut stage: OnBed, effort: Effort) -> Tally {
 
 /// A command line that changes the kernel's mind.
 fn kernel(mut stage: OnModel, effort: Effort) -> Vec<Tally> {
+    // a deadline of half a minute each is for the long form
+    let waits = stage.name().starts_with("vgpu-profile-set");
+    let blocks = !waits || effort.most > Effort::SHORT.most;
     // each trial is a kernel of its own, mounted and left
     let effort = Effort { most: effort.most.div_ceil(4), ..effort };
     let mut rows = injected(&mut stage, effort);
     rows.push(refusing::failing_writes(&mut stage, effort));
     // each waits for a deadline
     let few = Effort { most: effort.most.div_ceil(5), ..effort };
-    rows.push(refusing::blocking_writes(&mut stage, few));
+    if blocks {
+        rows.push(refusing::blocking_writes(&mut stage, few));
+    }
     rows.push(refusing::dying_writers(&mut stage, effort));
     rows.push(crowd::at_once(&mut stage, Effort { most: effort.most.min(10), ..effort }));
     rows
