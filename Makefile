@@ -99,6 +99,12 @@ test-slow:
 lab: build
 	tests/lab/run $(SCENARIOS)
 
+# Every tool killed, refused and fed with rubbish at every point; `make test` tries a few
+# of each. Half an hour; ONLY="NAME..." runs some, without writing the table.
+campaign:
+	$(CARGO) build --locked --quiet --workspace --bins
+	$(CARGO) run --locked --quiet -p campaign -- $(CAMPAIGN) $(if $(ONLY),$(ONLY),--write tests/CAMPAIGN.md)
+
 # All parts, and tests/BENCH.md from them; PARTS="lister bind" prints only these.
 bench: build
 	$(CARGO) run --locked --release --quiet -p bench -- target/release $(or $(PARTS),--write tests/BENCH.md)

@@ -128,7 +128,7 @@ pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("current_exe");
     let dir = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
     // a test binary sits in deps/, a helper binary one above
-    let found = [dir.join(name), test.with_file_name(name)].into_iter().find(|p| p.exists());
+    let found = [dir.join(name), test.with_file_name(name)].into_iter().find(|p| p.is_file());
     found.unwrap_or_else(|| panic!("{name} is not built: run cargo build --workspace first"))
 }
 

@@ -277,7 +277,8 @@ impl Run<'_> {
                 Outcome::RolledBack | Outcome::NotReached | Outcome::Failed { left: None, .. } => {
                     bind
                 }
-                Outcome::Changed => !bind,
+                // also where an earlier release could not forget
+                Outcome::Changed | Outcome::Unchanged => !bind,
                 _ => false,
             };
             if gone {

@@ -55,6 +55,22 @@ fn a_slot_goes_to_vfio_and_back_to_the_drivers_that_it_had() {
     assert_eq!(again.values("change", "status"), vec![json!("unchanged"); 4]);
 }
 
+/// Found by the campaign: a release that could not remove its memory left it
+/// there for good, since the next one had nothing to move.
+#[test]
+fn what_a_release_could_not_forget_the_next_one_does() {
+    let (mounted, _) = host();
+    run(&mounted, "bind 2c:00", 0);
+    let memory = mounted.at("/run/gpu-vfio-bind/0000:2c:00.3");
+    let text = std::fs::read(&memory).unwrap();
+    run(&mounted, "release 2c:00", 0);
+    assert!(!memory.exists());
+    std::fs::write(&memory, text).unwrap();
+    let again = run(&mounted, "release 2c:00", 0);
+    assert_eq!(again.values("change", "status"), vec![json!("unchanged"); 4]);
+    assert!(!memory.exists(), "it is forgotten");
+}
+
 #[test]
 fn one_function_that_fails_puts_all_of_them_back() {
     for nth in 1..=14 {

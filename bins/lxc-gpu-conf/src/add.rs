@@ -273,6 +273,8 @@ impl Planner for Adding<'_> {
         let container =
             Container { ctid: self.guest.ctid, unprivileged: pve::is_unprivileged(conf) };
         let mut plan = Plan::of(conf);
+        // what cannot be read cannot be added to afterwards
+        state::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
         let numbers = numbers(&Access::of(conf), self.facts);
         give(&mut plan, container, &resolved.target, style, &numbers)?;
         Ok(plan)
@@ -282,12 +284,16 @@ impl Planner for Adding<'_> {
     /// still given.
     fn done(&self, plan: &Plan) {
         let Ok((wish, resolved, _)) = self.resolve(&plan.conf) else { return };
-        let mut old = state::load(self.facts.machine, self.guest.ctid).unwrap_or_default();
-        old.forget(&Access::of(&plan.conf), self.facts);
-        let (mut all, mut names) = (old.wish, old.names);
-        all.join(&wish);
-        names.extend(resolved.names);
-        if let Err(error) = state::save(self.facts.machine, self.guest.ctid, &all, names) {
+        let remember = || {
+            let (machine, ctid) = (self.facts.machine, self.guest.ctid);
+            let mut old = state::load(machine, ctid)?.unwrap_or_default();
+            old.forget(&Access::of(&plan.conf), self.facts);
+            let (mut all, mut names) = (old.wish, old.names);
+            all.join(&wish);
+            names.extend(resolved.names);
+            state::save(machine, ctid, &all, names)
+        };
+        if let Err(error) = remember() {
             self.say.warn(&format!(
                 "what {} is to have cannot be remembered ('sync' then goes by numbers): {error}",
                 self.guest.target()

@@ -137,7 +137,7 @@ impl<'a> Facts<'a> {
     pub fn state(&self, ctid: u32) -> Option<State> {
         let remembered = self.remembered.get_or_init(|| self.names(state::DIR));
         let there = remembered.contains(&format!("{ctid}.json"));
-        if there { state::load(self.machine, ctid) } else { None }
+        if there { state::load(self.machine, ctid).ok().flatten() } else { None }
     }
 
     fn names(&self, dir: &str) -> BTreeSet<String> {

@@ -252,6 +252,8 @@ impl Planner for Removing<'_> {
         let container =
             Container { ctid: self.guest.ctid, unprivileged: pve::is_unprivileged(conf) };
         let mut plan = Plan::of(conf);
+        // what cannot be read cannot be brought up to date afterwards
+        state::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
         take(&mut plan, container, &self.taking(&access)?, &numbers(&access, self.facts))?;
         Ok(plan)
     }
@@ -259,7 +261,11 @@ impl Planner for Removing<'_> {
     /// Forgets what is no longer given.
     fn done(&self, plan: &Plan) {
         let machine = self.facts.machine;
-        let Some(mut old) = state::load(machine, self.guest.ctid) else { return };
+        let mut old = match state::load(machine, self.guest.ctid) {
+            Ok(Some(old)) => old,
+            Ok(None) => return,
+            Err(error) => return self.say.warn(&error.to_string()),
+        };
         // what was taken by name stays away, under whatever number
         for path in &self.which.nodes {
             let name = old.names.iter().find(|(_, then)| *then == path);

@@ -35,11 +35,16 @@ fn path(ctid: u32) -> String {
 }
 
 /// Reads it. `None` where nothing is remembered, or nothing that we understand:
-/// then the configuration alone counts.
-pub fn load(machine: &Machine, ctid: u32) -> Option<State> {
-    let bytes = machine.read(&path(ctid), MOST).ok()?;
-    let state: State = serde_json::from_slice(&bytes).ok()?;
-    (state.version == VERSION && state.ctid == ctid && state.is_plain()).then_some(state)
+/// then the configuration alone counts. Errors: it is there and cannot be read;
+/// whoever went on as if it were not would overwrite what is in it.
+pub fn load(machine: &Machine, ctid: u32) -> Result<Option<State>, FileError> {
+    let bytes = match machine.read(&path(ctid), MOST) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        read => read?,
+    };
+    let state = serde_json::from_slice::<State>(&bytes).ok();
+    let ours = |state: &State| state.version == VERSION && state.ctid == ctid && state.is_plain();
+    Ok(state.filter(ours))
 }
 
 impl State {
@@ -92,7 +97,7 @@ pub fn save(
         return if machine.exists(&path) { machine.remove(&path) } else { Ok(()) };
     }
     let state = State { version: VERSION, ctid, wish: wish.clone(), names };
-    if load(machine, ctid).as_ref() == Some(&state) {
+    if load(machine, ctid)?.as_ref() == Some(&state) {
         return Ok(());
     }
     let mut text = serde_json::to_vec(&state).unwrap_or_default();

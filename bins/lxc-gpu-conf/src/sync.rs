@@ -135,7 +135,7 @@ impl Planner for Syncing<'_> {
             Container { ctid: self.guest.ctid, unprivileged: pve::is_unprivileged(conf) };
         let now = |plan: &Plan| numbers(&Access::of(&plan.conf), self.facts);
         let mut plan = Plan::of(conf);
-        let state = state::load(self.facts.machine, self.guest.ctid);
+        let state = state::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
         let style = auto_style(&access, self.facts.pve_container().is_none_or(pve::has_dev));
         if let Some(state) = state {
             let resolved = state.wish.resolve(self.facts, self.guest, conf, style)?;
@@ -163,7 +163,11 @@ impl Planner for Syncing<'_> {
 
     fn done(&self, plan: &Plan) {
         let machine = self.facts.machine;
-        let Some(state) = state::load(machine, self.guest.ctid) else { return };
+        let state = match state::load(machine, self.guest.ctid) {
+            Ok(Some(state)) => state,
+            Ok(None) => return,
+            Err(error) => return self.say.warn(&error.to_string()),
+        };
         let style = auto_style(&Access::of(&plan.conf), true);
         let Ok(resolved) = state.wish.resolve(self.facts, self.guest, &plan.conf, style) else {
             return;

@@ -113,15 +113,7 @@ fn calls(bed: &Bed, verb: &Verb) -> BTreeMap<String, usize> {
         .output()
         .expect("strace is needed: install strace");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut calls = BTreeMap::new();
-    for line in fs::read_to_string(log).unwrap().lines() {
-        let name = line.split('(').next().unwrap_or("");
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if line.contains('(') && name.bytes().all(plain) {
-            *calls.entry(name.to_string()).or_insert(0) += 1;
-        }
-    }
-    calls
+    testbed::strace::calls(&fs::read_to_string(log).unwrap())
 }
 
 /// Files beside the configurations that Proxmox VE would take for a guest's.
@@ -275,6 +267,26 @@ fn every_failing_call_of_the_write_leaves_the_old_file_and_says_why() {
         }
     }
     assert!(refused > 20, "{refused}");
+}
+
+/// Found by the campaign: `add` went on as if nothing were remembered, and wrote
+/// that over what it could not read.
+#[test]
+fn what_is_remembered_and_cannot_be_read_is_not_overwritten() {
+    for verb in &VERBS {
+        let bed = verb.bed();
+        if verb.before.is_empty() {
+            bed.tool(TOOL).args("add 901 --gpu 0").run().expect(0);
+        }
+        let kept = bed.at("/var/lib/pve-gpu-tools/lxc/kept");
+        fs::rename(bed.at(STATE), &kept).unwrap();
+        // a directory cannot be read as a file, by root either
+        fs::create_dir(bed.at(STATE)).unwrap();
+        let before = bed.contents();
+        let ran = bed.tool(TOOL).args(&verb.args.join(" ")).run().expect(3);
+        assert!(ran.stderr.contains("901.json'"), "{}", ran.stderr);
+        assert_eq!(bed.contents(), before, "{:?}", verb.args);
+    }
 }
 
 #[test]

@@ -43,14 +43,7 @@ fn calls(bed: &Bed) -> BTreeMap<String, usize> {
     let output = strace(bed, &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_dir_all(bed.at("at/out")).unwrap();
-    let mut calls = BTreeMap::new();
-    let log = fs::read_to_string(bed.at("strace.log")).unwrap();
-    let main = log.split(' ').next().unwrap();
-    for line in log.lines().filter_map(|line| line.strip_prefix(main)) {
-        let name = line.trim_start().split('(').next().unwrap();
-        *calls.entry(name.to_string()).or_insert(0) += 1;
-    }
-    calls
+    testbed::strace::calls(&fs::read_to_string(bed.at("strace.log")).unwrap())
 }
 
 fn names(bed: &Bed) -> Vec<String> {

@@ -150,6 +150,12 @@ impl Run<'_> {
         if options.change.check {
             return self.compare(&input, options.asked.rules(true));
         }
+        // locked before it looks: a plan made beside another run would be of a
+        // card that is no longer like that
+        let _lock = match options.change.dry_run {
+            true => None,
+            false => Some(self.locked()?),
+        };
         let (plan, cards) = self.planned(&input, rules)?;
         self.warn(&plan);
         self.refuse(&plan)?;
@@ -157,8 +163,6 @@ impl Run<'_> {
             self.tell_planned(&plan)?;
             return Ok(Exit::Done);
         }
-        catch_signals();
-        let _lock = self.lock()?;
         if plan.enable.is_empty() {
             return self.carry_out(&plan, &cards);
         }
@@ -323,6 +327,12 @@ impl Run<'_> {
 
     /// `clear`.
     pub fn clear(&mut self, options: &Clear) -> anyhow::Result<Exit> {
+        let named = options.all || !options.operands.is_empty();
+        let looks = options.change.dry_run || options.change.check || !named;
+        let _lock = match looks {
+            true => None,
+            false => Some(self.locked()?),
+        };
         let machinery = self.machinery();
         let cards = look(&machinery, Depth::Plan)?;
         let mut wishes = Vec::new();
@@ -365,9 +375,13 @@ impl Run<'_> {
             self.tell_planned(&plan)?;
             return Ok(Exit::Done);
         }
-        catch_signals();
-        let _lock = self.lock()?;
         self.carry_out(&plan, &cards)
+    }
+
+    /// The lock, and from now on signals are a failure part-way.
+    fn locked(&self) -> Result<FileLock, Failure> {
+        catch_signals();
+        self.lock()
     }
 
     /// One run at a time.

@@ -241,13 +241,22 @@ impl Machine {
         }
     }
 
-    /// Makes the directories above a path that are not there yet.
+    /// Makes the directories above a path that are not there yet, and has their
+    /// names written to the disk: a file that is safe in a directory that is not
+    /// would be lost with it.
     pub(crate) fn make_parents(&self, path: &str) -> Result<(), FileError> {
         let ends = path.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
         for end in ends {
             let dir = &path[..end];
             if !self.exists(dir) {
                 self.make_dir(dir).map_err(|source| self.error("make", dir, source))?;
+                // no boot finds what is there
+                if path.starts_with("/run/") {
+                    continue;
+                }
+                let (above, _) = split(dir);
+                let synced = self.dir(above)?.sync();
+                synced.map_err(|source| self.error("sync", above, source))?;
             }
         }
         Ok(())

@@ -109,6 +109,8 @@ impl Machine {
     /// The same with a mode, for scripts.
     pub fn put_mode(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         self.make_parents(path)?;
+        // in a directory of hooks a killed writer's copy would be one more hook
+        self.remove_leftovers(path)?;
         let (parent, name) = split(path);
         let dir = self.dir(parent)?;
         let temporary = format!("{name}.tmp.{}", std::process::id());
@@ -124,13 +126,17 @@ impl Machine {
         })
     }
 
-    /// Removes a file; one that is not there is as good.
+    /// Removes a file, for good: a power cut does not bring it back. One that is
+    /// not there is as good.
     pub fn remove(&self, path: &str) -> Result<(), FileError> {
         let (parent, name) = split(path);
-        let removed = self
-            .dir(parent)
-            .and_then(|dir| dir.unlink(name).map_err(|error| self.error("remove", path, error)));
-        match removed {
+        let remove = || {
+            let dir = self.dir(parent)?;
+            self.remove_leftovers(path)?;
+            dir.unlink(name).map_err(|error| self.error("remove", path, error))?;
+            dir.sync().map_err(|error| self.error("sync", parent, error))
+        };
+        match remove() {
             Err(error) if error.is_not_found() => Ok(()),
             other => other,
         }
@@ -293,6 +299,22 @@ mod tests {
         assert_eq!(error.errno(), libc::EINTR);
         assert_eq!(names(&dir), ["901.conf"]);
         assert_eq!(std::fs::read_to_string(dir.join("901.conf")).unwrap(), "old\n");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_with_the_next_write_and_with_the_file() {
+        let (dir, machine) = tree("leftovers-of-our-own");
+        for change in [true, false] {
+            // no process has such a number
+            std::fs::write(dir.join("hook.tmp.4194305"), "#!/bin/sh\n").unwrap();
+            match change {
+                true => machine.put_mode("/hook", b"new", 0o755).unwrap(),
+                false => machine.remove("/hook").unwrap(),
+            }
+            assert!(!dir.join("hook.tmp.4194305").exists());
+            assert_eq!(dir.join("hook").exists(), change);
+        }
         std::fs::remove_dir_all(dir).unwrap();
     }
 

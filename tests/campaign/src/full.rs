@@ -74,9 +74,10 @@ impl Drop for Small {
 pub fn full(stage: &mut dyn Stage, small: &Small, effort: Effort) -> Tally {
     let base = base(stage);
     let mut tally = Tally::new(stage.name(), "the disk is full but for n pages or inodes", RULES);
-    let all: Vec<(bool, u64)> = (0..40).flat_map(|n| [(true, n), (false, n)]).collect();
+    // from none left on: what is roomy enough says nothing
+    let all = (0..30).flat_map(|n| [(true, n), (false, n)]);
     let mut refused = 0;
-    for (pages, left) in effort.choose(all) {
+    for (pages, left) in all.take(effort.most) {
         stage.reset();
         if pages {
             small.leave_pages(left)
@@ -89,6 +90,8 @@ pub fn full(stage: &mut dyn Stage, small: &Small, effort: Effort) -> Tally {
         let what = if pages { "pages" } else { "inodes" };
         tally.trial(format!("{left} {what}"), after(stage, &base, &outcome, Done::Refused));
     }
-    assert!(refused > 0, "{}: the disk was never full", stage.name());
+    if refused == 0 {
+        tally.fault += "; it needs none";
+    }
     tally
 }

@@ -17,7 +17,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub fn build(workspace: &Path) -> Result<PathBuf, String> {
     let dir = workspace.join("target/fuzz");
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
-        .args(["build", "--release", "--quiet", "--target", TARGET, "--manifest-path"])
+        .args(["build", "--locked", "--release", "--quiet", "--target", TARGET, "--manifest-path"])
         .arg(workspace.join("tests/fuzz/Cargo.toml"))
         .arg("--target-dir")
         .arg(&dir)

@@ -40,7 +40,7 @@ pub struct Effort {
 
 impl Effort {
     /// What every test run affords; the same trials each time.
-    pub const SHORT: Effort = Effort { most: 10, fuzz: 0, seed: 1 };
+    pub const SHORT: Effort = Effort { most: 4, fuzz: 0, seed: 1 };
 
     /// At most [`Effort::most`] of these, spread over all.
     pub fn choose<T>(self, mut all: Vec<T>) -> Vec<T> {

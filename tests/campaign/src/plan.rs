@@ -24,12 +24,27 @@ fn campaign(name: &str, run: impl Fn(Effort) -> Vec<Tally> + Send + Sync + 'stat
 
 /// What strace does to a command line.
 fn injected(stage: &mut dyn Stage, effort: Effort) -> Vec<Tally> {
+    let mut rows = one_fault(stage, effort);
+    rows.push(faults::gone(stage, effort));
+    rows
+}
+
+fn one_fault(stage: &mut dyn Stage, effort: Effort) -> Vec<Tally> {
     vec![
         faults::killed(stage, effort),
         faults::interrupted(stage, effort),
         faults::refused(stage, effort),
-        faults::gone(stage, effort),
     ]
+}
+
+/// The report of `nv-version-check` says what could be read, so that it is
+/// another one on a disk that has gone.
+fn metrics_file(effort: Effort) -> Vec<Tally> {
+    let mut stage = metrics::stage(Place::empty());
+    let mut rows = one_fault(&mut stage, effort);
+    rows.push(power::cut(&mut stage, effort));
+    rows.push(crowd::at_once(&mut stage, effort));
+    rows
 }
 
 /// A command line that changes files.
@@ -47,24 +62,31 @@ fn on_full_disk(mut stage: OnBed, effort: Effort) -> Tally {
 
 /// A command line that changes the kernel's mind.
 fn kernel(mut stage: OnModel, effort: Effort) -> Vec<Tally> {
+    // a deadline of half a minute each is for the long form
+    let waits = stage.name().starts_with("vgpu-profile-set");
+    let blocks = !waits || effort.most > Effort::SHORT.most;
+    // each trial is a kernel of its own, mounted and left
+    let effort = Effort { most: effort.most.div_ceil(4), ..effort };
     let mut rows = injected(&mut stage, effort);
     rows.push(refusing::failing_writes(&mut stage, effort));
     // each waits for a deadline
     let few = Effort { most: effort.most.div_ceil(5), ..effort };
-    rows.push(refusing::blocking_writes(&mut stage, few));
+    if blocks {
+        rows.push(refusing::blocking_writes(&mut stage, few));
+    }
     rows.push(refusing::dying_writers(&mut stage, effort));
     rows.push(crowd::at_once(&mut stage, Effort { most: effort.most.min(10), ..effort }));
     rows
 }
 
-/// Every command line on files, and the same on a disk that fills up.
-fn on_files(name: &str, stages: fn(fn() -> Place) -> Vec<OnBed>) -> Vec<Campaign> {
-    let count = stages(Place::empty).len();
-    let each = (0..count).flat_map(|n| {
+/// Every command line on files, and the same on a disk that fills up. The names
+/// are those of the stages, in their order.
+fn on_files(tool: &str, names: &[&str], stages: fn(fn() -> Place) -> Vec<OnBed>) -> Vec<Campaign> {
+    let each = names.iter().enumerate().flat_map(|(n, name)| {
         let pick = move |place: fn() -> Place| stages(place).swap_remove(n);
         [
-            campaign(&format!("{name}-{n}"), move |effort| files(pick(Place::empty), effort)),
-            campaign(&format!("{name}-{n}-full"), move |effort| {
+            campaign(&format!("{tool}-{name}"), move |effort| files(pick(Place::empty), effort)),
+            campaign(&format!("{tool}-{name}-full"), move |effort| {
                 vec![on_full_disk(pick(Place::small), effort)]
             }),
         ]
@@ -74,6 +96,8 @@ fn on_files(name: &str, stages: fn(fn() -> Place) -> Vec<OnBed>) -> Vec<Campaign
 
 /// A real container, running or not, both verbs.
 fn in_container(effort: Effort, running: bool) -> Vec<Tally> {
+    // a trial is four runs that write libraries and have ldconfig run
+    let effort = Effort { most: effort.most.div_ceil(5), ..effort };
     let host = container::host();
     let mut stands = container::container(&host, running);
     let mut rows = Vec::new();
@@ -95,7 +119,7 @@ fn fuzzer() -> Result<&'static Path, String> {
 
 /// All of them.
 pub fn all() -> Vec<Campaign> {
-    let mut all = on_files("lxc-gpu-conf", lxc::all);
+    let mut all = on_files("lxc-gpu-conf", &["add", "remove", "sync"], lxc::all);
     for args in lxc::VERBS {
         let verb = args.split(' ').next().unwrap_or("");
         all.push(campaign(&format!("lxc-gpu-conf-cluster-{verb}"), move |effort| {
@@ -109,23 +133,30 @@ pub fn all() -> Vec<Campaign> {
             ]
         }));
     }
-    for n in 0..2 {
-        all.push(campaign(&format!("gpu-vfio-bind-{n}"), move |effort| {
+    for (n, name) in ["bind", "release"].into_iter().enumerate() {
+        all.push(campaign(&format!("gpu-vfio-bind-{name}"), move |effort| {
             kernel(bind::now().swap_remove(n), effort)
         }));
     }
-    all.extend(on_files("gpu-vfio-bind-boot", bind::boot));
-    for n in 0..3 {
-        all.push(campaign(&format!("vgpu-profile-set-{n}"), move |effort| {
+    all.extend(on_files("gpu-vfio-bind", &["persist", "unpersist"], bind::boot));
+    for (n, name) in ["apply", "change", "clear"].into_iter().enumerate() {
+        all.push(campaign(&format!("vgpu-profile-set-{name}"), move |effort| {
             kernel(vgpu::all().swap_remove(n), effort)
         }));
     }
-    all.extend(on_files("nv-runfile", installer::all));
+    all.extend(on_files(
+        "nv-runfile",
+        &["extract", "fetch", "prune", "install", "uninstall"],
+        installer::all,
+    ));
     for (name, running) in [("running", true), ("stopped", false)] {
         let run = move |effort| in_container(effort, running);
         all.push(campaign(&format!("nv-runfile-container-{name}"), run));
     }
-    all.extend(on_files("nv-version-check", |place| vec![metrics::stage(place())]));
+    all.push(campaign("nv-version-check-metrics", metrics_file));
+    all.push(campaign("nv-version-check-metrics-full", |effort| {
+        vec![on_full_disk(metrics::stage(Place::small()), effort)]
+    }));
     all.push(campaign("input-installers", |effort| vec![hostile::installers(effort)]));
     all.push(campaign("input-guests", |effort| vec![hostile::guests(effort)]));
     all.push(campaign("input-wishes", |effort| vec![hostile::wishes(effort)]));

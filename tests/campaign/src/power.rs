@@ -67,6 +67,8 @@ fn paths(arguments: &str) -> Vec<String> {
         rest = &rest[at + end + 2..];
         if close == '>' {
             found.extend(dir.replace(text.to_string()));
+        } else if text.is_empty() {
+            // what is written, at length 0
         } else if text.starts_with('/') {
             dir = None;
             found.push(text.to_string());
@@ -95,8 +97,11 @@ impl Disk {
         let paths = paths(arguments);
         let file = paths.first().cloned().unwrap_or_default();
         let kernel = ["/dev/", "/proc/", "/sys/", "pipe:", "socket:", "anon_inode"];
+        // gone after a boot as it is
+        let passing = |path: &str| path.contains("/run/") || path.ends_with("/run");
         let outside = |path: &str| {
-            kernel.iter().any(|k| path.starts_with(k)) && !path.starts_with("/dev/shm/")
+            passing(path)
+                || kernel.iter().any(|k| path.starts_with(k)) && !path.starts_with("/dev/shm/")
         };
         match name {
             "openat" | "openat2" | "open" | "creat" => {
@@ -155,6 +160,11 @@ impl Disk {
                     return None;
                 }
                 self.data.remove(&path);
+                // an empty directory that comes back harms nobody
+                if arguments.contains("AT_REMOVEDIR") {
+                    self.names.remove(&path);
+                    return Some(Ok(()));
+                }
                 // what goes and comes under a temporary name needs no sync
                 if !path.contains(".tmp.") {
                     self.names.insert(parent(&path), last(&path));

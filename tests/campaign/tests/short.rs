@@ -28,12 +28,12 @@ fn a_guests_configuration_survives() {
 
 #[test]
 fn a_slots_drivers_survive() {
-    short(&["gpu-vfio-bind-0", "gpu-vfio-bind-1"]);
+    short(&["gpu-vfio-bind-bind", "gpu-vfio-bind-release"]);
 }
 
 #[test]
 fn what_is_bound_at_boot_survives() {
-    short(&["gpu-vfio-bind-boot"]);
+    short(&["gpu-vfio-bind-persist", "gpu-vfio-bind-unpersist"]);
 }
 
 #[test]
@@ -43,12 +43,12 @@ fn profiles_survive() {
 
 #[test]
 fn what_is_unpacked_fetched_and_pruned_survives() {
-    short(&["nv-runfile-0", "nv-runfile-1", "nv-runfile-2"]);
+    short(&["nv-runfile-extract", "nv-runfile-fetch", "nv-runfile-prune"]);
 }
 
 #[test]
 fn a_containers_files_survive() {
-    short(&["nv-runfile-3", "nv-runfile-4", "nv-runfile-container"]);
+    short(&["nv-runfile-install", "nv-runfile-uninstall", "nv-runfile-container"]);
 }
 
 #[test]

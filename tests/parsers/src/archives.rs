@@ -107,7 +107,9 @@ pub fn tar(bytes: &[u8]) {
 /// A relocatable ELF file for x86-64 with nothing but a section .modinfo.
 fn module() -> Vec<u8> {
     let modinfo = b"version=550.163.01\0license=Dual MIT/GPL\0vermagic=6.14.11-4-pve SMP\0";
-    let names = b"\0.modinfo\0.shstrtab\0";
+    // what follows the names is to be aligned
+    let mut names = b"\0.modinfo\0.shstrtab\0".to_vec();
+    names.resize(names.len() + (8 - (modinfo.len() + names.len()) % 8) % 8, 0);
     let mut file = vec![0u8; 64];
     file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     let sections = 64 + modinfo.len() + names.len();
@@ -116,7 +118,7 @@ fn module() -> Vec<u8> {
     file[40..48].copy_from_slice(&(sections as u64).to_le_bytes());
     file[52..64].copy_from_slice(&[64, 0, 0, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
     file.extend_from_slice(modinfo);
-    file.extend_from_slice(names);
+    file.extend_from_slice(&names);
     file.extend_from_slice(&[0; 64]);
     let mut section = |name: u32, kind: u32, offset: usize, size: usize| {
         let mut header = [0u8; 64];

@@ -58,12 +58,15 @@ pub fn fetch(place: Place) -> OnBed {
         ["fetch", "999.10", "--arch", "x86_64", "--sha256", &digest, "--mirror", &url, "--cache"];
     let command = command(&words, &[&bed.at("cache")]);
     let mut stage = OnBed::of(place, format!("{TOOL} fetch"), command, &["cache"]);
-    stage.may_stay = |item| item.ends_with(".part") || item.ends_with(".part.json");
+    stage.may_stay = |item| item.ends_with(".part");
+    // the record's target is the installer; its note lies beside it
+    stage.is_named = |_, said| said.contains("NVIDIA-Linux-x86_64-999.10.run");
     stage.tidy = notes;
     stage
 }
 
-/// Without the time that a note has, and without locks.
+/// Without the time that a note has, without locks, and without where a part came
+/// from: that may outlive its part, until the next prune.
 fn notes(look: Look) -> Look {
     let tidied = |item: &str, text: String| match item.ends_with(".json") {
         true => text
@@ -72,7 +75,9 @@ fn notes(look: Look) -> Look {
             .collect(),
         false => text,
     };
-    let look = look.into_iter().filter(|(item, _)| !item.ends_with(".lock"));
+    let look = look
+        .into_iter()
+        .filter(|(item, _)| !item.ends_with(".lock") && !item.ends_with(".part.json"));
     look.map(|(item, text)| (item.clone(), tidied(&item, text))).collect()
 }
 
@@ -112,6 +117,8 @@ pub fn install(place: Place, verb: &str) -> OnBed {
     for name in ["lib", "bin"] {
         bed.link(&format!("{root}/{name}"), &format!("usr/{name}"));
     }
+    bed.link(&format!("{root}/lib64"), "usr/lib64");
+    bed.write(&format!("{root}/usr/lib64/ld-linux-x86-64.so.2"), "loader");
     bed.write(&format!("{root}/usr/lib/x86_64-linux-gnu/libc.so.6"), "libc");
     let file = bed.at("/tmp/x.run").display().to_string();
     let args = match verb {
@@ -131,10 +138,10 @@ pub fn install(place: Place, verb: &str) -> OnBed {
     stage
 }
 
-/// The ledger says when.
+/// Without the name that the ledger gives each run.
 fn ledger(look: Look) -> Look {
     let tidied = |item: &str, text: String| match item.contains("pve-gpu-tools") {
-        true => text.split(',').filter(|part| !part.contains("time")).collect(),
+        true => text.split(',').filter(|part| !part.contains("\"run\"")).collect(),
         false => text,
     };
     look.into_iter().map(|(item, text)| (item.clone(), tidied(&item, text))).collect()

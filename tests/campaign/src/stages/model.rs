@@ -94,7 +94,11 @@ impl Stage for OnModel {
         look.insert("dynamic ids".into(), format!("{:?}", shown.dynamic_ids));
         look.insert("drivers_autoprobe".into(), shown.drivers_autoprobe.to_string());
         let run = Saved::of(self.mounted().path(), &[self.memory]).look();
-        look.extend(run.into_iter().filter(|(item, _)| !item.ends_with(".lock")));
+        // names of profiles, as many as a run could read: only made use of where the
+        // driver tells none
+        let names = |item: &str| item.starts_with("run/vgpu-profile-set/types-");
+        let kept = run.into_iter().filter(|(item, _)| !item.ends_with(".lock") && !names(item));
+        look.extend(kept);
         look
     }
 
