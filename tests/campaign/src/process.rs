@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -54,12 +54,9 @@ pub fn run(words: &[OsString], input: &[u8]) -> Outcome {
     let stderr = collect(child.stderr.take().unwrap());
     let pid = child.id() as libc::pid_t;
     let (start, mut outcome, mut pause) = (Instant::now(), Outcome::default(), 200);
-    let mut status = 0;
-    loop {
-        // SAFETY: a place of its type, for the time of the call.
-        let done = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
-        if done == pid {
-            break;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waitpid") {
+            break status;
         }
         if start.elapsed() > LIMIT && !outcome.hung {
             outcome.hung = true;
@@ -68,9 +65,8 @@ pub fn run(words: &[OsString], input: &[u8]) -> Outcome {
         }
         std::thread::sleep(Duration::from_micros(pause));
         pause = (pause * 5 / 4).min(5000);
-    }
-    outcome.code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-    outcome.signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+    };
+    (outcome.code, outcome.signal) = (status.code(), status.signal());
     // a child that outlives it keeps its pipes
     let wait = Duration::from_secs(20);
     let both = (stdout.recv_timeout(wait), stderr.recv_timeout(wait));
