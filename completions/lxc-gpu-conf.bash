@@ -97,7 +97,7 @@ _lxc__gpu__conf() {
             return 0
             ;;
         lxc__subcmd__gpu__subcmd__conf__subcmd__add)
-            opts="-g -n -o -v -q -h --gpu --mig --mig-monitor --graphics --imex --fabric --style --convert --uid --gid --mode --libs --share-driver --no-hotplug --restart --wait --dry-run --check --output --root --verbose --quiet --help"
+            opts="-g -n -o -v -q -h --gpu --mig --mig-monitor --graphics --imex --fabric --style --convert --uid --gid --mode --libs --share-driver --no-hotplug --restart --start --wait --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

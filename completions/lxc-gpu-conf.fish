@@ -62,7 +62,7 @@ compute\t'CUDA and OpenCL'
 video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l share-driver -d 'The same from a directory into which an installer was unpacked' -r
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l wait -d 'Wait so long until the nodes open inside (60 with --restart)' -r
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l wait -d 'Wait so long until the nodes open inside (60 with --restart or --start)' -r
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -73,6 +73,7 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l fabric
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l convert -d 'Make dev[n] of hand-made mount entries and rules; without --gpu of those that are there'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l no-hotplug -d 'Never hand new nodes to the running container through pct'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l restart -d 'Restart the container if it runs and needs it, and wait until its nodes open inside'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l start -d 'Start the container if it does not run, and wait until its nodes open inside'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s n -l dry-run -d 'Show what would be done and do nothing'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'As --dry-run, and exit 1 if a change would be made'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s v -l verbose -d 'Say more on standard error'

@@ -23,7 +23,7 @@ _nv__version__check() {
 
     case "${cmd}" in
         nv__version__check)
-            opts="-a -o -v -q -h -V --ct --all-cts --rootfs --pin --cuda --next-boot --xid --problems --prometheus-file --format --output --root --verbose --quiet --help --version"
+            opts="-a -o -v -q -h -V --ct --all-cts --rootfs --no-host --pin --cuda --next-boot --xid --problems --prometheus-file --format --output --root --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -8,6 +8,7 @@ table\t'Aligned columns'
 prometheus\t'Metrics: to standard output, or with --prometheus-file nowhere else'"
 complete -c nv-version-check -l root -d 'Work on the machine below DIR instead of /' -r -F
 complete -c nv-version-check -s a -l all-cts -d 'Look at all containers of this node that have the driver or are given a GPU'
+complete -c nv-version-check -l no-host -d 'Judge only these, not the host\'s own kernels and libraries'
 complete -c nv-version-check -l cuda -d 'Look at CUDA toolkits and libraries for forward compatibility too'
 complete -c nv-version-check -l next-boot -d 'Compare with the module that the next boot loads instead of the loaded one'
 complete -c nv-version-check -l xid -d 'Decode the Xid errors that the driver logged since the host booted'
