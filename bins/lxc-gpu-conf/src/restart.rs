@@ -82,7 +82,8 @@ pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Resu
         }
         return Ok(edited.exit);
     }
-    if !running && !(r.start && r.machine.is_host()) {
+    let starts = r.start && r.machine.is_host();
+    if !running && !starts {
         let mut change = change(r, "running");
         change.status = ChangeStatus::Skipped;
         change.reason = Some(match r.machine.is_host() {
