@@ -193,12 +193,6 @@ fn night(bed: &Bed, more: &[&str]) -> Ran {
 }
 
 #[test]
-fn cron_and_the_unit_ask_the_same() {
-    let unit = options("nv-version-check.service", "ExecStart=");
-    assert_eq!(options("cron", "root /usr/bin/"), unit);
-}
-
-#[test]
 fn ten_hosts_say_something_only_where_something_is_wrong() {
     assert!(NIGHTS.len() >= 10);
     let names = machine::names();
