@@ -111,9 +111,9 @@ host-vfio:
 ifneq ($(NOW),0)
 	# And now, if nothing uses them: all functions or none.
 	$(lister) | gpu-vfio-bind $(strip bind $(if $(call pipeline_on,GROUP),--group) $(driver) $(EXTRA) $(opts))
-endif
 	# How it stands now, and after a boot.
 	gpu-vfio-bind $(strip status $(GPU) $(root))
+endif
 
 # PURGE=1 takes another packaging of the driver away first
 host-driver:

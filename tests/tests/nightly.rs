@@ -85,15 +85,8 @@ const NIGHTS: &[Night] = &[
         name: "Proxmox VE 9.1: 550 does not build for the kernel that boots next",
         source: "https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1143",
         host: || {
-            let bed = told("6.17.13-1-pve", "550.163.01", true);
-            // here it was still an older kernel that ran
-            let root = RootFs::new(bed.path());
-            bed.write("/proc/sys/kernel/osrelease", "6.14.11-4-pve\n");
-            root.kernel(
-                "6.14.11-4-pve",
-                Some(("updates/dkms/nvidia-current-open.ko", "550.163.01")),
-            );
-            root.kernel("6.17.13-2-pve", None);
+            let bed = told("6.14.11-4-pve", "550.163.01", true);
+            RootFs::new(bed.path()).kernel("6.17.13-2-pve", None);
             bed
         },
         code: 1,
@@ -200,12 +193,6 @@ fn night(bed: &Bed, more: &[&str]) -> Ran {
 }
 
 #[test]
-fn cron_and_the_unit_ask_the_same() {
-    let unit = options("nv-version-check.service", "ExecStart=");
-    assert_eq!(options("cron", "root /usr/bin/"), unit);
-}
-
-#[test]
 fn ten_hosts_say_something_only_where_something_is_wrong() {
     assert!(NIGHTS.len() >= 10);
     let names = machine::names();
@@ -244,9 +231,6 @@ fn the_metrics_of_each_host_say_the_same() {
 fn make_drift_tells_all_of_it_and_fails_where_the_unit_does() {
     for Night { name, host, code, .. } in NIGHTS {
         let bed = host();
-        if !bed.at("/etc/pve").exists() {
-            continue;
-        }
         let made = make(bed.path(), "drift-versions");
         assert_eq!(made.ran.code(), if *code == 0 { 0 } else { 2 }, "{name}: {:?}", made.ran);
         let drifted = made.records.iter().any(|record| record["status"] == "drift");

@@ -130,6 +130,11 @@ fn guests(machine: &Machine, wanted: &Wanted, say: &Say) -> Result<Vec<Guest>, F
     if wanted.cts.is_empty() && !wanted.all {
         return Ok(Vec::new());
     }
+    // plain Debian has no containers of Proxmox VE, and that is no trouble; where
+    // only its cluster file system is not mounted the directory is there
+    if wanted.cts.is_empty() && !machine.exists("/etc/pve") {
+        return Ok(Vec::new());
+    }
     let everyone = all_guests(machine)?;
     let mut chosen: Vec<Guest> = Vec::new();
     for ctid in &wanted.cts {
