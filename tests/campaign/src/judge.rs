@@ -68,7 +68,8 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
         };
         let new = !base.before.contains_key(item) && !base.after.contains_key(item);
         let half = !stage.is_atomic() && (done == Done::Killed || outcome.code != Some(0));
-        if !known && !(new && left) && (new || !half) && !stage.may_lag(item) {
+        let fine = known || (new && left) || (half && !new) || stage.may_lag(item);
+        if !fine {
             return Err(format!("'{item}' is neither old nor new: {}", told()));
         }
     }
