@@ -212,7 +212,10 @@ impl Run<'_> {
             }
             return Ok(if any { Exit::Difference } else { Exit::Done });
         }
-        if how.dry_run || !any {
+        // what an earlier release could not forget
+        let known = |step: &Move| memory::recall(self.machine, step.address).is_some();
+        let stale = !bind && moves.iter().any(known);
+        if how.dry_run || !(any || stale) {
             for step in moves {
                 let unchanged = step.actions.is_empty();
                 let status =
@@ -277,7 +280,6 @@ impl Run<'_> {
                 Outcome::RolledBack | Outcome::NotReached | Outcome::Failed { left: None, .. } => {
                     bind
                 }
-                // also where an earlier release could not forget
                 Outcome::Changed | Outcome::Unchanged => !bind,
                 _ => false,
             };

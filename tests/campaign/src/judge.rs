@@ -68,8 +68,8 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
         };
         let new = !base.before.contains_key(item) && !base.after.contains_key(item);
         let half = !stage.is_atomic() && (done == Done::Killed || outcome.code != Some(0));
-        let explained = if new { left } else { half };
-        if !known && !explained && !stage.may_lag(item) {
+        let fine = known || (new && left) || (half && !new) || stage.may_lag(item);
+        if !fine {
             return Err(format!("'{item}' is neither old nor new: {}", told()));
         }
     }

@@ -34,6 +34,8 @@ fn collect(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 }
 
 /// Runs it to its end, or until [`LIMIT`].
+// waitpid(2) waits: the kill at the limit takes the whole group
+#[allow(clippy::zombie_processes)]
 pub fn run(words: &[OsString], input: &[u8]) -> Outcome {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).process_group(0);

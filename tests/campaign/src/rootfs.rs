@@ -82,7 +82,7 @@ fn trap(random: &mut Random, root: &Path) -> String {
         }
         _ => {
             let _ = fs::create_dir_all(&at);
-            let _ = fs::set_permissions(&at, fs::Permissions::from_mode(0o0));
+            let _ = fs::set_permissions(&at, fs::Permissions::from_mode(0o000));
         }
     }
     format!("{place} kind {kind} {target}; ")

@@ -41,5 +41,8 @@ pub fn stage(place: Place) -> OnBed {
     stage.command.push(file.into());
     stage.name = format!("{TOOL} --prometheus-file");
     stage.tidy = tidy;
+    // what could not be looked at is reported as unknown, in the file too
+    stage.may_lag = |item| item.ends_with(".prom");
+    stage.is_named = |_, said| said.contains("\"unknown\"");
     stage
 }
