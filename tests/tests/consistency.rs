@@ -161,6 +161,7 @@ const TERMS: [(&str, &str, &[&str]); 17] = [
         "guest",
         "container or VM",
         &[
+            "vGPU guest",
             "vgpu-guest",
             "the guest's driver",
             "In the guest",
@@ -243,17 +244,24 @@ fn one_thing_has_one_name() {
     }
 }
 
+/// What is put in for `{name}` is no word of the message.
+fn without_fields(text: &str) -> String {
+    let field = |part: &str| part.split_once('}').map_or(part.to_string(), |(_, rest)| rest.into());
+    let (first, rest) = text.split_once('{').unwrap_or((text, ""));
+    first.to_string() + &rest.split('{').map(field).collect::<String>()
+}
+
 /// String literals with a space in them, up to the module's tests: what a
 /// person may come to read.
 fn messages(source: &str) -> String {
     let source = source.split("#[cfg(test)]").next().unwrap();
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-    code.filter_map(|line| {
-        let (from, to) = (line.find('"')?, line.rfind('"')?);
-        line.get(from..=to).filter(|text| text.contains(' '))
-    })
-    .map(|text| format!("{text}\n"))
-    .collect()
+    let literals = code.flat_map(|line| {
+        // every other part between quotes; an escaped quote is part of its text
+        let line = line.split(" // ").next().unwrap_or_default().replace("\\\"", "'");
+        line.split('"').skip(1).step_by(2).map(without_fields).collect::<Vec<_>>()
+    });
+    literals.filter(|text| text.contains(' ')).map(|text| format!("{text}\n")).collect()
 }
 
 #[test]
@@ -270,7 +278,7 @@ fn the_list_of_names_can_find_something() {
 /// Help that is longer than a screen, and why: lines of -h and of --help.
 const LONG: [(&str, usize, usize); 4] = [
     // what a container may be given, one option each
-    ("lxc-gpu-conf add", 30, 66),
+    ("lxc-gpu-conf add", 30, 68),
     // three places, each with options of its own
     ("nv-runfile install", 28, 58),
     // both have the network's patience in --help

@@ -39,7 +39,7 @@ fn path(ctid: u32) -> String {
 /// whoever went on as if it were not would overwrite what is in it.
 pub fn load(machine: &Machine, ctid: u32) -> Result<Option<State>, FileError> {
     let bytes = match machine.read(&path(ctid), MOST) {
-        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) if error.is_not_found() || error.is_irregular() => return Ok(None),
         read => read?,
     };
     let state = serde_json::from_slice::<State>(&bytes).ok();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use ::cli::{Exit, Failure, Say, catch_signals, interrupted};
-use host::{FileKind, Store, Stored};
+use host::{FileKind, LockError, Store, Stored};
 use nvidia::compare_versions;
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
 use runfile::Name;
@@ -123,22 +123,30 @@ fn check(subject: String, entry: &Entry) -> Check {
 fn held(store: &Store, entry: &Entry) -> Option<String> {
     let lock = lock_name(&entry.of);
     // where nobody ever took the lock none is made for looking
-    let locked = store.stat(&lock).ok().flatten().is_some()
-        && store.lock(&lock, Duration::ZERO, &|| false).is_err();
-    busy(store, entry, locked)
+    if store.stat(&lock).ok().flatten().is_some() {
+        match store.lock(&lock, Duration::ZERO, &|| false) {
+            Err(LockError::Busy { .. }) => return Some(FETCHED.into()),
+            Err(error) => return Some(error.to_string()),
+            Ok(_) => {}
+        }
+    }
+    open(store, entry)
 }
 
-fn busy(store: &Store, entry: &Entry, locked: bool) -> Option<String> {
-    if locked {
-        return Some("in use: it is being fetched".into());
-    }
+const FETCHED: &str = "in use: it is being fetched";
+
+fn open(store: &Store, entry: &Entry) -> Option<String> {
     let open = entry.what != What::Leftover && store.in_use(&entry.files[0]);
     open.then(|| "in use: a process has it open".into())
 }
 
 fn remove(store: &Store, entry: &Entry) -> (ChangeStatus, Option<String>) {
-    let lock = store.lock(&lock_name(&entry.of), Duration::ZERO, &|| false);
-    if let Some(why) = busy(store, entry, lock.is_err()) {
+    let _lock = match store.lock(&lock_name(&entry.of), Duration::ZERO, &|| false) {
+        Ok(lock) => lock,
+        Err(LockError::Busy { .. }) => return (ChangeStatus::Skipped, Some(FETCHED.into())),
+        Err(error) => return (ChangeStatus::Failed, Some(error.to_string())),
+    };
+    if let Some(why) = open(store, entry) {
         return (ChangeStatus::Skipped, Some(why));
     }
     // a download may have ended between the look and the lock

@@ -273,7 +273,7 @@ fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
     let cron = std::fs::read_to_string(package.join("cron")).unwrap();
     let line = |text: &str| -> String {
         let line = text.lines().find(|l| l.contains("/usr/bin/nv-version-check")).unwrap();
-        line.split_once("/usr/bin/nv-version-check").unwrap().1.to_string()
+        line.rsplit_once("/usr/bin/nv-version-check").unwrap().1.to_string()
     };
     assert_eq!(line(&service), line(&cron));
     let host = Host::debian();

@@ -25,6 +25,11 @@ impl FileError {
     pub fn is_not_found(&self) -> bool {
         matches!(self.errno(), libc::ENOENT | libc::ENOTDIR)
     }
+
+    /// Whether what is there is no regular file.
+    pub fn is_irregular(&self) -> bool {
+        self.source.get_ref().is_some_and(|error| error.is::<Irregular>())
+    }
 }
 
 impl fmt::Display for FileError {
@@ -42,6 +47,23 @@ impl std::error::Error for FileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// There is something, but no regular file.
+#[derive(Debug)]
+struct Irregular;
+
+impl fmt::Display for Irregular {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a regular file")
+    }
+}
+
+impl std::error::Error for Irregular {}
+
+/// For a path at which there is a directory, a device or the like.
+pub(crate) fn irregular() -> io::Error {
+    io::Error::other(Irregular)
 }
 
 /// The kernel's words without Rust's "(os error N)" behind them.

@@ -35,7 +35,7 @@ impl InputFile {
     pub(crate) fn of(file: File) -> io::Result<InputFile> {
         let found = file.metadata()?;
         if !found.is_file() {
-            return Err(io::Error::other("not a regular file"));
+            return Err(crate::error::irregular());
         }
         // SAFETY: a descriptor that `file` keeps open; advice only, so that an
         // error costs nothing but time.

@@ -176,7 +176,7 @@ impl Machine {
             let found = self.open(path, OFlag::O_PATH, Mode::empty())?;
             let stat: Stat = fstat(found.as_fd()).map_err(errno_error)?.into();
             if stat.kind != FileKind::File {
-                return Err(io::Error::other("not a regular file"));
+                return Err(crate::error::irregular());
             }
             // the same file again, whatever its name leads to by now
             let name = format!("/proc/self/fd/{}", found.as_raw_fd());
@@ -304,7 +304,7 @@ pub(crate) fn split(path: &str) -> (&str, &str) {
 pub(crate) fn read_capped(fd: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
     let stat: Stat = fstat(fd.as_fd()).map_err(errno_error)?.into();
     if stat.kind != FileKind::File {
-        return Err(io::Error::other("not a regular file"));
+        return Err(crate::error::irregular());
     }
     if stat.size > cap as u64 {
         return Err(io::Error::other(format!("larger than {cap} bytes")));

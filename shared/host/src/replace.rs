@@ -182,7 +182,7 @@ const OWN: Stat = Stat {
 fn same_as(dir: &Dir<'_>, name: &str, expected: &[u8]) -> io::Result<Option<Stat>> {
     let stat = dir.stat(name)?;
     if stat.kind != FileKind::File {
-        return Err(io::Error::other("not a regular file"));
+        return Err(crate::error::irregular());
     }
     let file = dir.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)?;
     match read_capped(file.into(), expected.len()) {

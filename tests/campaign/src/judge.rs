@@ -50,10 +50,12 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
     let now = stage.look();
     // output itself may be what was refused
     outcome.sane(true)?;
+    let died = outcome.signal.is_some();
     let told = || format!("{}\n{}", outcome.end(), difference(&base.before, &now));
     match (done, outcome.code, outcome.signal) {
         (Done::Killed, None, Some(libc::SIGKILL)) => {}
-        (Done::Interrupted, None, Some(_)) if now == base.before => {}
+        // it does not catch the signal: as good as killed
+        (Done::Interrupted, None, Some(_)) => {}
         (_, Some(0 | 2 | 3 | 4), None) => {}
         // the loader failed: the tool never ran
         (Done::Refused, Some(127), None) if now == base.before => {}
@@ -62,12 +64,9 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
     for (item, what) in &now {
         let known =
             [&base.before, &base.after].into_iter().any(|look| look.get(item) == Some(what));
-        let left = match done {
-            Done::Killed => stage.is_temporary(item) || stage.may_stay(item),
-            _ => stage.may_stay(item),
-        };
+        let left = stage.may_stay(item) || (died && stage.is_temporary(item));
         let new = !base.before.contains_key(item) && !base.after.contains_key(item);
-        let half = !stage.is_atomic() && (done == Done::Killed || outcome.code != Some(0));
+        let half = !stage.is_atomic() && (died || outcome.code != Some(0));
         let fine = known || (new && left) || (half && !new) || stage.may_lag(item);
         if !fine {
             return Err(format!("'{item}' is neither old nor new: {}", told()));
@@ -78,7 +77,7 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
     if let Some(lost) = both.into_iter().find(|item| gone(item) && !stage.may_stay(item)) {
         return Err(format!("'{lost}' is lost: {}", told()));
     }
-    if done == Done::Killed {
+    if died {
         return Ok(());
     }
     let differs = |from: &Look| -> Vec<String> {

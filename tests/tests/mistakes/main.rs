@@ -33,7 +33,13 @@ const INTERNAL: [&str; 9] = [
 fn all(tool: &str, machine: Option<&str>, mistakes: &[Mistake]) {
     let bed = machine.map_or_else(Bed::empty, Bed::new);
     prepare(&bed);
-    let before = bed.contents();
+    // a lock is taken before the machine is looked at, and its file stays
+    let contents = || {
+        let mut contents = bed.contents();
+        contents.retain(|path, _| !path.to_string_lossy().contains("run/lock"));
+        contents
+    };
+    let before = contents();
     for (args, input, code, essentials) in mistakes {
         let place = format!("{tool} {args}");
         let typed = args.replace("BED", &bed.path().display().to_string());
@@ -56,7 +62,7 @@ fn all(tool: &str, machine: Option<&str>, mistakes: &[Mistake]) {
             assert_eq!(ran.values("error", "exit"), [2], "{place}: {}", ran.stdout);
         }
     }
-    assert!(bed.contents() == before, "{tool}: something was changed");
+    assert!(contents() == before, "{tool}: something was changed");
 }
 
 /// Files that are not what they should be.

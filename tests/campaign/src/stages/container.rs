@@ -19,6 +19,8 @@ pub struct InContainer<'a> {
 }
 
 const CTID: u32 = 950;
+const LOCK: &str = "950.conf, locked";
+const LOCKED: &str = "lock: mounted\n";
 
 /// A host with a container that has Debian in it and what installing and
 /// taking away again leaves.
@@ -85,7 +87,12 @@ impl Stage for InContainer<'_> {
         let mut look = quick_tree(&self.container.at("/"));
         // written anew by each ldconfig, and by nobody's doing but its
         look.retain(|item, _| item != "var/cache/ldconfig/aux-cache");
-        look.insert("950.conf".into(), self.container.conf());
+        // pct mount locks the container until pct unmount; the next run takes a left one down
+        let conf = self.container.conf();
+        if conf.contains(LOCKED) {
+            look.insert(LOCK.into(), LOCKED.into());
+        }
+        look.insert("950.conf".into(), conf.replace(LOCKED, ""));
         // inode and times tell whether a large file was touched; a library that
         // was taken away and put back is another file with the same name
         let untimed = |what: String| match what.contains(" bytes ") && what.contains('.') {
@@ -103,6 +110,10 @@ impl Stage for InContainer<'_> {
     fn log(&self) -> (PathBuf, PathBuf) {
         let path = "/run/campaign.strace";
         (path.into(), self.host.at(path))
+    }
+
+    fn is_temporary(&self, item: &str) -> bool {
+        item == LOCK || item.contains(".nv-runfile-")
     }
 
     fn may_stay(&self, item: &str) -> bool {

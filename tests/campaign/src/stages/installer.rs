@@ -89,7 +89,10 @@ pub fn prune(place: Place) -> OnBed {
         bed.write(&format!("cache/NVIDIA-Linux-x86_64-{version}.run.json"), "{}");
     }
     let command = command(&["prune", "--keep", "1", "--cache"], &[&bed.at("cache")]);
-    OnBed::of(place, format!("{TOOL} prune --keep 1"), command, &["cache"])
+    let mut stage = OnBed::of(place, format!("{TOOL} prune --keep 1"), command, &["cache"]);
+    // a note goes with its installer
+    stage.is_named = |item, said| said.contains(item.trim_end_matches(".json"));
+    stage
 }
 
 /// A driver into the root file system of a stopped container, and out again.
