@@ -13,7 +13,7 @@ use crate::edit::{Edited, Editor, Planner, Stopped};
 use crate::facts::{Facts, PassedOver, Wanted};
 use crate::mig;
 use crate::plan::{Container, Plan, Refusal, Style, auto_style, give};
-use crate::resolve::Resolved;
+use crate::resolve::{Cannot, Resolved};
 use crate::restart::{self, Restart};
 use crate::state;
 use crate::view::{no_access, numbers, shuts_out};
@@ -151,9 +151,10 @@ struct Adding<'a> {
 }
 
 impl Adding<'_> {
-    /// Errors: dev[n] is asked for, and this Proxmox VE does not know it.
-    fn style(&self, conf: &Conf) -> Result<Style, Refusal> {
-        let version = self.facts.pve_container();
+    /// Errors: dev[n] is asked for, and this Proxmox VE does not know it; or what
+    /// it knows cannot be found out.
+    fn style(&self, conf: &Conf) -> Result<Style, Cannot> {
+        let version = self.facts.pve_container()?;
         let style = match self.add.style {
             StyleChoice::Dev => Style::Dev,
             StyleChoice::Mount => return Ok(Style::Mount),
@@ -169,7 +170,7 @@ impl Adding<'_> {
             None => Ok(style),
             Some(version) => {
                 let version: Vec<String> = version.iter().map(u32::to_string).collect();
-                Err(Refusal {
+                Err(Cannot::Refused(Refusal {
                     property: "dev".into(),
                     reason: format!(
                         "pve-container {} does not know dev[n] (since 5.0.7): the container would \
@@ -177,7 +178,7 @@ impl Adding<'_> {
                         version.join(".")
                     ),
                     hint: "upgrade it, or use --style mount".into(),
-                })
+                }))
             }
         }
     }

@@ -97,9 +97,14 @@ impl<'a> Facts<'a> {
         self.module.get_or_init(|| nvidia::module_version(self.machine)).as_deref()
     }
 
-    /// Version of the installed pve-container.
-    pub fn pve_container(&self) -> Option<&[u32]> {
-        self.pve_container.get_or_init(|| pve::pve_container_version(self.machine)).as_deref()
+    /// Version of the installed pve-container. Errors: it cannot be found out,
+    /// and what a container is given depends on it.
+    pub fn pve_container(&self) -> Result<Option<&[u32]>, Failure> {
+        if let Some(version) = self.pve_container.get() {
+            return Ok(version.as_deref());
+        }
+        let version = pve::pve_container_version(self.machine)?;
+        Ok(self.pve_container.get_or_init(|| version).as_deref())
     }
 
     /// What is at a path in /dev.

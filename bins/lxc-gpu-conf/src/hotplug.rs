@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub fn possible(machine: &Machine, ctid: u32) -> bool {
     machine.is_host()
         && pve::is_running(machine, ctid)
-        && pve::pve_container_version(machine).as_deref().is_some_and(pve::has_hotplug)
+        && matches!(pve::pve_container_version(machine), Ok(Some(v)) if pve::has_hotplug(&v))
         && has_pct(machine)
 }
 

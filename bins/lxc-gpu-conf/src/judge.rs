@@ -36,7 +36,7 @@ impl View<'_> {
         let Some(facts) = self.facts else { return };
         let Some(dev) = self.granted.iter().find(|g| g.style == LxcStyle::Dev) else { return };
         let key = dev.node.key.clone();
-        let Some(version) = facts.pve_container() else { return };
+        let Ok(Some(version)) = facts.pve_container() else { return };
         if !pve::has_dev(version) {
             let version: Vec<String> = version.iter().map(u32::to_string).collect();
             self.found(Finding {

@@ -136,7 +136,7 @@ impl Planner for Syncing<'_> {
         let now = |plan: &Plan| numbers(&Access::of(&plan.conf), self.facts);
         let mut plan = Plan::of(conf);
         let state = state::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
-        let style = auto_style(&access, self.facts.pve_container().is_none_or(pve::has_dev));
+        let style = auto_style(&access, self.facts.pve_container()?.is_none_or(pve::has_dev));
         if let Some(state) = state {
             let resolved = state.wish.resolve(self.facts, self.guest, conf, style)?;
             let mut names = BTreeMap::new();

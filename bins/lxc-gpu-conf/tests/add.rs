@@ -337,3 +337,14 @@ fn a_terminal_as_input_is_told_what_to_pipe() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("pipe pci-device records"), "{text}");
 }
+
+#[test]
+fn a_package_list_that_cannot_be_read_is_not_taken_for_an_old_one() {
+    let bed = Bed::new(HOST);
+    let (before, status) = (bed.read(&conf(904)), bed.at("/var/lib/dpkg/status"));
+    fs::remove_file(&status).unwrap();
+    fs::create_dir(&status).unwrap();
+    let ran = add(&bed, "904 --gpu 0").expect(3);
+    assert!(ran.stderr.contains("var/lib/dpkg/status"), "{}", ran.stderr);
+    assert_eq!(bed.read(&conf(904)), before);
+}

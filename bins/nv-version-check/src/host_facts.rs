@@ -17,6 +17,8 @@ const FAMILY: [&str; 5] =
 pub struct Host {
     /// Version of the loaded module.
     pub loaded: Option<String>,
+    /// Why that is not known, where it is not.
+    pub unread: Option<String>,
     /// It is an open module.
     pub open: bool,
     /// Loaded modules of the family that say their version.
@@ -39,10 +41,13 @@ pub struct Host {
     pub vgpu: bool,
 }
 
+/// What the loaded module shows of itself.
+const LOADED: [&str; 2] = ["/proc/driver/nvidia/version", "/sys/module/nvidia/version"];
+
 impl Host {
     /// Reads it.
     pub fn read(machine: &Machine, cuda: bool) -> Host {
-        let proc = machine.attr("/proc/driver/nvidia/version").unwrap_or_default();
+        let proc = machine.attr(LOADED[0]).unwrap_or_default();
         let family = FAMILY.iter().filter_map(|name| {
             let version = machine.attr(&format!("/sys/module/{name}/version")).ok()?;
             let version = version.trim().to_string();
@@ -50,8 +55,13 @@ impl Host {
         });
         let running = machine.kernel_release();
         let kernels = kernels::installed(machine, running.as_deref());
+        let loaded = module_version(machine);
+        // no such file: not loaded; any other answer tells nothing
+        let unread = LOADED.iter().find_map(|path| machine.attr(path).err());
+        let unread = unread.filter(|error| loaded.is_none() && !error.is_not_found());
         Host {
-            loaded: module_version(machine),
+            loaded,
+            unread: unread.map(|error| error.to_string()),
             open: proc.contains("Open Kernel Module"),
             family: family.collect(),
             nouveau: machine.exists("/sys/module/nouveau"),
@@ -96,6 +106,7 @@ impl Host {
     /// Nothing of NVIDIA's driver is on this host.
     pub fn is_bare(&self) -> bool {
         self.loaded.is_none()
+            && self.unread.is_none()
             && self.root.is_empty()
             && self.dkms.is_empty()
             && self.kernels.iter().all(|kernel| matches!(kernel.module, Ok(None)))

@@ -74,6 +74,11 @@ pub fn checks(host: &Host, asked: &Asked<'_>) -> Vec<Check> {
 /// The loaded module against the one on disk.
 fn module(host: &Host, asked: &Asked<'_>, checks: &mut Vec<Check>) {
     let on_disk = host.on_disk();
+    if let Some(why) = &host.unread {
+        let finding = Finding::unknown(Cause::Unreadable).on(HOST, "module");
+        checks.push(finding.because(format!("which module is loaded is not known: {why}")).done());
+        return;
+    }
     match (&host.loaded, on_disk) {
         (Some(loaded), Some(on_disk)) if loaded != on_disk => checks.push(
             Finding::error(Cause::HostNotRebooted)

@@ -267,6 +267,19 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
 }
 
 #[test]
+fn a_module_that_cannot_be_asked_is_not_taken_for_none() {
+    let host = Host::debian();
+    for path in ["/sys/module/nvidia/version", "/proc/driver/nvidia/version"] {
+        host.bed.remove(path);
+        std::fs::create_dir(host.bed.at(path)).unwrap();
+    }
+    let ran = host.run("").expect(3);
+    let module = check(&ran, "host", "module");
+    assert_eq!((&module["status"], &module["cause"]), (&"unknown".into(), &"unreadable".into()));
+    assert!(text(&module["reason"]).contains("which module is loaded is not known"), "{module}");
+}
+
+#[test]
 fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
     let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("package");
     let service = std::fs::read_to_string(package.join("nv-version-check.service")).unwrap();

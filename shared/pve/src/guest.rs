@@ -170,10 +170,17 @@ pub fn is_unprivileged(conf: &Conf) -> bool {
         || conf.lxc().any(|(key, _)| key == "lxc.idmap")
 }
 
-/// Version of the installed pve-container, from dpkg's own records.
-pub fn pve_container_version(machine: &Machine) -> Option<Vec<u32>> {
-    let status = machine.read("/var/lib/dpkg/status", 256 << 20).ok()?;
-    let status = String::from_utf8_lossy(&status);
+/// Version of the installed pve-container, from dpkg's own records; `None` where
+/// it is not installed. Errors: the records are there and cannot be read.
+pub fn pve_container_version(machine: &Machine) -> Result<Option<Vec<u32>>, FileError> {
+    match machine.read("/var/lib/dpkg/status", 256 << 20) {
+        Ok(status) => Ok(installed_version(&String::from_utf8_lossy(&status))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn installed_version(status: &str) -> Option<Vec<u32>> {
     let stanza = status.split("\n\n").find(|stanza| {
         stanza.trim_start_matches('\n').lines().next() == Some("Package: pve-container")
     })?;

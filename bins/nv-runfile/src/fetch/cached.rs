@@ -204,7 +204,10 @@ impl<'a> Cached<'a> {
         // for a file that somebody put there
         self.write(&note)?;
         self.store.rename(&part, self.name)?;
-        self.store.remove(&part_note_name(self.name))?;
+        // it is there and whole: what is left of its part is no failure, and prune takes it
+        if let Err(error) = self.store.remove(&part_note_name(self.name)) {
+            self.say.warn(&error.to_string());
+        }
         Ok(note)
     }
 
