@@ -22,3 +22,13 @@ pub mod strace;
 pub mod tree;
 
 pub use bed::{Bed, Ran, Tool};
+
+/// The six tools.
+pub const TOOLS: [&str; 6] = [
+    "gpu-iommu-groups",
+    "gpu-vfio-bind",
+    "lxc-gpu-conf",
+    "nv-runfile",
+    "nv-version-check",
+    "vgpu-profile-set",
+];

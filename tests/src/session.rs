@@ -6,18 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::Bed;
 use crate::bed::program;
-
-/// The six tools.
-pub const TOOLS: [&str; 6] = [
-    "gpu-iommu-groups",
-    "gpu-vfio-bind",
-    "lxc-gpu-conf",
-    "nv-runfile",
-    "nv-version-check",
-    "vgpu-profile-set",
-];
+use crate::{Bed, TOOLS};
 
 /// Where the machine's own files are that a person names.
 const PLACES: [&str; 5] = ["/etc/", "/var/", "/srv/", "/rpool/", "/usr/share/pve-gpu-tools/"];

@@ -16,6 +16,7 @@ mod hook;
 mod hotplug;
 mod judge;
 mod judge_cards;
+mod man;
 mod mend;
 mod mig;
 mod nodes;

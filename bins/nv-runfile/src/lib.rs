@@ -31,6 +31,7 @@ mod installer;
 mod ledger;
 mod list;
 mod log;
+mod man;
 mod on_host;
 mod pick;
 mod prune;

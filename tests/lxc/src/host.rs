@@ -5,19 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use testbed::bed::program;
-use testbed::{Bed, Ran, Tool};
+use testbed::{Bed, Ran, TOOLS, Tool};
 
 use crate::container::Container;
-
-/// The tools that are in the host's `/usr/sbin`, where they are built.
-const TOOLS: [&str; 6] = [
-    "gpu-iommu-groups",
-    "gpu-vfio-bind",
-    "lxc-gpu-conf",
-    "nv-runfile",
-    "nv-version-check",
-    "vgpu-profile-set",
-];
 
 /// Private namespaces with a recorded machine in them, until it is dropped.
 ///

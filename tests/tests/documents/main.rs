@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use modelkernel::stage::Stage;
+use testbed::TOOLS;
 use testbed::doc::{Document, words};
 use testbed::pages::ToolPages;
-use testbed::session::TOOLS;
 
 use crate::messages::MESSAGES;
 

@@ -3,8 +3,8 @@
 #![allow(dead_code, unused_imports)]
 
 use clap::{Command, CommandFactory};
+pub use testbed::TOOLS;
 use testbed::pages::ToolPages;
-pub use testbed::session::TOOLS;
 
 /// Definition and manual of each.
 pub fn tools() -> Vec<ToolPages> {

@@ -4,19 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use testbed::TOOLS;
 
 use crate::measure::{Timed, Took, interleave, time};
 use crate::packages;
 use crate::report::{Report, Start};
-
-const TOOLS: [&str; 6] = [
-    "gpu-iommu-groups",
-    "gpu-vfio-bind",
-    "lxc-gpu-conf",
-    "nv-runfile",
-    "nv-version-check",
-    "vgpu-profile-set",
-];
 
 /// The part.
 pub fn run(tools: &Path, report: &mut Report) -> Result<()> {
