@@ -29,6 +29,7 @@ pub struct Container<'a> {
     /// It runs.
     pub running: bool,
     name: String,
+    say: &'a Say,
     maps: Vec<String>,
     place: Place,
     /// No other run of this tool is at it.
@@ -49,7 +50,7 @@ impl<'a> Container<'a> {
         machine: &'a Machine,
         guest: &'a Guest,
         only_look: bool,
-        say: &Say,
+        say: &'a Say,
     ) -> Result<Container<'a>, Failure> {
         let lock = if only_look { None } else { Some(lock(machine, guest)?) };
         let mut conf = Conf::parse(&guest.read(machine)?);
@@ -84,12 +85,13 @@ impl<'a> Container<'a> {
             }
         };
         let maps = maps.iter().map(pve::IdMap::argument).collect();
-        Ok(Container { machine, guest, conf, root, owner, running, name, maps, place, _lock: lock })
+        let _lock = lock;
+        Ok(Container { machine, guest, conf, root, owner, running, name, say, maps, place, _lock })
     }
 
     /// Its tree, for changes.
     pub fn tree(&self) -> Tree<'_> {
-        Tree { root: &self.root, owner: self.owner, name: &self.name }
+        Tree { root: &self.root, owner: self.owner, name: &self.name, say: self.say }
     }
 
     /// The copy on the host of what is written down in a container.

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::cli::{Exit, Failure, fail, interrupted};
+use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{FileError, FileKind, Machine, Owner, StagedFile};
 
 use crate::ledger::{
@@ -28,6 +28,8 @@ pub struct Tree<'a> {
     pub owner: Owner,
     /// How messages call it.
     pub name: &'a str,
+    /// Where what cannot be tidied up is told.
+    pub say: &'a Say,
 }
 
 /// What a run of before left.
@@ -74,6 +76,15 @@ impl Unusable {
     }
 }
 
+/// Whether what is written down is what a run was to end with.
+fn committed(intent: &Intent, ledger: Option<&Ledger>) -> bool {
+    match (&intent.to, ledger) {
+        (Some(_), Some(ledger)) => ledger.run == intent.run,
+        (Some(_), None) => false,
+        (None, ledger) => intent.placing && ledger.is_none(),
+    }
+}
+
 impl Tree<'_> {
     /// What is placed, as it is written down.
     pub fn ledger(&self) -> Result<Option<Ledger>, Failure> {
@@ -95,12 +106,7 @@ impl Tree<'_> {
             self.tidy()?;
             return Ok(Recovered::Clean);
         };
-        let committed = match (&intent.to, &ledger) {
-            (Some(_), Some(ledger)) => ledger.run == intent.run,
-            (Some(_), None) => false,
-            (None, ledger) => intent.placing && ledger.is_none(),
-        };
-        match committed {
+        match committed(&intent, ledger.as_ref()) {
             true => self.finish(&intent).map(|()| Recovered::Finished),
             false => {
                 self.undo(&intent, ledger.as_ref()).map(|()| Recovered::Undone(intent.placing))
@@ -189,12 +195,22 @@ impl Tree<'_> {
         self.change_names(&intent)?;
         check()?;
         self.root.sync_file_system(DIR)?;
-        match &intent.to {
-            Some(ledger) => self.root.put_as(LEDGER, &bytes(ledger), 0o644, self.owner)?,
-            None => self.root.remove(LEDGER)?,
+        let written = match &intent.to {
+            Some(ledger) => self.root.put_as(LEDGER, &bytes(ledger), 0o644, self.owner),
+            None => self.root.remove(LEDGER),
+        };
+        // it may have its place although its directory could not be synced
+        if let Err(error) = written {
+            if !committed(&intent, self.ledger()?.as_ref()) {
+                return Err(error.into());
+            }
         }
-        self.root.sync_file_system(DIR)?;
-        self.finish(&intent)
+        // from here on it counts, for the next run too: what fails now undoes nothing
+        let synced = self.root.sync_file_system(DIR).map_err(Failure::from);
+        if let Err(failure) = synced.and_then(|()| self.finish(&intent)) {
+            self.say.warn(&format!("{}: done, but {failure}; the next run tidies up", self.name));
+        }
+        Ok(())
     }
 
     fn write_intent(&self, intent: &Intent) -> Result<(), Failure> {
