@@ -37,12 +37,20 @@ impl Layout {
             };
             return Err(refuse(what).hint("use a container of Debian, Ubuntu, Fedora, ..."));
         }
-        let is_dir = |path: &str| root.lstat(path).is_ok_and(|stat| stat.kind == FileKind::Dir);
         let multiarch = format!("/usr/lib/{triplet}");
         // a link at /usr/lib64 (Arch Linux) leads to /usr/lib
-        let found = [multiarch.as_str(), "/usr/lib64", "/usr/lib"].into_iter().find(|p| is_dir(p));
-        let libraries = found.ok_or_else(|| refuse("it has no /usr/lib".into()))?;
-        Ok(Layout { libraries: libraries.into() })
+        for path in [multiarch.as_str(), "/usr/lib64", "/usr/lib"] {
+            match root.lstat(path) {
+                Ok(stat) if stat.kind == FileKind::Dir => {
+                    return Ok(Layout { libraries: path.into() });
+                }
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                // libraries in the next best directory would be beside those that are there
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(refuse("it has no /usr/lib".into()))
     }
 }
 

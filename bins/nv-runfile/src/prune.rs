@@ -150,8 +150,10 @@ fn remove(store: &Store, entry: &Entry) -> (ChangeStatus, Option<String>) {
         return (ChangeStatus::Skipped, Some(why));
     }
     // a download may have ended between the look and the lock
-    if store.stat(&entry.files[0]).ok().flatten().map(|now| now.mtime) != Some(entry.mtime) {
-        return (ChangeStatus::Skipped, Some("it has changed meanwhile".into()));
+    match store.stat(&entry.files[0]) {
+        Ok(Some(now)) if now.mtime == entry.mtime => {}
+        Ok(_) => return (ChangeStatus::Skipped, Some("it has changed meanwhile".into())),
+        Err(error) => return (ChangeStatus::Failed, Some(error.to_string())),
     }
     match entry.files.iter().try_for_each(|file| store.remove(file)) {
         Ok(()) => (ChangeStatus::Changed, None),

@@ -78,7 +78,7 @@ impl Block {
 pub fn digest(source: Source<'_>, wanted: &[Stated]) -> Result<Vec<Digested>, PassError> {
     let go_on = AtomicBool::new(true);
     thread::scope(|scope| {
-        let (senders, workers) = digest_threads(scope, wanted);
+        let (senders, workers) = digest_threads(scope, wanted)?;
         pump(source, senders, None, &go_on)?;
         Ok(collect(wanted, workers))
     })
@@ -98,13 +98,13 @@ pub fn unpack<T, E>(
     let go_on = AtomicBool::new(true);
     let go_on = &go_on;
     thread::scope(|scope| {
-        let (senders, workers) = digest_threads(scope, wanted);
+        let (senders, workers) = digest_threads(scope, wanted)?;
         let (to_decoder, blocks) = sync_channel(BLOCKS);
         let (to_plain, chunks) = sync_channel(PLAINS);
         let (give_back, spare) = channel();
-        let reader = scope.spawn(move || pump(source, senders, Some(to_decoder), go_on));
+        let reader = start(scope, move || pump(source, senders, Some(to_decoder), go_on))?;
         let parts = header.parts.clone();
-        scope.spawn(move || decode(&parts, blocks, &to_plain, &spare));
+        start(scope, move || decode(&parts, blocks, &to_plain, &spare))?;
         let mut plain = Plain::new(chunks, give_back);
         let outcome = consume(&mut plain);
         let trailing = plain.trailing;
@@ -121,13 +121,14 @@ pub fn unpack<T, E>(
 }
 
 type Worker<'s> = ScopedJoinHandle<'s, Vec<(usize, String)>>;
+type Digesting<'s> = (Vec<SyncSender<Arc<Block>>>, Vec<Worker<'s>>);
 
 /// A thread for each MD5 and SHA-256, which take long; the rest rides along
 /// with a SHA-256, which is the faster of the two.
 fn digest_threads<'s>(
     scope: &'s thread::Scope<'s, '_>,
     wanted: &[Stated],
-) -> (Vec<SyncSender<Arc<Block>>>, Vec<Worker<'s>>) {
+) -> Result<Digesting<'s>, PassError> {
     let mut groups: Vec<Vec<Computing>> = Vec::new();
     let mut light = Vec::new();
     let mut order: Vec<(usize, &Stated)> = wanted.iter().enumerate().collect();
@@ -148,9 +149,17 @@ fn digest_threads<'s>(
     }
     let threads = groups.into_iter().map(|group| {
         let (sender, receiver) = sync_channel(BLOCKS);
-        (sender, scope.spawn(move || compute(group, &receiver)))
+        Ok((sender, start(scope, move || compute(group, &receiver))?))
     });
-    threads.unzip()
+    Ok(threads.collect::<Result<Vec<_>, PassError>>()?.into_iter().unzip())
+}
+
+/// A thread. Errors: the system has none to give.
+fn start<'s, T: Send + 's>(
+    scope: &'s thread::Scope<'s, '_>,
+    work: impl FnOnce() -> T + Send + 's,
+) -> Result<ScopedJoinHandle<'s, T>, PassError> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(PassError::Read)
 }
 
 fn compute(mut group: Vec<Computing>, blocks: &Receiver<Arc<Block>>) -> Vec<(usize, String)> {

@@ -53,7 +53,8 @@ impl Stream {
     pub fn open(request: Ask, patience: Patience) -> Result<(Stream, Head), Stop> {
         let (to, pieces) = sync_channel(CHUNKS);
         let stall = patience.stall_timeout;
-        std::thread::spawn(move || read(&request, patience, &to));
+        let asker = std::thread::Builder::new().spawn(move || read(&request, patience, &to));
+        asker.map_err(|error| Stop::Trouble(Trouble::Wrong(format!("no thread: {error}"))))?;
         let mut stream = Stream { pieces, stall, since: Instant::now(), bytes: 0 };
         // the request has time limits of its own, each redirect anew
         let most = (patience.connect_timeout * 2 + stall) * 2;
