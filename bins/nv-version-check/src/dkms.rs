@@ -102,7 +102,7 @@ fn entry(machine: &Machine, module: &str, version: &str, beside: &[String]) -> E
     Entry {
         module: module.into(),
         version: version.into(),
-        source: machine.exists(&format!("{dir}/source")),
+        source: !machine.is_absent(&format!("{dir}/source")),
         failed_log: machine.exists(&log).then_some(log),
         kernels,
     }

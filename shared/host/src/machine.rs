@@ -232,6 +232,13 @@ impl Machine {
         self.open(path, OFlag::O_PATH, Mode::empty()).is_ok()
     }
 
+    /// Whether a path is known to lead to nothing. What cannot be looked at is not
+    /// known to be absent.
+    pub fn is_absent(&self, path: &str) -> bool {
+        let looked = self.open(path, OFlag::O_PATH, Mode::empty());
+        looked.is_err_and(|error| self.error("open", path, error).is_not_found())
+    }
+
     /// Names in a directory, sorted; an absent directory has none.
     pub fn list(&self, path: &str) -> Result<Vec<String>, FileError> {
         match self.dir(path) {

@@ -51,6 +51,8 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
     // output itself may be what was refused
     outcome.sane(true)?;
     let died = outcome.signal.is_some();
+    // what it does when the deed is done and something is left
+    let untidy = died || outcome.stderr.contains("the next run tidies up");
     let told = || format!("{}\n{}", outcome.end(), difference(&base.before, &now));
     match (done, outcome.code, outcome.signal) {
         (Done::Killed, None, Some(libc::SIGKILL)) => {}
@@ -64,7 +66,7 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
     for (item, what) in &now {
         let known =
             [&base.before, &base.after].into_iter().any(|look| look.get(item) == Some(what));
-        let left = stage.may_stay(item) || (died && stage.is_temporary(item));
+        let left = stage.may_stay(item) || (untidy && stage.is_temporary(item));
         let new = !base.before.contains_key(item) && !base.after.contains_key(item);
         let half = !stage.is_atomic() && (died || outcome.code != Some(0));
         let fine = known || (new && left) || (half && !new) || stage.may_lag(item);
@@ -84,7 +86,8 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
         let items = from.keys().chain(now.keys());
         let mut items: Vec<String> =
             items.filter(|i| from.get(*i) != now.get(*i)).cloned().collect();
-        items.retain(|item| !stage.may_stay(item));
+        let expected = |item: &str| stage.may_stay(item) || (untidy && stage.is_temporary(item));
+        items.retain(|item| !expected(item));
         items.dedup();
         items
     };
