@@ -131,14 +131,16 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
     ] {
         for when in 1.. {
             let ran = with(&host, &format!("{call}:error={error}:when={when}"), "install");
-            if ran.status.success() {
+            // it counts, and what is left goes with the next run
+            let untidy = ran.stderr.contains("the next run tidies up");
+            if ran.status.success() && !untidy {
                 whole(&container);
                 host.run("nv-runfile uninstall --ct 950").expect(0);
                 break;
             }
             failures += 1;
             let said = format!("{call} {when}: {ran:?}");
-            assert!([3, 4].contains(&ran.code()), "{said}");
+            assert!(untidy || [3, 4].contains(&ran.code()), "{said}");
             // what was written down as done is done, and told
             if !container.at("/var/lib/pve-gpu-tools").exists() {
                 let left = difference(&before, &tree(&container.at("/")));
