@@ -23,8 +23,8 @@ fn host() -> Bed {
     let cache = "/var/cache/pve-gpu-tools/runfiles";
     bed.write(&format!("{cache}/NVIDIA-Linux-x86_64-535.183.06.run"), "");
     bed.write(&format!("{cache}/NVIDIA-Linux-x86_64-570.124.06-no-compat32.run"), "");
-    bed.write("/work/driver.run", "");
-    bed.write("/work/notes.txt", "");
+    bed.write("/files/driver.run", "");
+    bed.write("/files/notes.txt", "");
     bed
 }
 
@@ -68,7 +68,7 @@ fn shells_load_the_completions_and_complete_options() {
 fn typed(bed: &Bed, shell: &str, keys: &str) -> String {
     let mut child = Command::new("script")
         .args(["-qec", &format!("stty cols 200 rows 50; {shell}"), "/dev/null"])
-        .current_dir(bed.at("/work"))
+        .current_dir(bed.at("/files"))
         .env("ZDOTDIR", bed.path())
         .env("HOME", bed.path())
         .env("TERM", "xterm")
@@ -200,7 +200,7 @@ fn a_fish_does_too_and_says_what_it_is() {
         assert!(shown.contains(says), "{line}: {shown}");
     }
     let script = format!(
-        "cd {root}/work; source {}/nv-runfile.fish; complete -C 'nv-runfile info '",
+        "cd {root}/files; source {}/nv-runfile.fish; complete -C 'nv-runfile info '",
         completions().display()
     );
     let shown = shell("fish", &script);

@@ -87,7 +87,7 @@ impl Common for Options {
             Format::Jsonl => OutputChoice::Jsonl,
             Format::Table | Format::Tree => OutputChoice::Table,
         };
-        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output }
+        self.common.chosen(output)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputOption};
 
 /// Move whole GPU slots to vfio-pci and back
 ///
@@ -16,17 +16,9 @@ pub struct Options {
     #[command(subcommand)]
     pub verb: Verb,
 
-    /// How to print
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        help_heading = "Common options"
-    )]
-    pub output: OutputChoice,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputOption,
 
     /// Common options.
     #[command(flatten)]
@@ -224,7 +216,7 @@ impl Common for Options {
     ];
 
     fn common(&self) -> Chosen {
-        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
+        self.common.chosen(self.output.choice)
     }
 }
 

@@ -44,7 +44,7 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
         guest: &guest,
         say,
         change: &add.change,
-        output: options.output,
+        output: options.output.choice,
         command: format!("lxc-gpu-conf add {}", add.ctid),
         hotplug: !add.no_hotplug,
     };

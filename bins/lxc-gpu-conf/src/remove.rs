@@ -40,7 +40,7 @@ pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> an
         guest: &guest,
         say,
         change: &remove.change,
-        output: options.output,
+        output: options.output.choice,
         command: format!("lxc-gpu-conf remove {}", remove.ctid),
         hotplug: false,
     };

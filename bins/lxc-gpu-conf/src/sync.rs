@@ -90,7 +90,7 @@ fn one(
         guest,
         say,
         change: &sync.change,
-        output: options.output,
+        output: options.output.choice,
         command: format!("lxc-gpu-conf sync {}", guest.ctid),
         hotplug: false,
     };

@@ -9,23 +9,14 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use testbed::bed::program;
-use testbed::{Bed, machine, tree::Tree};
+use testbed::{Bed, machine};
 
 const TOOL: &str = "lxc-gpu-conf";
 const CONF: &str = "/etc/pve/lxc/901.conf";
 
-/// One GPU, so that a run has few system calls, and container 901 of the
-/// recorded host.
+/// Container 901 of the recorded host, and few system calls.
 fn small() -> Bed {
-    let mut tree = machine::tree("pve9-two-gpus").unwrap();
-    let gone = |path: &str| {
-        let pci = path.starts_with("/sys/bus/pci/devices/") || path.starts_with("/sys/kernel/");
-        (pci && !path.contains("0000:2b:00.0"))
-            || path.starts_with("/usr")
-            || path.starts_with("/lib")
-    };
-    tree.entries.retain(|path, _| !gone(path));
-    Bed::of(&Tree { entries: tree.entries })
+    Bed::of(&machine::one_gpu())
 }
 
 /// A command line that changes container 901, and what comes before it.

@@ -6,7 +6,7 @@ mod toolkit;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
+use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
 use nvidia::userspace::Set;
 
 pub use crate::man::{EXAMPLES, MAN};
@@ -26,17 +26,9 @@ pub struct Options {
     #[command(subcommand)]
     pub verb: Verb,
 
-    /// How to print
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        help_heading = "Common options"
-    )]
-    pub output: OutputChoice,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputOption,
 
     /// Common options.
     #[command(flatten)]
@@ -372,7 +364,7 @@ impl Common for Options {
     ];
 
     fn common(&self) -> Chosen {
-        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
+        self.common.chosen(self.output.choice)
     }
 }
 

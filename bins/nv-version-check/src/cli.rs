@@ -120,7 +120,7 @@ impl Common for Options {
             Format::Jsonl => OutputChoice::Jsonl,
             Format::Table | Format::Prometheus => OutputChoice::Table,
         };
-        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output }
+        self.common.chosen(output)
     }
 }
 

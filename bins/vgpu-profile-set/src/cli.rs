@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
+use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
 
 use crate::plan::Rules;
 
@@ -23,17 +23,9 @@ pub struct Options {
     #[command(subcommand)]
     pub verb: Verb,
 
-    /// How to print
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        help_heading = "Common options"
-    )]
-    pub output: OutputChoice,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputOption,
 
     /// Common options.
     #[command(flatten)]
@@ -224,6 +216,6 @@ impl Common for Options {
     ];
 
     fn common(&self) -> Chosen {
-        Chosen { verbose: self.common.verbose, quiet: self.common.quiet, output: self.output }
+        self.common.chosen(self.output.choice)
     }
 }

@@ -83,6 +83,27 @@ pub struct Slot {
     pub mdevs: Vec<Mdev>,
 }
 
+impl Slot {
+    /// One of which nothing else is known.
+    pub fn bare(address: Address, index: u32) -> Slot {
+        Slot {
+            address,
+            index,
+            interface: None,
+            driver: None,
+            current: 0,
+            unreadable: None,
+            offers: None,
+            placement_id: None,
+            gpu_instance_id: None,
+            holder: None,
+            managed_by: Vec::new(),
+            mdev_types: Vec::new(),
+            mdevs: Vec::new(),
+        }
+    }
+}
+
 /// A type of mediated device on one parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MdevType {
@@ -269,21 +290,7 @@ fn driver(files: &dyn KernelFiles, address: Address) -> Option<String> {
 
 fn slot(files: &dyn KernelFiles, address: Address, index: u32, depth: Depth, list: bool) -> Slot {
     let path = |name: &str| format!("{DEVICES}/{address}/{name}");
-    let mut slot = Slot {
-        address,
-        index,
-        interface: None,
-        driver: None,
-        current: 0,
-        unreadable: None,
-        offers: None,
-        placement_id: None,
-        gpu_instance_id: None,
-        holder: None,
-        managed_by: Vec::new(),
-        mdev_types: Vec::new(),
-        mdevs: Vec::new(),
-    };
+    let mut slot = Slot::bare(address, index);
     match files.read_attr(&path("nvidia/current_vgpu_type")) {
         Ok(text) => {
             slot.interface = Some(VgpuInterface::Vendor);

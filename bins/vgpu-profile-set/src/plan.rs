@@ -186,19 +186,8 @@ fn with_vfs(card: &Card, wishes: &[Wish]) -> Card {
     };
     let slots: Vec<Slot> = (0..card.total_vfs)
         .map(|index| Slot {
-            address: vf_address(card.address, offset, stride, index),
-            index,
             interface: Some(VgpuInterface::Vendor),
-            driver: None,
-            current: 0,
-            unreadable: None,
-            offers: None,
-            placement_id: None,
-            gpu_instance_id: None,
-            holder: None,
-            managed_by: Vec::new(),
-            mdev_types: Vec::new(),
-            mdevs: Vec::new(),
+            ..Slot::bare(vf_address(card.address, offset, stride, index), index)
         })
         .collect();
     let asked = |wish: &Wish| {

@@ -14,7 +14,7 @@ mod usage;
 pub use exit::{Exit, Failure, fail, run};
 pub use input::records_from_stdin;
 pub use man::{EXIT_STATUS, Example, ManText};
-pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice};
+pub use options::{ChangeOptions, Chosen, Common, CommonOptions, OutputChoice, OutputOption};
 pub use progress::Progress;
 pub use say::Say;
 pub use signals::{catch_signals, interrupted, signal_descriptor};

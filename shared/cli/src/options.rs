@@ -50,11 +50,33 @@ pub struct CommonOptions {
 }
 
 impl CommonOptions {
+    /// The values that every tool has.
+    pub fn chosen(&self, output: OutputChoice) -> Chosen {
+        Chosen { verbose: self.verbose, quiet: self.quiet, output }
+    }
+
     /// The machine to work on. Errors: `--root` names no directory.
     pub fn machine(&self) -> Result<Machine, Failure> {
         Machine::new(self.root.as_deref().map(Path::new))
             .map_err(|error| crate::fail(crate::Exit::Usage, error.to_string()))
     }
+}
+
+/// `--output` of tools that print records, or tables of them.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OutputOption {
+    /// How to print
+    #[arg(
+        id = "output",
+        short,
+        long = "output",
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        help_heading = "Common options"
+    )]
+    pub choice: OutputChoice,
 }
 
 /// Options of every tool that changes something.

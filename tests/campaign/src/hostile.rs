@@ -13,7 +13,7 @@ use crate::mutate::{Random, mutate};
 use crate::process::{Outcome, run};
 use crate::saved::{Look, Saved};
 use crate::stage::Stage;
-use crate::stages::{bed::Place, lxc, vgpu};
+use crate::stages::{bed::Place, vgpu};
 use crate::{Effort, Tally};
 
 fn words(tool: &str, args: &str) -> Vec<OsString> {
@@ -139,7 +139,7 @@ pub fn guests(effort: Effort) -> Tally {
         "mutated guest configurations",
         "valid records; refused and untouched, or done with every line of others as it was; a second run says unchanged; other guests' files untouched",
     );
-    let place = Place::empty().with(&lxc::tree());
+    let place = Place::empty().with(&testbed::machine::one_gpu());
     let bed = &place.bed;
     let path = "/etc/pve/nodes/pve1/lxc/901.conf";
     let mut seeds: Vec<Vec<u8>> = (parsers::all()[0].seeds)();
@@ -256,7 +256,7 @@ pub fn pipes(effort: Effort) -> Tally {
         "mutated records in the pipe",
         "valid records; exit 2 to 4 and untouched, or done as asked; an error record always stops it",
     );
-    let place = Place::empty().with(&lxc::tree());
+    let place = Place::empty().with(&testbed::machine::one_gpu());
     let bed = &place.bed;
     let lister = bed.tool("gpu-iommu-groups").args("--all").run().expect(0).stdout.into_bytes();
     let mut seeds: Vec<Vec<u8>> = lister.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();

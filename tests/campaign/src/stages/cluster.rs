@@ -43,7 +43,7 @@ impl Stage for OnCluster {
 
     fn reset(&mut self) {
         drop(self.pve.take());
-        let bed = Bed::of(&lxc::tree());
+        let bed = Bed::of(&testbed::machine::one_gpu());
         let pve = Pmxcfs::over(&bed).unwrap();
         if self.args != lxc::VERBS[0] {
             bed.tool(TOOL).args(lxc::VERBS[0]).run().expect(0);

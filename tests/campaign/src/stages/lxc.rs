@@ -1,25 +1,11 @@
 //! `lxc-gpu-conf`: add, remove and sync on a recorded host.
 
-use testbed::tree::Tree;
 use testbed::{Bed, machine};
 
 use super::bed::{OnBed, Place};
 
 const TOOL: &str = "lxc-gpu-conf";
 const DIRS: [&str; 3] = ["etc/pve", "var/lib/pve-gpu-tools", "run"];
-
-/// The recorded host with one GPU, so that a run has few system calls.
-pub fn tree() -> Tree {
-    let mut tree = machine::tree("pve9-two-gpus").unwrap();
-    let gone = |path: &str| {
-        let pci = path.starts_with("/sys/bus/pci/devices/") || path.starts_with("/sys/kernel/");
-        (pci && !path.contains("0000:2b:00.0"))
-            || path.starts_with("/usr")
-            || path.starts_with("/lib")
-    };
-    tree.entries.retain(|path, _| !gone(path));
-    tree
-}
 
 /// What moves on the host: the card has another number.
 pub fn renumber(bed: &Bed) {
@@ -32,7 +18,7 @@ pub fn renumber(bed: &Bed) {
 pub const VERBS: [&str; 3] = ["add 901 --gpu 0", "remove 901", "sync 901"];
 
 pub fn stage(place: Place, args: &str) -> OnBed {
-    let place = place.with(&tree());
+    let place = place.with(&machine::one_gpu());
     if args != VERBS[0] {
         place.bed.tool(TOOL).args(VERBS[0]).run().expect(0);
     }
