@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ::cli::{Exit, Say};
 use pci::{Function, System, passthrough};
-use record::{Blocker, Check, CheckStatus, Passthrough, Record, Severity, Sink};
+use record::{Blocker, Check, CheckStatus, Passthrough, Record, RecordWriter, Severity};
 
 use crate::select::Selection;
 
@@ -15,7 +15,7 @@ pub fn run(
     system: &System,
     selection: &Selection,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
     text: bool,
 ) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
@@ -34,7 +34,7 @@ pub fn run(
         if text {
             say.note(&format!("{}: {}", check.subject, check.actual.as_deref().unwrap_or("")));
         } else {
-            sink.put(Record::Check(check))?;
+            writer.put(Record::Check(check))?;
         }
     }
     if seen.is_empty() {
@@ -55,7 +55,7 @@ fn check(system: &System, function: &Function) -> Check {
         Some(_) => function.address.to_string(),
         None => function.address.slot().to_string(),
     };
-    Check {
+    Check { commands: Vec::new(),
         subject,
         property: "passthrough".into(),
         expected: Some("possible".into()),

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use ::cli::{Exit, Say, fail};
 use anyhow::Context;
 use pci::{Depth, PciIds, System};
-use record::{Record, Sink};
+use record::{Record, RecordWriter};
 
 use crate::cli::{Format, Options};
 use crate::records::Describer;
@@ -25,7 +25,7 @@ pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
-fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let machine = options.common.machine()?;
     let depth = match (options.groups, options.check) {
         (true, _) => Depth::Full,
@@ -46,7 +46,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
         );
     }
     if options.check {
-        return check::run(&system, &selection, say, sink, options.output == Format::Tree);
+        return check::run(&system, &selection, say, writer, options.output == Format::Tree);
     }
     let functions: Vec<_> = selection.functions(&system).cloned().collect();
     let named: Vec<_> = if options.groups { all_of(&system) } else { functions.clone() };
@@ -58,11 +58,11 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     let describer = Describer::new(&machine, &system, ids, &functions, say);
     if options.groups {
         for group in selection.groups(&system) {
-            sink.put(Record::IommuGroup(describer.group(group)))?;
+            writer.put(Record::IommuGroup(describer.group(group)))?;
         }
     } else {
         for function in &functions {
-            sink.put(Record::PciDevice(Box::new(describer.function(function))))?;
+            writer.put(Record::PciDevice(Box::new(describer.function(function))))?;
         }
     }
     if functions.is_empty() {

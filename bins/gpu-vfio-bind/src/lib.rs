@@ -21,7 +21,7 @@ mod status;
 use std::process::ExitCode;
 
 use ::cli::{Exit, Say};
-use record::Sink;
+use record::RecordWriter;
 
 use crate::cli::{Options, Verb};
 use crate::run::Run;
@@ -31,13 +31,13 @@ pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
-fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let machine = &options.common.machine()?;
     match &options.verb {
-        Verb::Bind(bind) => Run { machine, say, sink }.bind(bind),
-        Verb::Release(release) => Run { machine, say, sink }.release(release),
-        Verb::Persist(persist) => Run { machine, say, sink }.persist(persist),
-        Verb::Unpersist(unpersist) => Run { machine, say, sink }.unpersist(unpersist),
-        Verb::Status(status) => status::run(status, machine, say, sink),
+        Verb::Bind(bind) => Run { machine, say, writer }.bind(bind),
+        Verb::Release(release) => Run { machine, say, writer }.release(release),
+        Verb::Persist(persist) => Run { machine, say, writer }.persist(persist),
+        Verb::Unpersist(unpersist) => Run { machine, say, writer }.unpersist(unpersist),
+        Verb::Status(status) => status::run(status, machine, say, writer),
     }
 }

@@ -89,7 +89,7 @@ impl Run<'_> {
         };
         let lacking = check && change.status == ChangeStatus::Planned;
         let exit = if lacking { Exit::Difference } else { Exit::Done };
-        self.sink.put(Record::Change(change))?;
+        self.writer.put(Record::Change(change))?;
         Ok(exit)
     }
 
@@ -244,7 +244,7 @@ impl Run<'_> {
         let any = planned.iter().any(|p| p.before != p.file.text);
         if check {
             for p in &planned {
-                self.sink.put(Record::Check(check_of(p)))?;
+                self.writer.put(Record::Check(check_of(p)))?;
             }
             return Ok(if any { Exit::Difference } else { Exit::Done });
         }
@@ -350,7 +350,7 @@ impl Run<'_> {
             change.status = ChangeStatus::Skipped;
             change.reason = Some("no command is run below --root".into());
         }
-        self.sink.put(Record::Change(change))?;
+        self.writer.put(Record::Change(change))?;
         Ok(())
     }
 
@@ -366,7 +366,7 @@ impl Run<'_> {
             change.to = p.file.text.as_deref().map(size);
             change.status = if p.before == p.file.text { ChangeStatus::Unchanged } else { status };
             change.reason = why.map(str::to_string);
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         Ok(())
     }
@@ -384,7 +384,7 @@ impl Run<'_> {
         let mut change = self.change_of("host", "reboot_required");
         change.to = Some(if differs { "yes" } else { "no" }.into());
         change.status = status;
-        self.sink.put(Record::Change(change))?;
+        self.writer.put(Record::Change(change))?;
         Ok(())
     }
 }
@@ -460,7 +460,7 @@ fn size(text: &str) -> String {
 
 fn check_of(p: &Planned) -> Check {
     let same = p.before == p.file.text;
-    Check {
+    Check { commands: Vec::new(),
         subject: p.file.path.to_string(),
         property: "file".into(),
         expected: p.file.text.as_deref().map(size),

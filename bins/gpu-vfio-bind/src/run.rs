@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted};
 use host::{FileLock, KernelFiles, LockError, Machine, Written};
 use pci::{Function, ModuleAliases, System, is_vfio_driver as is_vfio};
-use record::{Address, Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Address, Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::apply::{Kernel, Outcome};
 use crate::choose::{Reach, add_group_members, functions};
@@ -23,7 +23,7 @@ pub struct Run<'a> {
     /// Speaks.
     pub say: &'a Say,
     /// Takes records.
-    pub sink: &'a mut Sink,
+    pub writer: &'a mut RecordWriter,
 }
 
 /// How a change is to be made.
@@ -191,8 +191,8 @@ impl Run<'_> {
             change.status = ChangeStatus::Refused;
             change.reason = Some(objection.why.clone());
             change.hint = Some(objection.hint.clone());
-            if self.sink.is_jsonl() || refused.len() > 1 {
-                self.sink.put(Record::Change(change))?;
+            if self.writer.is_jsonl() || refused.len() > 1 {
+                self.writer.put(Record::Change(change))?;
             }
         }
         Err(failure.into())
@@ -208,7 +208,7 @@ impl Run<'_> {
         let any = moves.iter().any(|step| !step.actions.is_empty());
         if how.check {
             for step in moves {
-                self.sink.put(Record::Check(check_of(step, bind)))?;
+                self.writer.put(Record::Check(check_of(step, bind)))?;
             }
             return Ok(if any { Exit::Difference } else { Exit::Done });
         }
@@ -273,7 +273,7 @@ impl Run<'_> {
             let mut change = self.change_of(&format!("group {group}"), "vfio_group");
             change.to = Some(node);
             change.status = ChangeStatus::Changed;
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         for (step, outcome) in moves.iter().zip(&outcomes) {
             let gone = match outcome {
@@ -461,7 +461,7 @@ impl Run<'_> {
             change.to.clone_from(now);
             change.status = ChangeStatus::Failed;
             change.reason = Some("left behind: this is not what it was".into());
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         Ok(())
     }
@@ -477,7 +477,7 @@ impl Run<'_> {
         change.to.clone_from(&step.after.driver);
         change.status = status;
         change.reason = why;
-        self.sink.put(Record::Change(change))?;
+        self.writer.put(Record::Change(change))?;
         Ok(())
     }
 
@@ -499,7 +499,7 @@ fn touched<'a>(functions: &[&'a Function], moves: &[Move]) -> Vec<&'a Function> 
 fn check_of(step: &Move, bind: bool) -> Check {
     let there = step.actions.is_empty();
     let verb = if bind { "bind" } else { "release" };
-    Check {
+    Check { commands: Vec::new(),
         subject: step.address.to_string(),
         property: "driver".into(),
         expected: step.after.driver.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ::cli::{Exit, Say, fail};
 use host::Machine;
 use pci::Function;
-use record::{Address, Check, CheckStatus, Record, Severity, Sink};
+use record::{Address, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::boot_files::Entry;
 use crate::choose::scan;
@@ -18,7 +18,7 @@ pub fn run(
     options: &Status,
     machine: &Machine,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let system = scan(machine, say)?;
     let mut addresses: BTreeSet<Address> = BTreeSet::new();
@@ -56,7 +56,7 @@ pub fn run(
             }
             later.push(check);
         }
-        sink.put(Record::Check(Check {
+        writer.put(Record::Check(Check { commands: Vec::new(),
             subject: function.address.to_string(),
             property: "driver".into(),
             expected,
@@ -69,7 +69,7 @@ pub fn run(
         }))?;
     }
     for check in later {
-        sink.put(Record::Check(check))?;
+        writer.put(Record::Check(check))?;
     }
     Ok(exit)
 }
@@ -89,7 +89,7 @@ fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
         let status = if same { CheckStatus::Ok } else { CheckStatus::Drift };
         (Some(driver), status, (!same).then_some(hint))
     };
-    Some(Check {
+    Some(Check { commands: Vec::new(),
         subject: function.address.to_string(),
         property: "driver_at_boot".into(),
         expected,

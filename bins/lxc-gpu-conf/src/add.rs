@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use ::cli::{Exit, Failure, Say, catch_signals, fail, records_from_stdin};
 use host::Machine;
 use pve::{Conf, Guest};
-use record::{Change, ChangeStatus, PciDevice, Record, Sink};
+use record::{Change, ChangeStatus, PciDevice, Record, RecordWriter};
 
 use crate::access::Access;
 use crate::cli::{Add, Options, StyleChoice};
@@ -20,7 +20,12 @@ use crate::view::{no_access, numbers, shuts_out};
 use crate::wish::{GpuWish, UserspaceWish, Wish};
 
 /// The verb.
-pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    add: &Add,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     if add.convert && add.style == StyleChoice::Mount {
         return Err(fail(Exit::Usage, "--convert makes dev[n]: it does not go with --style mount")
             .hint("without --convert mount entries that are there are completed")
@@ -50,14 +55,14 @@ pub fn run(options: &Options, add: &Add, say: &Say, sink: &mut Sink) -> anyhow::
     };
     for change in over.iter().map(|gpu| skipped(&editor, gpu)) {
         if !add.change.check {
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
         }
     }
-    let edited = match editor.run(&adding, sink) {
+    let edited = match editor.run(&adding, writer) {
         Ok(edited) => edited,
-        Err(stopped) => return Err(editor.stopped(stopped, sink)),
+        Err(stopped) => return Err(editor.stopped(stopped, writer)),
     };
-    adding.after(&machine, &edited, sink)
+    adding.after(&machine, &edited, writer)
 }
 
 fn from_stdin(say: &Say) -> Result<Vec<PciDevice>, Failure> {
@@ -228,7 +233,12 @@ impl Adding<'_> {
         Ok((wish, resolved, style))
     }
 
-    fn after(&self, machine: &Machine, edited: &Edited, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn after(
+        &self,
+        machine: &Machine,
+        edited: &Edited,
+        writer: &mut RecordWriter,
+    ) -> anyhow::Result<Exit> {
         let restart = Restart {
             machine,
             guest: self.guest,
@@ -239,11 +249,11 @@ impl Adding<'_> {
         };
         if self.add.change.only_look() {
             if !self.add.change.check {
-                restart::foretell(&restart, edited, sink)?;
+                restart::foretell(&restart, edited, writer)?;
             }
             return Ok(edited.exit);
         }
-        restart::finish(&restart, edited, sink)
+        restart::finish(&restart, edited, writer)
     }
 }
 

@@ -5,7 +5,7 @@ use ::cli::{ChangeOptions, Exit, Failure, OutputChoice, Say, fail, interrupted};
 use anyhow::Context;
 use host::{FileLock, GUEST_LOCK_WAIT, Journal, LockError, Machine, ReplaceError};
 use pve::{Conf, Guest};
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::diff;
 use crate::hotplug;
@@ -94,12 +94,16 @@ impl Edited {
 
 impl Editor<'_> {
     /// Does it, or only looks where that was asked for.
-    pub fn run(&self, planner: &dyn Planner, sink: &mut Sink) -> Result<Edited, Stopped> {
-        if self.change.only_look() { self.look(planner, sink) } else { self.apply(planner, sink) }
+    pub fn run(&self, planner: &dyn Planner, writer: &mut RecordWriter) -> Result<Edited, Stopped> {
+        if self.change.only_look() {
+            self.look(planner, writer)
+        } else {
+            self.apply(planner, writer)
+        }
     }
 
     /// Dry run and check: neither lock nor write.
-    fn look(&self, planner: &dyn Planner, sink: &mut Sink) -> Result<Edited, Stopped> {
+    fn look(&self, planner: &dyn Planner, writer: &mut RecordWriter) -> Result<Edited, Stopped> {
         let bytes = self.guest.read(self.machine)?;
         let conf = Conf::parse(&bytes);
         if !self.change.check {
@@ -108,7 +112,7 @@ impl Editor<'_> {
         let plan = planner.plan(&conf)?;
         if self.change.check {
             for step in &plan.steps {
-                sink.put(Record::Check(self.check_of(step)))?;
+                writer.put(Record::Check(self.check_of(step)))?;
             }
             let exit = if plan.changes() { Exit::Difference } else { Exit::Done };
             return Ok(Edited { exit, changed: plan.changes(), hot: false });
@@ -116,14 +120,14 @@ impl Editor<'_> {
         let hot = self.hotplug && plan.changes() && plan.only_adds_dev();
         let hot = hot && hotplug::possible(self.machine, self.guest.ctid);
         let done = Edited { exit: Exit::Done, changed: plan.changes(), hot };
-        let people = self.output == OutputChoice::Auto && !sink.is_jsonl();
+        let people = self.output == OutputChoice::Auto && !writer.is_jsonl();
         if people && plan.changes() {
             let path = self.machine.shown(&self.guest.path);
             let text = diff::unified(&path, &bytes, &plan.conf.bytes());
             record::print_text(&text).context("standard output").map_err(Stopped::Other)?;
             return Ok(done);
         }
-        self.report(&plan, ChangeStatus::Planned, None, sink)?;
+        self.report(&plan, ChangeStatus::Planned, None, writer)?;
         Ok(done)
     }
 
@@ -132,7 +136,7 @@ impl Editor<'_> {
         Ok(lock.map_err(|error| self.no_lock(&error))?)
     }
 
-    fn apply(&self, planner: &dyn Planner, sink: &mut Sink) -> Result<Edited, Stopped> {
+    fn apply(&self, planner: &dyn Planner, writer: &mut RecordWriter) -> Result<Edited, Stopped> {
         let lock = self.lock()?;
         let bytes = self.guest.read(self.machine)?;
         let conf = Conf::parse(&bytes);
@@ -141,7 +145,7 @@ impl Editor<'_> {
         let new = plan.conf.bytes();
         if new == bytes {
             planner.done(&plan);
-            self.report(&plan, ChangeStatus::Unchanged, None, sink)?;
+            self.report(&plan, ChangeStatus::Unchanged, None, writer)?;
             return Ok(Edited::nothing(Exit::Done));
         }
         // who has nothing to change needs none: a host boots before its cluster has it
@@ -155,18 +159,18 @@ impl Editor<'_> {
             // pct takes the lock itself; the digest sees to it that nothing
             // comes between
             drop(lock);
-            return self.hot_add(planner, &plan, &bytes, sink);
+            return self.hot_add(planner, &plan, &bytes, writer);
         }
         match self.write(&bytes, &new) {
             Ok(()) => {
                 planner.done(&plan);
                 drop(lock);
-                self.report(&plan, ChangeStatus::Changed, None, sink)?;
+                self.report(&plan, ChangeStatus::Changed, None, writer)?;
                 Ok(Edited { exit: Exit::Done, changed: true, hot: false })
             }
             Err((status, failure)) => {
                 drop(lock);
-                self.report(&plan, status, Some(&failure.message), sink)?;
+                self.report(&plan, status, Some(&failure.message), writer)?;
                 Err(failure.into())
             }
         }
@@ -180,7 +184,7 @@ impl Editor<'_> {
         planner: &dyn Planner,
         plan: &Plan,
         old: &[u8],
-        sink: &mut Sink,
+        writer: &mut RecordWriter,
     ) -> Result<Edited, Stopped> {
         let added: Vec<&Step> = plan.steps.iter().filter(|step| !step.there()).collect();
         let outcome = hotplug::pct_set(self.machine, self.guest.ctid, &added, old);
@@ -191,7 +195,7 @@ impl Editor<'_> {
             if !again.changes() {
                 planner.done(&again);
                 drop(lock);
-                self.report(plan, ChangeStatus::Changed, None, sink)?;
+                self.report(plan, ChangeStatus::Changed, None, writer)?;
                 return Ok(Edited { exit: Exit::Done, changed: true, hot: true });
             }
             let message = format!("{}: pct did not write what it was given", self.guest.target());
@@ -215,7 +219,7 @@ impl Editor<'_> {
             (Ok(()), true) => ChangeStatus::RolledBack,
             _ => ChangeStatus::Failed,
         };
-        self.report(plan, status, Some(&why), sink)?;
+        self.report(plan, status, Some(&why), writer)?;
         let message = format!("{}: pct set: {why}", self.guest.target());
         let hint = format!(
             "stop the container, or run it with --no-hotplug and 'pct reboot {}'",
@@ -305,7 +309,7 @@ impl Editor<'_> {
         plan: &Plan,
         status: ChangeStatus,
         why: Option<&str>,
-        sink: &mut Sink,
+        writer: &mut RecordWriter,
     ) -> std::io::Result<()> {
         for step in &plan.steps {
             let mut change = self.change_of(&step.key);
@@ -318,7 +322,7 @@ impl Editor<'_> {
                 change.status = status;
                 change.reason = why.map(str::to_string).or(change.reason);
             }
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
         }
         Ok(())
     }
@@ -338,7 +342,7 @@ impl Editor<'_> {
     }
 
     /// Ends a verb that stopped: the record of a refusal, and the failure.
-    pub fn stopped(&self, stopped: Stopped, sink: &mut Sink) -> anyhow::Error {
+    pub fn stopped(&self, stopped: Stopped, writer: &mut RecordWriter) -> anyhow::Error {
         match stopped {
             Stopped::Refused(refusal) => {
                 let message = match refusal.property.as_str() {
@@ -349,8 +353,8 @@ impl Editor<'_> {
                 };
                 let failure = fail(Exit::Refused, message).hint(refusal.hint.clone());
                 // on a terminal the failure's own line says the same
-                if sink.is_jsonl() {
-                    if let Err(error) = sink.put(Record::Change(self.refused(&refusal))) {
+                if writer.is_jsonl() {
+                    if let Err(error) = writer.put(Record::Change(self.refused(&refusal))) {
                         return error.into();
                     }
                 }
@@ -363,7 +367,7 @@ impl Editor<'_> {
 
     fn check_of(&self, step: &Step) -> Check {
         let there = step.there();
-        Check {
+        Check { commands: Vec::new(),
             subject: self.guest.target(),
             property: step.key.clone(),
             expected: step.to.clone(),

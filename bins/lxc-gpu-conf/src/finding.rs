@@ -73,7 +73,7 @@ impl Finding {
 
     /// As `check` prints it.
     pub fn check(&self, subject: &str) -> Check {
-        Check {
+        Check { commands: Vec::new(),
             subject: subject.into(),
             property: self.property.clone(),
             expected: self.expected.clone(),

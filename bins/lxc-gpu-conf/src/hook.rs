@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ::cli::{Exit, Failure, Say, fail, interrupted};
-use host::{Machine, Opened, open_inside};
+use host::{Machine, OpenOutcome, open_in_container};
 use pve::{Conf, Guest, root_file_system};
-use record::{LxcStyle, Severity, Sink};
+use record::{LxcStyle, RecordWriter, Severity};
 
 use crate::cli::{Hook, Options};
 use crate::facts::Facts;
@@ -22,7 +22,12 @@ const POST_START: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The verb. Other phases than the two are none of our business.
-pub fn run(options: &Options, hook: &Hook, say: &Say, _sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    hook: &Hook,
+    say: &Say,
+    _sink: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     let phase: fn(&Machine, &Guest, &[u8], &Say) -> anyhow::Result<()> = match hook.phase.as_str() {
         "pre-start" => pre_start,
         "post-start" => post_start,
@@ -200,12 +205,12 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
     let end = Instant::now() + POST_START;
     loop {
         let opened = pve::init_pid(machine, guest.ctid)
-            .and_then(|pid| open_inside(pid, &paths, POST_START).ok());
+            .and_then(|pid| open_in_container(pid, &paths, POST_START).ok());
         let bad = match &opened {
             None => Some(format!("{} cannot be entered", guest.target())),
             Some(opened) => {
                 let mut each = paths.iter().zip(opened);
-                let bad = each.find(|(_, opened)| !matches!(opened, Opened::Ok { .. }));
+                let bad = each.find(|(_, opened)| !matches!(opened, OpenOutcome::Ok { .. }));
                 bad.map(|((path, _), opened)| {
                     format!("{}: {path} {} inside", guest.target(), opened.words())
                 })
@@ -227,11 +232,11 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
 }
 
 /// Rules, modes, numbers and what is mounted are those that it started with.
-fn is_decided(opened: &Opened) -> bool {
+fn is_decided(opened: &OpenOutcome) -> bool {
     const SETTLED: [i32; 4] = [libc::EPERM, libc::EACCES, libc::ENXIO, libc::ENOENT];
     match opened {
-        Opened::NoDevice => true,
-        Opened::Failed(errno) => SETTLED.contains(errno),
-        Opened::Ok { .. } | Opened::Blocked => false,
+        OpenOutcome::NoDevice => true,
+        OpenOutcome::Failed(errno) => SETTLED.contains(errno),
+        OpenOutcome::Ok { .. } | OpenOutcome::Blocked => false,
     }
 }

@@ -40,7 +40,7 @@ pub use finding::CAUSES;
 use std::process::ExitCode;
 
 use ::cli::{Exit, Say};
-use record::Sink;
+use record::RecordWriter;
 
 use crate::cli::{Options, Verb};
 
@@ -49,14 +49,14 @@ pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
-fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     match &options.verb {
-        Verb::Show(which) => show::show(options, which, say, sink),
-        Verb::Add(add) => add::run(options, add, say, sink),
-        Verb::Remove(remove) => remove::run(options, remove, say, sink),
-        Verb::Check(which) => show::check(options, which, say, sink),
-        Verb::Sync(sync) => sync::run(options, sync, say, sink),
-        Verb::Nodes(nodes) => nodes::run(options, nodes, say, sink),
-        Verb::Hook(hook) => hook::run(options, hook, say, sink),
+        Verb::Show(which) => show::show(options, which, say, writer),
+        Verb::Add(add) => add::run(options, add, say, writer),
+        Verb::Remove(remove) => remove::run(options, remove, say, writer),
+        Verb::Check(which) => show::check(options, which, say, writer),
+        Verb::Sync(sync) => sync::run(options, sync, say, writer),
+        Verb::Nodes(nodes) => nodes::run(options, nodes, say, writer),
+        Verb::Hook(hook) => hook::run(options, hook, say, writer),
     }
 }

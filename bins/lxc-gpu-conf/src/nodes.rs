@@ -9,7 +9,7 @@ use ::cli::{ChangeOptions, Exit, Failure, Say, catch_signals, fail};
 use host::{Machine, NodeKind};
 use nvidia::{Capability, NodeClass, NodeParams, UVM_DRIVER, classify};
 use pve::{Conf, Guest};
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::access::Access;
 use crate::cli::{Nodes, Options};
@@ -18,13 +18,18 @@ use crate::facts::Facts;
 const MODPROBE: Duration = Duration::from_secs(60);
 
 /// The verb.
-pub fn run(options: &Options, nodes: &Nodes, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    nodes: &Nodes,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     let machine = options.common.machine()?;
     if !nodes.change.only_look() {
         catch_signals();
     }
     let guests = local_guests(&machine, say);
-    Ok(ensure(&machine, &guests, &nodes.change, say, sink)?.exit)
+    Ok(ensure(&machine, &guests, &nodes.change, say, writer)?.exit)
 }
 
 /// Containers of this node, where this is a node of Proxmox VE at all.
@@ -61,11 +66,11 @@ pub fn ensure(
     guests: &[Guest],
     change: &ChangeOptions,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> Result<Ensured, anyhow::Error> {
     let mut facts = Facts::read(machine, say)?;
     let done = Ensured { exit: Exit::Done, planned: Vec::new() };
-    let mut reporter = Reporter { say, change, sink, done };
+    let mut reporter = Reporter { say, change, writer, done };
     if facts.gpus.is_empty() {
         if !waiting_for_driver(&facts)? {
             say.note("no GPU on this host is for NVIDIA's driver");
@@ -198,7 +203,7 @@ fn nvidia_modprobe(facts: &Facts<'_>, needed: &[Needed], say: &Say) {
 struct Reporter<'a> {
     say: &'a Say,
     change: &'a ChangeOptions,
-    sink: &'a mut Sink,
+    writer: &'a mut RecordWriter,
     done: Ensured,
 }
 
@@ -285,12 +290,12 @@ impl Reporter<'_> {
                 check.reason = reason;
                 check.hint = Some("lxc-gpu-conf nodes".into());
             }
-            return Ok(self.sink.put(Record::Check(check))?);
+            return Ok(self.writer.put(Record::Check(check))?);
         }
         let mut change = Change::planned(self.say.tool(), "host", property);
         (change.from, change.to, change.status) = (from, to, status);
         (change.reason, change.hint) = (reason, hint);
-        Ok(self.sink.put(Record::Change(change))?)
+        Ok(self.writer.put(Record::Change(change))?)
     }
 }
 

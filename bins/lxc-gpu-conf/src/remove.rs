@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::cli::{Exit, Failure, Say, catch_signals, fail, records_from_stdin};
 use nvidia::{Capability, NodeClass, classify};
 use pve::{Conf, Guest};
-use record::{Record, Sink};
+use record::{Record, RecordWriter};
 
 use crate::access::Access;
 use crate::cli::{Options, Remove};
@@ -18,7 +18,12 @@ use crate::state;
 use crate::view::numbers;
 
 /// The verb.
-pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    remove: &Remove,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     let mut names: Vec<String> = remove.gpu.iter().filter(|name| *name != "-").cloned().collect();
     if remove.gpu.iter().any(|name| name == "-") {
         let records = records_from_stdin(say, &["pci-device"], "pci-device records")?;
@@ -44,9 +49,9 @@ pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> an
         command: format!("lxc-gpu-conf remove {}", remove.ctid),
         hotplug: false,
     };
-    let edited = match editor.run(&removing, sink) {
+    let edited = match editor.run(&removing, writer) {
         Ok(edited) => edited,
-        Err(stopped) => return Err(editor.stopped(stopped, sink)),
+        Err(stopped) => return Err(editor.stopped(stopped, writer)),
     };
     if !edited.changed {
         say.note(&format!("{} has none of it", guest.target()));
@@ -64,11 +69,11 @@ pub fn run(options: &Options, remove: &Remove, say: &Say, sink: &mut Sink) -> an
     };
     if remove.change.only_look() {
         if !remove.change.check {
-            restart::foretell(&restart, &edited, sink)?;
+            restart::foretell(&restart, &edited, writer)?;
         }
         return Ok(edited.exit);
     }
-    restart::finish(&restart, &edited, sink)
+    restart::finish(&restart, &edited, writer)
 }
 
 /// What is to go.

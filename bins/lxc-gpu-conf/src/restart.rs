@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use ::cli::{Exit, Say, fail, interrupted};
-use host::{Machine, Opened, open_inside};
+use host::{Machine, OpenOutcome, open_in_container};
 use nvidia::NodeClass;
 use pve::{Conf, Guest};
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::access::Access;
 use crate::edit::Edited;
@@ -64,7 +64,7 @@ pub fn given(machine: &Machine, guest: &Guest) -> Vec<(String, bool)> {
 
 /// Says when the change takes effect, and does what was asked for. Exit 3 where
 /// the container cannot be restarted or a node does not open in time.
-pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn finish(r: &Restart<'_>, edited: &Edited, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let ctid = r.guest.ctid;
     let running = pve::is_running(r.machine, ctid);
     if !r.restart && !r.start && r.wait.is_none() {
@@ -91,17 +91,17 @@ pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Resu
             false => "no command is run below --root".into(),
         });
         change.hint = r.machine.is_host().then(|| format!("pct start {ctid}, or --start"));
-        sink.put(Record::Change(change))?;
+        writer.put(Record::Change(change))?;
         return Ok(edited.exit);
     }
     let paths = given(r.machine, r.guest);
     let wait = Duration::from_secs(r.wait.unwrap_or(DEFAULT_WAIT));
     if !running {
-        pct(r, START, sink)?;
+        pct(r, START, writer)?;
     } else if r.restart
         && (edited.changed && !edited.hot || !all_open(&look(r, &paths, wait.max(LEAST))))
     {
-        pct(r, REBOOT, sink)?;
+        pct(r, REBOOT, writer)?;
     }
     let end = Instant::now() + wait;
     let answers = loop {
@@ -112,7 +112,7 @@ pub fn finish(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Resu
         }
         std::thread::sleep(PAUSE);
     };
-    report(r, &answers, wait, sink)
+    report(r, &answers, wait, writer)
 }
 
 fn change(r: &Restart<'_>, property: &str) -> Change {
@@ -120,7 +120,7 @@ fn change(r: &Restart<'_>, property: &str) -> Change {
 }
 
 /// What a dry run says of it.
-pub fn foretell(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Result<()> {
+pub fn foretell(r: &Restart<'_>, edited: &Edited, writer: &mut RecordWriter) -> anyhow::Result<()> {
     let running = pve::is_running(r.machine, r.guest.ctid);
     let way = match running {
         true if r.restart && edited.changed && !edited.hot => REBOOT,
@@ -135,7 +135,7 @@ pub fn foretell(r: &Restart<'_>, edited: &Edited, sink: &mut Sink) -> anyhow::Re
         true => format!("{how}, then up to {wait} s until its nodes open inside"),
         false => format!("{how}; not below --root, where no command is run"),
     });
-    Ok(sink.put(Record::Change(change))?)
+    Ok(writer.put(Record::Change(change))?)
 }
 
 /// A way to have the container run with its new configuration.
@@ -151,14 +151,14 @@ struct Way {
 const REBOOT: Way = Way { verb: "reboot", done: "restarted", what: "restart" };
 const START: Way = Way { verb: "start", done: "started", what: "start" };
 
-fn pct(r: &Restart<'_>, way: Way, sink: &mut Sink) -> anyhow::Result<()> {
+fn pct(r: &Restart<'_>, way: Way, writer: &mut RecordWriter) -> anyhow::Result<()> {
     let ctid = r.guest.ctid.to_string();
     let mut change = change(r, "running");
     change.to = Some(way.done.into());
     if !hotplug::has_pct(r.machine) {
         change.status = ChangeStatus::Skipped;
         change.reason = Some("there is no pct".into());
-        sink.put(Record::Change(change))?;
+        writer.put(Record::Change(change))?;
         return Ok(());
     }
     // its own default is 60 s for the shutdown
@@ -166,7 +166,7 @@ fn pct(r: &Restart<'_>, way: Way, sink: &mut Sink) -> anyhow::Result<()> {
     let why = ran.filter(|ran| !ran.success()).map(|ran| ran.reason());
     change.status = if why.is_none() { ChangeStatus::Changed } else { ChangeStatus::Failed };
     change.reason = why.clone();
-    sink.put(Record::Change(change))?;
+    writer.put(Record::Change(change))?;
     match why {
         None => Ok(()),
         Some(why) => {
@@ -183,9 +183,9 @@ fn look(
     r: &Restart<'_>,
     paths: &[(String, bool)],
     left: Duration,
-) -> Vec<(String, Option<Opened>)> {
+) -> Vec<(String, Option<OpenOutcome>)> {
     let opened = pve::init_pid(r.machine, r.guest.ctid)
-        .and_then(|pid| open_inside(pid, paths, OPEN.min(left)).ok());
+        .and_then(|pid| open_in_container(pid, paths, OPEN.min(left)).ok());
     match opened {
         Some(opened) => {
             paths.iter().zip(opened).map(|((path, _), o)| (path.clone(), Some(o))).collect()
@@ -194,20 +194,20 @@ fn look(
     }
 }
 
-fn all_open(answers: &[(String, Option<Opened>)]) -> bool {
-    answers.iter().all(|(_, opened)| matches!(opened, Some(Opened::Ok { .. })))
+fn all_open(answers: &[(String, Option<OpenOutcome>)]) -> bool {
+    answers.iter().all(|(_, opened)| matches!(opened, Some(OpenOutcome::Ok { .. })))
 }
 
 fn report(
     r: &Restart<'_>,
-    answers: &[(String, Option<Opened>)],
+    answers: &[(String, Option<OpenOutcome>)],
     wait: Duration,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let mut failed = None;
     for (path, opened) in answers {
-        let words = opened.as_ref().map_or("cannot be entered".into(), Opened::words);
-        let ok = matches!(opened, Some(Opened::Ok { .. }));
+        let words = opened.as_ref().map_or("cannot be entered".into(), OpenOutcome::words);
+        let ok = matches!(opened, Some(OpenOutcome::Ok { .. }));
         let mut check = Check::ok(&r.guest.target(), path, Some("opens inside".to_string()));
         if !ok {
             check.actual = Some(words.clone());
@@ -216,7 +216,7 @@ fn report(
             check.hint = Some(format!("lxc-gpu-conf check {}", r.guest.ctid));
             failed.get_or_insert_with(|| format!("{path} {words}"));
         }
-        sink.put(Record::Check(check))?;
+        writer.put(Record::Check(check))?;
     }
     match failed {
         None => Ok(Exit::Done),

@@ -3,7 +3,7 @@
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use pve::{Guest, all_guests};
-use record::{Check, CheckStatus, Record, Sink};
+use record::{Check, CheckStatus, Record, RecordWriter};
 
 use crate::cli::{Options, Which};
 use crate::facts::Facts;
@@ -60,7 +60,12 @@ fn each(
 }
 
 /// `show`.
-pub fn show(options: &Options, which: &Which, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn show(
+    options: &Options,
+    which: &Which,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     let mut shown = 0;
     let exit = each(options, which, say, &mut |view| {
         let records = view.records();
@@ -73,7 +78,7 @@ pub fn show(options: &Options, which: &Which, say: &Say, sink: &mut Sink) -> any
         }
         for record in records {
             shown += 1;
-            sink.put(Record::LxcGpu(Box::new(record)))?;
+            writer.put(Record::LxcGpu(Box::new(record)))?;
         }
         Ok(())
     })?;
@@ -84,7 +89,12 @@ pub fn show(options: &Options, which: &Which, say: &Say, sink: &mut Sink) -> any
 }
 
 /// `check`.
-pub fn check(options: &Options, which: &Which, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn check(
+    options: &Options,
+    which: &Which,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     let (mut seen, mut drift, mut away) = (0, 0, 0);
     let exit = each(options, which, say, &mut |view| {
         let subject = view.guest.target();
@@ -97,17 +107,17 @@ pub fn check(options: &Options, which: &Which, say: &Say, sink: &mut Sink) -> an
         seen += 1;
         for finding in &view.findings {
             drift += 1;
-            sink.put(Record::Check(finding.check(&subject)))?;
+            writer.put(Record::Check(finding.check(&subject)))?;
         }
         if !view.guest.local {
             away += 1;
-            sink.put(Record::Check(elsewhere(view.guest)))?;
+            writer.put(Record::Check(elsewhere(view.guest)))?;
         } else if view.findings.is_empty() {
             for gpu in view.records() {
                 let minor = gpu.minor.map(|minor| format!("/dev/nvidia{minor}"));
                 let address = gpu.gpu.map(|address| address.to_string());
                 let property = minor.as_deref().unwrap_or("gpu");
-                sink.put(Record::Check(Check::ok(&subject, property, address)))?;
+                writer.put(Record::Check(Check::ok(&subject, property, address)))?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ::cli::{Exit, Failure, Say, catch_signals};
 use nvidia::{NodeClass, classify};
 use pve::{Conf, Guest};
-use record::Sink;
+use record::RecordWriter;
 
 use crate::access::Access;
 use crate::cli::{Options, Sync};
@@ -20,7 +20,12 @@ use crate::state;
 use crate::view::{concerns_gpu, numbers};
 
 /// The verb.
-pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    sync: &Sync,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     require_some(&sync.which)?;
     let machine = options.common.machine()?;
     let mut guests = match sync.which.all {
@@ -43,7 +48,7 @@ pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow
         }
     }
     // the nodes first: a container's lines cannot be right without them
-    let nodes = nodes::ensure(&machine, &guests, &sync.change, say, sink)?;
+    let nodes = nodes::ensure(&machine, &guests, &sync.change, say, writer)?;
     let mut exit = nodes.exit;
     let facts = Facts::read(&machine, say)?;
     // who only looks is told what would be planned with the nodes there
@@ -68,7 +73,7 @@ pub fn run(options: &Options, sync: &Sync, say: &Say, sink: &mut Sink) -> anyhow
             continue;
         }
         seen += 1;
-        exit = exit.max(one(options, sync, &facts, guest, say, sink)?);
+        exit = exit.max(one(options, sync, &facts, guest, say, writer)?);
     }
     if seen == 0 && sync.which.all {
         say.note("no container has a GPU");
@@ -83,7 +88,7 @@ fn one(
     facts: &Facts<'_>,
     guest: &Guest,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let editor = Editor {
         machine: facts.machine,
@@ -95,7 +100,7 @@ fn one(
         hotplug: false,
     };
     let syncing = Syncing { facts, guest, say };
-    match editor.run(&syncing, sink) {
+    match editor.run(&syncing, writer) {
         Ok(edited) => {
             let changed = edited.changed && !sync.change.only_look();
             if changed && pve::is_running(facts.machine, guest.ctid) {
@@ -108,7 +113,7 @@ fn one(
             Ok(edited.exit)
         }
         Err(stopped) => {
-            let error = editor.stopped(stopped, sink);
+            let error = editor.stopped(stopped, writer);
             match error.downcast::<Failure>() {
                 // an interruption ends it all
                 Ok(failure) if ::cli::interrupted() => Err(failure.into()),

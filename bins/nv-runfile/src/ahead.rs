@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
 use host::Machine;
 use pve::{Conf, Guest, RootFs};
-use record::{Change, ChangeStatus, Record, Sink};
+use record::{Change, ChangeStatus, Record, RecordWriter};
 use runfile::Name;
 
 use crate::cli::Install;
@@ -63,7 +63,7 @@ pub fn foretell(
     install: &Install,
     planned: &Planned,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let Planned { path, version } = planned;
     let (target, property) = match (install.target.ct, &install.target.share) {
@@ -97,7 +97,7 @@ pub fn foretell(
     if change.status == ChangeStatus::Unchanged {
         change.reason = None;
     }
-    sink.put(Record::Change(change))?;
+    writer.put(Record::Change(change))?;
     Ok(Exit::Done)
 }
 

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use ::cli::{Exit, Failure, fail};
-use host::{FileKind, Machine, Store, StoreError, Stored};
+use host::{FileKind, Machine, PrivateDir, PrivateDirError, PrivateFile};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::cli::Options;
@@ -33,7 +33,7 @@ pub struct Note {
 
 impl Note {
     /// Whether the file has not been touched since.
-    pub fn fits(&self, stored: &Stored) -> bool {
+    pub fn fits(&self, stored: &PrivateFile) -> bool {
         (self.size, self.mtime) == (stored.size, stored.mtime)
     }
 }
@@ -70,9 +70,13 @@ pub fn lock_name(name: &str) -> String {
 }
 
 /// Opens the cache; `None` where it is not there and not to be made.
-pub fn open(options: &Options, given: Option<&Path>, make: bool) -> Result<Option<Store>, Failure> {
+pub fn open(
+    options: &Options,
+    given: Option<&Path>,
+    make: bool,
+) -> Result<Option<PrivateDir>, Failure> {
     let opened = match given {
-        None => Store::open(&options.common.machine()?, CACHE, make),
+        None => PrivateDir::open(&options.common.machine()?, CACHE, make),
         // what the user names is taken as given, not below --root
         Some(path) => {
             let path = std::path::absolute(path)
@@ -82,32 +86,32 @@ pub fn open(options: &Options, given: Option<&Path>, make: bool) -> Result<Optio
                 return Err(fail(Exit::Usage, message));
             };
             let machine = Machine::new(None)?;
-            Store::open(&machine, path, make)
+            PrivateDir::open(&machine, path, make)
         }
     };
     opened.map_err(store_failure)
 }
 
 /// A store that cannot be used, in words.
-pub fn store_failure(error: StoreError) -> Failure {
+pub fn store_failure(error: PrivateDirError) -> Failure {
     match error {
-        StoreError::Foreign { .. } => fail(Exit::Refused, error.to_string())
+        PrivateDirError::Foreign { .. } => fail(Exit::Refused, error.to_string())
             .hint("name a directory that only you write in: --cache DIR"),
         // EACCES
-        StoreError::File(error) if error.errno() == 13 => {
+        PrivateDirError::File(error) if error.errno() == 13 => {
             Failure::from(error).hint("run as root, or name a directory of yours: --cache DIR")
         }
-        StoreError::File(error) => error.into(),
+        PrivateDirError::File(error) => error.into(),
     }
 }
 
 /// Reads a note; a damaged one is none.
-pub fn read_note<T: DeserializeOwned>(store: &Store, name: &str) -> Option<T> {
+pub fn read_note<T: DeserializeOwned>(store: &PrivateDir, name: &str) -> Option<T> {
     serde_json::from_str(&store.small(name)?).ok()
 }
 
 /// Writes a note.
-pub fn write_note<T: Serialize>(store: &Store, name: &str, note: &T) -> Result<(), Failure> {
+pub fn write_note<T: Serialize>(store: &PrivateDir, name: &str, note: &T) -> Result<(), Failure> {
     let mut text = serde_json::to_string(note)
         .map_err(|error| fail(Exit::System, format!("'{}': {error}", store.shown(name))))?;
     text.push('\n');
@@ -115,7 +119,7 @@ pub fn write_note<T: Serialize>(store: &Store, name: &str, note: &T) -> Result<(
 }
 
 /// The file that bears a name. Errors: it is none.
-pub fn complete(store: &Store, name: &str) -> Result<Option<Stored>, Failure> {
+pub fn complete(store: &PrivateDir, name: &str) -> Result<Option<PrivateFile>, Failure> {
     match store.stat(name)? {
         Some(stored) if stored.kind != FileKind::File => {
             let message = format!("'{}' is not a regular file", store.shown(name));

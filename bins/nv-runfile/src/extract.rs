@@ -1,8 +1,8 @@
 //! `extract`: an installer's tree, complete and verified, or nothing.
 
 use ::cli::{Exit, Failure, Progress, Say, catch_signals, fail, interrupted};
-use host::{FileError, Staging};
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink, Verified};
+use host::{AtomicDir, FileError};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity, Verified};
 use runfile::{Compression, Digested, Limits, PassError, Passed, Stated, TarError, unpack};
 
 use crate::cli::Extract;
@@ -15,7 +15,7 @@ use crate::unpacker::{Counts, Stop, Unpacker, Wanted};
 const PROPERTY: &str = "tree";
 
 /// The verb.
-pub fn run(extract: &Extract, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(extract: &Extract, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let installer = Installer::open(&extract.file)?;
     if installer.header.compression == Compression::Unknown {
         let message = format!("'{}': its compression is not known", installer.path);
@@ -28,7 +28,7 @@ pub fn run(extract: &Extract, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit
         true => run.look(),
         false => run.change(),
     };
-    run.report(outcome, sink)
+    run.report(outcome, writer)
 }
 
 /// Why nothing was unpacked: how far it came, and the failure.
@@ -52,14 +52,14 @@ struct Run<'a> {
 impl Run<'_> {
     /// Everything but the writing.
     fn look(&mut self) -> Result<Counts, Undone> {
-        Staging::could_begin(&self.extract.dir).map_err(|error| self.no_place(&error))?;
+        AtomicDir::could_begin(&self.extract.dir).map_err(|error| self.no_place(&error))?;
         let mut unpacker = Unpacker::new(None, self.wanted());
         self.pass(&mut unpacker)
     }
 
     fn change(&mut self) -> Result<Counts, Undone> {
         catch_signals();
-        let staging = Staging::begin(&self.extract.dir).map_err(|error| self.no_place(&error))?;
+        let staging = AtomicDir::begin(&self.extract.dir).map_err(|error| self.no_place(&error))?;
         let mut unpacker = Unpacker::new(Some(&staging), self.wanted());
         let outcome = self.pass(&mut unpacker).and_then(|counts| {
             let finished = unpacker.finish().and_then(|()| match interrupted() {
@@ -199,12 +199,16 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self, outcome: Result<Counts, Undone>, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn report(
+        &self,
+        outcome: Result<Counts, Undone>,
+        writer: &mut RecordWriter,
+    ) -> anyhow::Result<Exit> {
         let target = self.extract.dir.display().to_string();
         let mut change = Change::planned(self.say.tool(), &target, PROPERTY);
         match outcome {
             Ok(counts) if self.extract.change.check => {
-                sink.put(Record::Check(self.check(target, counts)))?;
+                writer.put(Record::Check(self.check(target, counts)))?;
                 Ok(Exit::Difference)
             }
             Ok(counts) => {
@@ -212,14 +216,14 @@ impl Run<'_> {
                 if !self.extract.change.dry_run {
                     change.status = ChangeStatus::Changed;
                 }
-                sink.put(Record::Change(change))?;
+                writer.put(Record::Change(change))?;
                 Ok(Exit::Done)
             }
             Err(undone) => {
                 change.status = undone.status;
                 change.reason = Some(undone.failure.message.clone());
                 change.hint = undone.failure.hint.clone();
-                sink.put(Record::Change(change))?;
+                writer.put(Record::Change(change))?;
                 Err(undone.failure.into())
             }
         }
@@ -231,7 +235,7 @@ impl Run<'_> {
     }
 
     fn check(&self, subject: String, counts: Counts) -> Check {
-        Check {
+        Check { commands: Vec::new(),
             subject,
             property: PROPERTY.into(),
             expected: Some(self.said(counts)),

@@ -12,8 +12,8 @@ mod vouch;
 use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted};
-use host::{FileLock, LockError, Store};
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use host::{FileLock, LockError, PrivateDir};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 use runfile::sha256_sums;
 
 use crate::cache::{self, lock_name};
@@ -47,11 +47,16 @@ pub fn require_url(url: &str) -> Result<String, Failure> {
 }
 
 /// The verb.
-pub fn run(options: &Options, fetch: &Fetch, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    fetch: &Fetch,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     catch_signals();
     let job = Job::of(options, fetch, say)?;
     if fetch.change.only_look() {
-        return job.look(options, sink);
+        return job.look(options, writer);
     }
     let opened = cache::open(options, fetch.cache.as_deref(), true)?;
     let store = opened.ok_or_else(|| fail(Exit::System, "the cache cannot be made"))?;
@@ -65,8 +70,8 @@ pub fn run(options: &Options, fetch: &Fetch, say: &Say, sink: &mut Sink) -> anyh
             change.status =
                 if done.changed { ChangeStatus::Changed } else { ChangeStatus::Unchanged };
             let record = Cached::of(&store, &job.wanted.name, say).describe(&done.note)?;
-            sink.put(Record::Change(change))?;
-            sink.put(Record::Runfile(Box::new(record)))?;
+            writer.put(Record::Change(change))?;
+            writer.put(Record::Runfile(Box::new(record)))?;
             Ok(Exit::Done)
         }
         Err(failure) => {
@@ -76,7 +81,7 @@ pub fn run(options: &Options, fetch: &Fetch, say: &Say, sink: &mut Sink) -> anyh
             };
             change.reason = Some(failure.message.clone());
             change.hint = failure.hint.clone();
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             Err(failure.into())
         }
     }
@@ -144,7 +149,7 @@ impl<'a> Job<'a> {
     }
 
     /// `--check` and `--dry-run`.
-    fn look(&self, options: &Options, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn look(&self, options: &Options, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
         let name = &self.wanted.name;
         let opened = cache::open(options, self.fetch.cache.as_deref(), false)?;
         let (path, state) = match &opened {
@@ -180,7 +185,7 @@ impl<'a> Job<'a> {
                 false => (CheckStatus::Drift, Severity::Warning),
             };
             let hint = (!right).then(|| "without --check it is fetched".to_string());
-            sink.put(Record::Check(Check {
+            writer.put(Record::Check(Check { commands: Vec::new(),
                 subject: path,
                 property: PROPERTY.into(),
                 expected,
@@ -201,18 +206,18 @@ impl<'a> Job<'a> {
             let first = self.places.first().map(|place| place.url.clone());
             change.reason = first.map(|url| format!("to be asked for first: {url}"));
         }
-        sink.put(Record::Change(change))?;
+        writer.put(Record::Change(change))?;
         if let (Some(store), true, State::Right(note) | State::Unvouched(note)) =
             (&opened, right, &state)
         {
             // whoever reads it has the file to work on
             let record = Cached::of(store, name, self.say).describe(note)?;
-            sink.put(Record::Runfile(Box::new(record)))?;
+            writer.put(Record::Runfile(Box::new(record)))?;
         }
         Ok(Exit::Done)
     }
 
-    fn ensure(&self, store: &Store) -> Result<Done, Failure> {
+    fn ensure(&self, store: &PrivateDir) -> Result<Done, Failure> {
         let name = &self.wanted.name;
         // whoever has another lock of it in hand is fetching it just now
         let _lock = self.lock(store)?;
@@ -239,7 +244,7 @@ impl<'a> Job<'a> {
         Ok(Done { note, changed: true })
     }
 
-    fn lock(&self, store: &Store) -> Result<FileLock, Failure> {
+    fn lock(&self, store: &PrivateDir) -> Result<FileLock, Failure> {
         let name = lock_name(&self.wanted.name);
         let busy = |error: &LockError| matches!(error, LockError::Busy { .. });
         let lock = match store.lock(&name, Duration::ZERO, &interrupted) {
@@ -320,7 +325,7 @@ impl<'a> Job<'a> {
         Ok(found.map(|sha256| Vouched { sha256, size: None, by: by.into() }))
     }
 
-    fn download(&self, store: &Store, cached: &Cached<'_>) -> Result<cache::Note, Failure> {
+    fn download(&self, store: &PrivateDir, cached: &Cached<'_>) -> Result<cache::Note, Failure> {
         let name = self.wanted.name.as_str();
         let mut down: Vec<&str> = Vec::new();
         let mut reasons: Vec<String> = Vec::new();

@@ -4,7 +4,7 @@ use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use nvidia::userspace::{Set, loaded_version};
 use pve::Guest;
-use record::{Change, ChangeStatus, CheckStatus, Record, Sink};
+use record::{Change, ChangeStatus, CheckStatus, Record, RecordWriter};
 use runfile::Arch;
 
 use crate::afterwards::checks;
@@ -41,7 +41,11 @@ enum Outcome {
 
 impl Run<'_> {
     /// Plans and applies.
-    pub fn unpack(&self, installer: &mut Installer, sink: &mut Sink) -> anyhow::Result<Exit> {
+    pub fn unpack(
+        &self,
+        installer: &mut Installer,
+        writer: &mut RecordWriter,
+    ) -> anyhow::Result<Exit> {
         let install = self.install;
         let limits = limits(install);
         let study = study(installer, install.sha256.as_deref(), limits, self.say)?;
@@ -50,7 +54,7 @@ impl Run<'_> {
         let only_look = install.change.only_look();
         if install.change.dry_run {
             if let Some(why) = out_of_sight(self.machine, self.guest)? {
-                return self.foretell(&study.version, &why, sink);
+                return self.foretell(&study.version, &why, writer);
             }
         }
         let container = Container::open(self.machine, self.guest, only_look, self.say)?;
@@ -70,17 +74,17 @@ impl Run<'_> {
             Ok(outcome) => outcome,
             Err(failure) => {
                 let change = failed(self.say.tool(), &target, ChangeStatus::RolledBack, &failure);
-                sink.put(Record::Change(change))?;
+                writer.put(Record::Change(change))?;
                 return Err(failure.into());
             }
         };
-        let mut exit = self.report(&outcome, sink)?;
+        let mut exit = self.report(&outcome, writer)?;
         if let Some(checks) = checks {
             for check in checks? {
                 if check.status == CheckStatus::Drift {
                     exit = exit.max(Exit::System);
                 }
-                sink.put(Record::Check(check))?;
+                writer.put(Record::Check(check))?;
             }
         }
         closed?;
@@ -88,11 +92,16 @@ impl Run<'_> {
     }
 
     /// A dry run of a container that cannot be looked into.
-    fn foretell(&self, version: &str, why: &str, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn foretell(
+        &self,
+        version: &str,
+        why: &str,
+        writer: &mut RecordWriter,
+    ) -> anyhow::Result<Exit> {
         let mut change = Change::planned(self.say.tool(), &self.guest.target(), PROPERTY);
         change.to = Some(version.into());
         change.reason = Some(format!("which of the files are there already is not known: {why}"));
-        sink.put(Record::Change(change))?;
+        writer.put(Record::Change(change))?;
         Ok(Exit::Done)
     }
 
@@ -176,7 +185,7 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self, outcome: &Outcome, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn report(&self, outcome: &Outcome, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
         let check = self.install.change.check;
         let (plan, made) = match outcome {
             Outcome::Looked(plan) => (plan, None),
@@ -220,7 +229,7 @@ impl Run<'_> {
         }
         put(PROPERTY, before, version, status);
         for change in changes {
-            sink.put(match check {
+            writer.put(match check {
                 true => Record::Check(check_of(change)),
                 false => Record::Change(change),
             })?;

@@ -1,7 +1,7 @@
 //! `info`: what an installer is.
 
 use ::cli::{Exit, Say, fail};
-use record::{Record, Sink};
+use record::{Record, RecordWriter};
 use runfile::Limits;
 
 use crate::cli::{Info, Options};
@@ -11,7 +11,12 @@ use crate::drives::Gpus;
 use crate::installer::{Installer, named};
 
 /// The verb.
-pub fn run(options: &Options, info: &Info, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    info: &Info,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     let from_stdin = info.functions.iter().any(|function| function == "-");
     if from_stdin && info.named.files.is_empty() {
         return Err(fail(Exit::Usage, "--for - reads standard input: name the installer").into());
@@ -30,7 +35,7 @@ pub fn run(options: &Options, info: &Info, say: &Say, sink: &mut Sink) -> anyhow
                 if check.status != record::CheckStatus::Ok {
                     exit = exit.max(Exit::Difference);
                 }
-                sink.put(Record::Check(check))?;
+                writer.put(Record::Check(check))?;
             }
             continue;
         }
@@ -42,7 +47,7 @@ pub fn run(options: &Options, info: &Info, say: &Say, sink: &mut Sink) -> anyhow
             }
             record.content = Some(content(&found));
         }
-        sink.put(Record::Runfile(Box::new(record)))?;
+        writer.put(Record::Runfile(Box::new(record)))?;
     }
     Ok(exit)
 }

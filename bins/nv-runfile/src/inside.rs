@@ -7,7 +7,7 @@ use ::cli::{Exit, Failure, Say, catch_signals, fail};
 use host::Machine;
 use nvidia::userspace::loaded_version;
 use pve::Guest;
-use record::{Change, ChangeStatus, Record, Sink};
+use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::cli::Install;
 use crate::container::Container;
@@ -35,7 +35,7 @@ pub fn run(
     install: &Install,
     installer: &mut Installer,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let only_look = install.change.only_look();
     if !only_look {
@@ -58,7 +58,7 @@ pub fn run(
                 true => Exit::Difference,
                 false => Exit::Done,
             };
-            sink.put(match install.change.check {
+            writer.put(match install.change.check {
                 true => Record::Check(check_of(change)),
                 false => Record::Change(change),
             })?;
@@ -66,7 +66,7 @@ pub fn run(
         }
         Err(failure) => {
             let change = failed(say.tool(), &target, ChangeStatus::Failed, &failure);
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             Err(failure.into())
         }
     }

@@ -3,7 +3,7 @@
 use ::cli::{Exit, Failure, Say, catch_signals, fail};
 use nvidia::userspace::Set;
 use pve::Guest;
-use record::{Change, ChangeStatus, Check, CheckStatus, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, RecordWriter, Severity};
 use runfile::Limits;
 
 use crate::ahead::{Meant, foretell, from_stdin};
@@ -20,14 +20,14 @@ pub fn run(
     options: &Options,
     install: &Install,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     require_sense(install)?;
     let meant = one(install, say)?;
     let machine = options.common.machine()?;
     let path = match meant {
         Meant::File(path) => path,
-        Meant::Planned(planned) => return foretell(&machine, install, &planned, say, sink),
+        Meant::Planned(planned) => return foretell(&machine, install, &planned, say, writer),
     };
     let mut installer = Installer::open(&path)?;
     if let Some(ctid) = install.target.ct {
@@ -38,14 +38,14 @@ pub fn run(
         return match install.mode {
             Mode::Unpack => {
                 let run = Run { machine: &machine, guest: &guest, install, say };
-                run.unpack(&mut installer, sink)
+                run.unpack(&mut installer, writer)
             }
-            Mode::Installer => inside::run(&machine, &guest, install, &mut installer, say, sink),
+            Mode::Installer => inside::run(&machine, &guest, install, &mut installer, say, writer),
         };
     }
     match &install.target.share {
-        Some(dir) => share::run(&machine, install, dir, &mut installer, say, sink),
-        None => on_host::run(&machine, install, &mut installer, say, sink),
+        Some(dir) => share::run(&machine, install, dir, &mut installer, say, writer),
+        None => on_host::run(&machine, install, &mut installer, say, writer),
     }
 }
 
@@ -104,7 +104,7 @@ pub fn sets(install: &Install) -> Vec<Set> {
 /// The same as a comparison, for --check.
 pub fn check_of(change: Change) -> Check {
     let same = change.status == ChangeStatus::Unchanged;
-    Check {
+    Check { commands: Vec::new(),
         subject: change.target,
         property: change.property,
         expected: change.to,

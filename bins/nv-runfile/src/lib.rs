@@ -48,7 +48,7 @@ mod verify;
 use std::process::ExitCode;
 
 use ::cli::{Exit, Say};
-use record::Sink;
+use record::RecordWriter;
 
 use crate::cli::{Options, Verb};
 
@@ -61,16 +61,16 @@ pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
-fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     match &options.verb {
-        Verb::Info(info) => info::run(options, info, say, sink),
-        Verb::Verify(verify) => verify::run(verify, say, sink),
-        Verb::List(list) => list::run(list, say, sink),
-        Verb::Extract(extract) => extract::run(extract, say, sink),
-        Verb::Fetch(fetch) => fetch::run(options, fetch, say, sink),
-        Verb::Prune(prune) => prune::run(options, prune, say, sink),
-        Verb::Install(install) => install::run(options, install, say, sink),
-        Verb::Uninstall(uninstall) => uninstall::run(options, uninstall, say, sink),
-        Verb::Toolkit(toolkit) => toolkit::run(options, toolkit, say, sink),
+        Verb::Info(info) => info::run(options, info, say, writer),
+        Verb::Verify(verify) => verify::run(verify, say, writer),
+        Verb::List(list) => list::run(list, say, writer),
+        Verb::Extract(extract) => extract::run(extract, say, writer),
+        Verb::Fetch(fetch) => fetch::run(options, fetch, say, writer),
+        Verb::Prune(prune) => prune::run(options, prune, say, writer),
+        Verb::Install(install) => install::run(options, install, say, writer),
+        Verb::Uninstall(uninstall) => uninstall::run(options, uninstall, say, writer),
+        Verb::Toolkit(toolkit) => toolkit::run(options, toolkit, say, writer),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::cli::{Exit, Say};
-use record::{EntryKind, ManifestRow, Record, RunfileEntry, Sink};
+use record::{EntryKind, ManifestRow, Record, RecordWriter, RunfileEntry};
 use runfile::{Kind, Limits, Manifest, ManifestEntry, Member};
 
 use crate::cli::List;
@@ -11,7 +11,7 @@ use crate::content::{Look, look};
 use crate::installer::{Installer, named};
 
 /// The verb.
-pub fn run(list: &List, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(list: &List, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let limits = Limits { entries: list.caps.max_entries, bytes: list.caps.max_size };
     for path in named(&list.named, say)? {
         let mut installer = Installer::open(&path)?;
@@ -25,7 +25,7 @@ pub fn run(list: &List, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
             join(&shown, &mut entries, manifest);
         }
         for entry in entries {
-            sink.put(Record::RunfileEntry(Box::new(entry)))?;
+            writer.put(Record::RunfileEntry(Box::new(entry)))?;
         }
     }
     Ok(Exit::Done)

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use ::cli::{Exit, Failure, Say, catch_signals, interrupted};
-use host::{FileKind, LockError, Store, Stored};
+use host::{FileKind, LockError, PrivateDir, PrivateFile};
 use nvidia::compare_versions;
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 use runfile::Name;
 
 use crate::cache::{self, lock_name, note_name, part_name, part_note_name};
@@ -54,7 +54,12 @@ enum Fate {
 }
 
 /// The verb.
-pub fn run(options: &Options, prune: &Prune, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(
+    options: &Options,
+    prune: &Prune,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
     catch_signals();
     let Some(store) = cache::open(options, prune.cache.as_deref(), false)? else {
         say.note("there is no cache");
@@ -80,7 +85,7 @@ pub fn run(options: &Options, prune: &Prune, say: &Say, sink: &mut Sink) -> anyh
                     (change.status, change.reason) = (ChangeStatus::Skipped, Some(why));
                 } else if prune.change.check {
                     exit = exit.max(Exit::Difference);
-                    sink.put(Record::Check(check(target, entry)))?;
+                    writer.put(Record::Check(check(target, entry)))?;
                     continue;
                 }
             }
@@ -100,13 +105,13 @@ pub fn run(options: &Options, prune: &Prune, say: &Say, sink: &mut Sink) -> anyh
         if prune.change.check && change.status == ChangeStatus::Unchanged {
             continue;
         }
-        sink.put(Record::Change(change))?;
+        writer.put(Record::Change(change))?;
     }
     Ok(exit)
 }
 
 fn check(subject: String, entry: &Entry) -> Check {
-    Check {
+    Check { commands: Vec::new(),
         subject,
         property: entry.what.as_str().into(),
         expected: None,
@@ -120,7 +125,7 @@ fn check(subject: String, entry: &Entry) -> Check {
 }
 
 /// Who works with it just now.
-fn held(store: &Store, entry: &Entry) -> Option<String> {
+fn held(store: &PrivateDir, entry: &Entry) -> Option<String> {
     let lock = lock_name(&entry.of);
     // where nobody ever took the lock none is made for looking
     if store.stat(&lock).ok().flatten().is_some() {
@@ -135,12 +140,12 @@ fn held(store: &Store, entry: &Entry) -> Option<String> {
 
 const FETCHED: &str = "in use: it is being fetched";
 
-fn open(store: &Store, entry: &Entry) -> Option<String> {
+fn open(store: &PrivateDir, entry: &Entry) -> Option<String> {
     let open = entry.what != What::Leftover && store.in_use(&entry.files[0]);
     open.then(|| "in use: a process has it open".into())
 }
 
-fn remove(store: &Store, entry: &Entry) -> (ChangeStatus, Option<String>) {
+fn remove(store: &PrivateDir, entry: &Entry) -> (ChangeStatus, Option<String>) {
     let _lock = match store.lock(&lock_name(&entry.of), Duration::ZERO, &|| false) {
         Ok(lock) => lock,
         Err(LockError::Busy { .. }) => return (ChangeStatus::Skipped, Some(FETCHED.into())),
@@ -162,8 +167,8 @@ fn remove(store: &Store, entry: &Entry) -> (ChangeStatus, Option<String>) {
 }
 
 /// What is in the cache. What has no name of ours is none of our business.
-fn entries(store: &Store) -> Result<Vec<Entry>, Failure> {
-    let mut found: BTreeMap<String, Stored> = BTreeMap::new();
+fn entries(store: &PrivateDir) -> Result<Vec<Entry>, Failure> {
+    let mut found: BTreeMap<String, PrivateFile> = BTreeMap::new();
     for name in store.list()? {
         if let Some(stored) = store.stat(&name)?.filter(|stored| stored.kind == FileKind::File) {
             found.insert(name, stored);
@@ -187,7 +192,7 @@ fn entries(store: &Store) -> Result<Vec<Entry>, Failure> {
     Ok(entries)
 }
 
-fn entry(found: &BTreeMap<String, Stored>, what: What, of: &str, files: [String; 2]) -> Entry {
+fn entry(found: &BTreeMap<String, PrivateFile>, what: What, of: &str, files: [String; 2]) -> Entry {
     let files: Vec<String> = files.into_iter().filter(|file| found.contains_key(file)).collect();
     let size = files.iter().filter_map(|file| found.get(file)).map(|stored| stored.size).sum();
     let mtime = files.first().and_then(|file| found.get(file)).map_or(0, |stored| stored.mtime);

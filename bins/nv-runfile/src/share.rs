@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use ::cli::{Exit, Failure, Say, catch_signals, fail};
-use host::{Attributes, Machine, Staging};
+use host::{AtomicDir, Attributes, Machine};
 use nvidia::userspace::{Set, soname};
-use record::{Change, ChangeStatus, Record, Sink};
+use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::cli::Install;
 use crate::install::{check_of, failed, limits, sets};
@@ -28,7 +28,7 @@ pub fn run(
     dir: &Path,
     installer: &mut Installer,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let only_look = install.change.only_look();
     if !only_look {
@@ -48,7 +48,7 @@ pub fn run(
             } else if !only_look {
                 change.status = ChangeStatus::Changed;
             }
-            sink.put(match install.change.check {
+            writer.put(match install.change.check {
                 true => Record::Check(check_of(change)),
                 false => Record::Change(change),
             })?;
@@ -61,7 +61,7 @@ pub fn run(
         }
         Err(failure) => {
             let change = failed(say.tool(), &target, ChangeStatus::RolledBack, &failure);
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             Err(failure.into())
         }
     }
@@ -84,7 +84,7 @@ fn share(
     let sets = sets(install);
     let picks = pick(&study.manifest, &sets, LIBRARIES);
     let version = study.version.clone();
-    if let Err(error) = Staging::could_begin(dir) {
+    if let Err(error) = AtomicDir::could_begin(dir) {
         // EEXIST
         return match error.errno() == 17 && is_same(dir, &study, &sets)? {
             true => Ok(Shared { version, new: false }),
@@ -99,7 +99,7 @@ fn share(
         };
     }
     if !install.change.only_look() {
-        let staging = Staging::begin(dir)?;
+        let staging = AtomicDir::begin(dir)?;
         let made = fill(&staging, &picks, &study, &sets, installer, install, say)
             .and_then(|()| staging.commit().map_err(no_space));
         if let Err(failure) = made {
@@ -138,7 +138,7 @@ fn names(sets: &[Set]) -> Vec<String> {
 }
 
 fn fill(
-    staging: &Staging,
+    staging: &AtomicDir,
     picks: &[Pick],
     study: &Study,
     sets: &[Set],

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, Say, fail, interrupted};
-use host::{FileError, FileKind, Machine, Owner, StagedFile};
+use host::{FileError, FileKind, Machine, NewFile, Owner};
 
 use crate::ledger::{
     DIR, Entry, FORMAT, INTENT, Intent, LEDGER, Ledger, Now, Placed, Unusable, bytes, compare,
@@ -142,7 +142,7 @@ impl Tree<'_> {
     }
 
     /// A new file under another name; a leftover of that name is removed.
-    pub fn stage(&self, path: &str) -> Result<StagedFile, FileError> {
+    pub fn stage(&self, path: &str) -> Result<NewFile, FileError> {
         let temporary = temporary(path);
         self.root.remove(&temporary)?;
         self.root.new_file(&temporary)

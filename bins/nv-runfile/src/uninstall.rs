@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ::cli::{Exit, Failure, Say, catch_signals};
 use host::Machine;
 use pve::Guest;
-use record::{Change, ChangeStatus, Record, Sink};
+use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::ahead::out_of_sight;
 use crate::cli::{Options, Uninstall};
@@ -19,7 +19,7 @@ pub fn run(
     options: &Options,
     uninstall: &Uninstall,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let machine = options.common.machine()?;
     let guest = Guest::find(&machine, uninstall.ct)?;
@@ -29,7 +29,7 @@ pub fn run(
     }
     if uninstall.change.dry_run {
         if let Some(why) = out_of_sight(&machine, &guest)? {
-            return foretell(&machine, &guest, &why, say, sink);
+            return foretell(&machine, &guest, &why, say, writer);
         }
     }
     let container = Container::open(&machine, &guest, only_look, say)?;
@@ -40,7 +40,7 @@ pub fn run(
         Ok(gone) => gone,
         Err(failure) => {
             let change = failed(tool, &target, ChangeStatus::RolledBack, &failure);
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             return Err(failure.into());
         }
     };
@@ -67,7 +67,7 @@ pub fn run(
     summary.status = if gone.is_some() { status } else { ChangeStatus::Unchanged };
     changes.push(summary);
     for change in changes {
-        sink.put(match uninstall.change.check {
+        writer.put(match uninstall.change.check {
             true => Record::Check(check_of(change)),
             false => Record::Change(change),
         })?;
@@ -86,7 +86,7 @@ fn foretell(
     guest: &Guest,
     why: &str,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let mut change = Change::planned(say.tool(), &guest.target(), PROPERTY);
     change.reason = Some(match copied(machine, &copy_of(guest)) {
@@ -102,7 +102,7 @@ fn foretell(
             format!("this host remembers none that was placed; inside it is not in sight: {why}")
         }
     });
-    sink.put(Record::Change(change))?;
+    writer.put(Record::Change(change))?;
     Ok(Exit::Done)
 }
 

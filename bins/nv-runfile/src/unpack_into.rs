@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
-use host::{Attributes, FileError, Owner, StagedFile};
+use host::{Attributes, FileError, NewFile, Owner};
 use nvidia::userspace::{Set, soname};
 use runfile::{Kind, Limits, Tar, TarError};
 use sha2::{Digest, Sha256};
@@ -169,7 +169,7 @@ pub fn take_out(
     installer: &mut Installer,
     limits: Limits,
     say: &Say,
-    start: &mut dyn FnMut(&str) -> Result<StagedFile, FileError>,
+    start: &mut dyn FnMut(&str) -> Result<NewFile, FileError>,
     owner: Option<Owner>,
 ) -> Result<Vec<Entry>, Failure> {
     let mut wanted: HashMap<&str, (&str, u32)> = HashMap::new();

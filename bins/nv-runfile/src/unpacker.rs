@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ::cli::interrupted;
-use host::{Attributes, FileError, Staging};
+use host::{AtomicDir, Attributes, FileError};
 use runfile::{Kind, Limits, Member, Plain, Tar, TarError};
 
 use crate::cli::Owner;
@@ -56,7 +56,7 @@ pub struct Counts {
 
 /// Makes the tree; with no staging it only looks whether it could.
 pub struct Unpacker<'a> {
-    staging: Option<&'a Staging>,
+    staging: Option<&'a AtomicDir>,
     wanted: Wanted,
     /// Directories, which get what they are to have when all is in them.
     dirs: BTreeMap<Vec<u8>, Attributes>,
@@ -72,7 +72,7 @@ const IN_THE_WAY: [i32; 5] = [17, 18, 20, 21, 40];
 
 impl<'a> Unpacker<'a> {
     /// Into `staging`, or nowhere.
-    pub fn new(staging: Option<&'a Staging>, wanted: Wanted) -> Unpacker<'a> {
+    pub fn new(staging: Option<&'a AtomicDir>, wanted: Wanted) -> Unpacker<'a> {
         Unpacker { staging, wanted, dirs: BTreeMap::new(), counts: Counts::default() }
     }
 

@@ -1,7 +1,7 @@
 //! `verify`: every digest of an installer, computed and compared.
 
 use ::cli::{Exit, Progress, Say, fail};
-use record::{Record, Sink, Verified};
+use record::{Record, RecordWriter, Verified};
 use runfile::{Stated, digest};
 
 use crate::cli::Verify;
@@ -9,7 +9,7 @@ use crate::describe::{describe, mismatches, with_digests};
 use crate::installer::{Installer, named};
 
 /// The verb.
-pub fn run(verify: &Verify, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+pub fn run(verify: &Verify, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let paths = named(&verify.named, say)?;
     if verify.sha256.is_some() && paths.len() > 1 {
         return Err(fail(Exit::Usage, "--sha256 is for one file").into());
@@ -38,7 +38,7 @@ pub fn run(verify: &Verify, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> 
             }
             Verified::Mismatch | Verified::Unchecked => exit = exit.max(Exit::Difference),
         }
-        sink.put(Record::Runfile(Box::new(record)))?;
+        writer.put(Record::Runfile(Box::new(record)))?;
     }
     Ok(exit)
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use host::probe::probe;
+use host::child_read::read_in_child;
 use host::{FileKind, Machine};
 use nvidia::installed_kernels;
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,8 @@ pub fn installed(machine: &Machine, running: Option<&str>) -> Vec<Kernel> {
 
 /// The modules of all kernels, read side by side.
 fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Option<Module>, String>> {
-    let answers = probe(releases.len(), WORKERS, DEADLINE, &|at, sink| {
-        sink.put(1, || {
+    let answers = read_in_child(releases.len(), WORKERS, DEADLINE, &|at, pipe| {
+        pipe.put(1, || {
             let found = module(machine, &releases[at]);
             serde_json::to_vec(&found).map_err(io::Error::other)
         });

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use ::cli::{Exit, Failure, Say, fail};
 use anyhow::Context;
 use host::{FileKind, Machine};
-use record::{Check, CheckStatus, Record, Severity, Sink};
+use record::{Check, CheckStatus, Record, RecordWriter, Severity};
 
 pub use crate::cause::CAUSES;
 use crate::cause::{Cause, Finding};
@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
-fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     if options.no_host && options.ct.is_empty() && !options.all_cts && options.rootfs.is_empty() {
         let message =
             "--no-host leaves nothing to judge: name something with --ct, --all-cts or --rootfs";
@@ -99,7 +99,7 @@ fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
     if host.is_bare() && pin.is_none() {
         say.note("this host has no NVIDIA driver; 'nv-runfile install --host' installs one");
     }
-    output(options, &checks, exit, sink)?;
+    output(options, &checks, exit, writer)?;
     Ok(exit)
 }
 
@@ -143,7 +143,12 @@ fn unreadable(seen: &Seen, why: &str, stopped: bool) -> Check {
     check
 }
 
-fn output(options: &Options, checks: &[Check], exit: Exit, sink: &mut Sink) -> anyhow::Result<()> {
+fn output(
+    options: &Options,
+    checks: &[Check],
+    exit: Exit,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<()> {
     let now = prometheus::now();
     let mut good = (exit == Exit::Done).then_some(now);
     if let Some(file) = &options.prometheus_file {
@@ -180,7 +185,7 @@ fn output(options: &Options, checks: &[Check], exit: Exit, sink: &mut Sink) -> a
         // a stopped container that cannot be looked into is so every night
         let idle = check.status == CheckStatus::Unknown && check.severity == Severity::Info;
         if !options.problems || check.status != CheckStatus::Ok && !idle {
-            sink.put(Record::Check(check.clone()))?;
+            writer.put(Record::Check(check.clone()))?;
         }
     }
     Ok(())

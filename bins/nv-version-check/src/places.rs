@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
-use host::probe::{Probed, probe};
+use host::child_read::{ChildRead, read_in_child};
 use nvidia::is_version;
 use nvidia::userspace::version_of;
 use pve::{Conf, Guest, RootFs, Section, all_guests, root_file_system};
@@ -96,8 +96,8 @@ pub fn look(
         places.push(Place { subject, named: true, ..Place::default() });
         targets.push(Target::Directory(dir.clone()));
     }
-    let answers = probe(targets.len(), WORKERS, DEADLINE, &|at, sink| {
-        sink.put(1, || {
+    let answers = read_in_child(targets.len(), WORKERS, DEADLINE, &|at, pipe| {
+        pipe.put(1, || {
             let answer = look_at(machine, &targets[at], cuda);
             serde_json::to_vec(&answer).map_err(io::Error::other)
         });
@@ -112,7 +112,7 @@ pub fn look(
     Ok(seen)
 }
 
-fn taken(answer: &Probed) -> Result<Root, Unseen> {
+fn taken(answer: &ChildRead) -> Result<Root, Unseen> {
     let unseen = |why: &str, stopped| Err(Unseen { why: why.into(), stopped });
     if answer.stuck_at.is_some() {
         let why = format!("looking at it takes longer than {} s: given up", DEADLINE.as_secs());

@@ -31,7 +31,7 @@ pub mod yaml;
 use std::process::ExitCode;
 
 use ::cli::{Exit, Say};
-use record::Sink;
+use record::RecordWriter;
 
 use crate::cli::{Options, Verb};
 use crate::run::Run;
@@ -41,9 +41,9 @@ pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
-fn run(options: &Options, say: &Say, sink: &mut Sink) -> anyhow::Result<Exit> {
+fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let machine = &options.common.machine()?;
-    let mut run = Run { machine, say, sink };
+    let mut run = Run { machine, say, writer };
     match &options.verb {
         Verb::List(list) => list::run(list, run),
         Verb::Plan(plan) => run.plan(plan),

@@ -53,20 +53,20 @@ pub fn run(options: &List, run: Run<'_>) -> anyhow::Result<Exit> {
         if options.types {
             if all {
                 for of in types(card) {
-                    run.sink.put(Record::VgpuType(of))?;
+                    run.writer.put(Record::VgpuType(of))?;
                 }
             }
             continue;
         }
         if all {
-            run.sink.put(Record::Vgpu(Box::new(gpu(card))))?;
+            run.writer.put(Record::Vgpu(Box::new(gpu(card))))?;
         }
         for slot in card.slots.iter().filter(|slot| all || wanted.contains(&slot.address)) {
             if slot.address != card.address {
-                run.sink.put(Record::Vgpu(Box::new(function(card, slot))))?;
+                run.writer.put(Record::Vgpu(Box::new(function(card, slot))))?;
             }
             for mdev in mdevs(card, slot) {
-                run.sink.put(Record::Vgpu(Box::new(mdev)))?;
+                run.writer.put(Record::Vgpu(Box::new(mdev)))?;
             }
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted};
 use host::{FileLock, LockError, Machine};
 use nvidia::Profile;
-use record::{Address, ChangeStatus, Check, CheckStatus, Record, Severity, Sink, VgpuInterface};
+use record::{
+    Address, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity, VgpuInterface,
+};
 
 use crate::apply::{Kernel, Outcome, Stop};
 use crate::cause::Cause;
@@ -30,7 +32,7 @@ pub struct Run<'a> {
     /// Speaks.
     pub say: &'a Say,
     /// Takes records.
-    pub sink: &'a mut Sink,
+    pub writer: &'a mut RecordWriter,
 }
 
 impl From<BadWish> for Failure {
@@ -188,7 +190,7 @@ impl Run<'_> {
             (change.from, change.to) = (Some("0".into()), Some("all".into()));
             change.status = ChangeStatus::Skipped;
             change.reason = Some(WHY.into());
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         let (waiting, rest) =
             plan.steps.into_iter().partition(|step: &Step| plan.enable.contains(&step.card));
@@ -196,7 +198,7 @@ impl Run<'_> {
             let mut change = self.describe(&step);
             change.status = ChangeStatus::Skipped;
             change.reason = Some(format!("its virtual function is not there: {WHY}"));
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         plan.steps = rest;
         self.carry_out(&plan, cards)
@@ -213,12 +215,12 @@ impl Run<'_> {
                 Ok(()) => {
                     enabled.push(*address);
                     change.status = ChangeStatus::Changed;
-                    self.sink.put(Record::Change(change))?;
+                    self.writer.put(Record::Change(change))?;
                 }
                 Err(why) => {
                     change.status = ChangeStatus::Failed;
                     change.reason = Some(why.clone());
-                    self.sink.put(Record::Change(change))?;
+                    self.writer.put(Record::Change(change))?;
                     self.disable(&enabled)?;
                     let message =
                         format!("{address}: its virtual functions cannot be switched on: {why}");
@@ -240,7 +242,7 @@ impl Run<'_> {
                     change.reason = Some(why);
                 }
             }
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         Ok(())
     }
@@ -253,11 +255,11 @@ impl Run<'_> {
             let mut change = self.change(&address.to_string(), "heterogeneous_mode");
             (change.from, change.to) = (Some("off".into()), Some("on".into()));
             change.status = ChangeStatus::Changed;
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         for (step, outcome) in plan.steps.iter().zip(&outcomes) {
             let change = self.told(step, outcome, stop.as_ref());
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         match stop {
             None => Ok(Exit::Done),
@@ -294,7 +296,7 @@ impl Run<'_> {
         for address in &plan.enable {
             let check =
                 drift(&address.to_string(), "sriov_numvfs", Some("all".into()), Some("0".into()));
-            self.sink.put(Record::Check(check))?;
+            self.writer.put(Record::Check(check))?;
             exit = Exit::Difference;
         }
         for objection in &plan.objections {
@@ -303,7 +305,7 @@ impl Run<'_> {
             check.cause = Some(Cause::CannotBe.name().into());
             (check.reason, check.hint) =
                 (Some(objection.why.clone()), Some(objection.hint.clone()));
-            self.sink.put(Record::Check(check))?;
+            self.writer.put(Record::Check(check))?;
             exit = Exit::Difference;
         }
         for step in &plan.steps {
@@ -320,7 +322,7 @@ impl Run<'_> {
                 check.reason = change.reason;
                 check
             };
-            self.sink.put(Record::Check(check))?;
+            self.writer.put(Record::Check(check))?;
         }
         Ok(exit)
     }

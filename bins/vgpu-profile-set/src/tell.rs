@@ -75,12 +75,12 @@ impl Run<'_> {
             for address in addresses {
                 let mut change = self.change(&address.to_string(), property);
                 (change.from, change.to) = (Some(from.into()), Some(to.into()));
-                self.sink.put(Record::Change(change))?;
+                self.writer.put(Record::Change(change))?;
             }
         }
         for step in &plan.steps {
             let change = self.describe(step);
-            self.sink.put(Record::Change(change))?;
+            self.writer.put(Record::Change(change))?;
         }
         Ok(())
     }
@@ -98,8 +98,8 @@ impl Run<'_> {
             change.status = ChangeStatus::Refused;
             change.reason = Some(objection.why.clone());
             change.hint = Some(objection.hint.clone());
-            if self.sink.is_jsonl() || plan.objections.len() > 1 {
-                self.sink.put(Record::Change(change))?;
+            if self.writer.is_jsonl() || plan.objections.len() > 1 {
+                self.writer.put(Record::Change(change))?;
             }
         }
         let more = match plan.objections.len() {

@@ -49,7 +49,7 @@ pub fn run(options: &Watch, mut run: Run<'_>) -> anyhow::Result<Exit> {
             break;
         }
         run.tell_news(&mut state, troubles);
-        run.sink.finish()?;
+        run.writer.finish()?;
         health(options.health_file.as_deref(), &state, interval, &mut ready);
         // several changes in a row are one
         match watch.wait(interval, signals.as_fd()) {
@@ -167,7 +167,7 @@ impl Run<'_> {
                     Outcome::Changed => {
                         let (from, to) = (shown(&change.from), shown(&change.to));
                         self.say.note(&format!("{}: {from} -> {to}", step.address));
-                        self.sink.put(Record::Change(change))?;
+                        self.writer.put(Record::Change(change))?;
                     }
                     Outcome::Failed { why, .. } if !interrupted() => {
                         let text = format!("{}: {}: {why}", step.address, shown(&change.to));
@@ -177,7 +177,7 @@ impl Run<'_> {
                         let text = format!("{}: {why}; it has {left} now", step.address);
                         troubles.insert(format!("{} {why}", step.address), text);
                         debug_assert_eq!(change.status, ChangeStatus::Failed);
-                        self.sink.put(Record::Change(change))?;
+                        self.writer.put(Record::Change(change))?;
                     }
                     _ => {}
                 }

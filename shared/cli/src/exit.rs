@@ -7,7 +7,7 @@ use std::iter;
 use std::process::ExitCode;
 
 use clap::Parser;
-use record::{ErrorRecord, Record, Sink};
+use record::{ErrorRecord, Record, RecordWriter};
 
 use crate::help;
 use crate::options::Common;
@@ -94,7 +94,9 @@ impl From<record::ReadError> for Failure {
 /// code. A failure is one line on standard error and, where records go out as
 /// JSON lines, an `error` record that stops whoever reads them. A reader that
 /// closed the pipe is no failure.
-pub fn run<P: Parser + Common>(tool: fn(&P, &Say, &mut Sink) -> anyhow::Result<Exit>) -> ExitCode {
+pub fn run<P: Parser + Common>(
+    tool: fn(&P, &Say, &mut RecordWriter) -> anyhow::Result<Exit>,
+) -> ExitCode {
     let mut command = P::command();
     let name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -110,13 +112,13 @@ pub fn run<P: Parser + Common>(tool: fn(&P, &Say, &mut Sink) -> anyhow::Result<E
     };
     let common = parsed.common();
     let say = Say::new(&name, common.verbose, common.quiet);
-    let mut sink = Sink::stdout(common.output.into());
-    let outcome = tool(&parsed, &say, &mut sink);
-    let exit = finish(&name, &say, &mut sink, outcome);
+    let mut writer = RecordWriter::stdout(common.output.into());
+    let outcome = tool(&parsed, &say, &mut writer);
+    let exit = finish(&name, &say, &mut writer, outcome);
     ExitCode::from(exit as u8)
 }
 
-fn finish(name: &str, say: &Say, sink: &mut Sink, outcome: anyhow::Result<Exit>) -> Exit {
+fn finish(name: &str, say: &Say, writer: &mut RecordWriter, outcome: anyhow::Result<Exit>) -> Exit {
     let exit = match outcome {
         Ok(exit) => exit,
         Err(error) if is_broken_pipe(&error) => return Exit::Done,
@@ -132,7 +134,8 @@ fn finish(name: &str, say: &Say, sink: &mut Sink, outcome: anyhow::Result<Exit>)
                 exit: failure.exit as u8,
             });
             // on a terminal the line above has said it all
-            let written = if sink.is_jsonl() { sink.put(Record::Error(record)) } else { Ok(()) };
+            let written =
+                if writer.is_jsonl() { writer.put(Record::Error(record)) } else { Ok(()) };
             match written {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     say.error(&format!("cannot write to standard output: {error}"));
@@ -142,7 +145,7 @@ fn finish(name: &str, say: &Say, sink: &mut Sink, outcome: anyhow::Result<Exit>)
             failure.exit
         }
     };
-    match sink.finish() {
+    match writer.finish() {
         Ok(()) => exit,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
-use record::{ErrorRecord, Output, Record, Sink};
+use record::{ErrorRecord, Output, Record, RecordWriter};
 
 use crate::exit::Exit;
 use crate::say::{Say, print_help};
@@ -43,12 +43,12 @@ pub(crate) fn usage(
         say.plain(&error.render().to_string());
     }
     say.error(&format!("{message}; {next}"));
-    let mut sink = Sink::stdout(Output::Auto);
-    if sink.is_jsonl() {
+    let mut writer = RecordWriter::stdout(Output::Auto);
+    if writer.is_jsonl() {
         let record = ErrorRecord { tool: name.to_string(), message, exit: Exit::Usage as u8 };
         // nobody may be reading, and the exit code says it too
-        let _ = sink.put(Record::Error(record));
-        let _ = sink.finish();
+        let _ = writer.put(Record::Error(record));
+        let _ = writer.finish();
     }
     ExitCode::from(Exit::Usage as u8)
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::probe::wait_for_state;
+use crate::child_read::wait_for_state;
 use crate::{FileError, Machine};
 
 /// How a write with a deadline ended.

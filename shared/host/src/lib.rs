@@ -8,36 +8,36 @@
 // This crate is where the calls that clippy.toml forbids elsewhere are made.
 #![allow(clippy::disallowed_methods)]
 
+mod atomic_dir;
 mod attr;
+pub mod child_read;
 pub mod command;
+mod container_open;
 mod dir;
 mod error;
 mod input;
-mod inside;
 mod journal;
 mod kernel_files;
 mod kernel_log;
 mod lock;
 mod machine;
 mod node;
-mod placing;
-pub mod probe;
+mod private_dir;
 mod replace;
 mod service;
-mod staging;
-mod store;
+mod untrusted_root;
 
+pub use atomic_dir::{AtomicDir, Attributes, NewFile};
+pub use container_open::{OpenOutcome, open_in_container};
 pub use dir::Dir;
 pub use error::FileError;
 pub use input::InputFile;
-pub use inside::{Opened, open_inside};
 pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{FileKind, Machine, Stat};
 pub use node::{Node, NodeKind};
-pub use placing::Owner;
+pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
 pub use service::{FileWatch, Woken, tell_service_manager};
-pub use staging::{Attributes, StagedFile, Staging};
-pub use store::{Growing, Store, StoreError, Stored};
+pub use untrusted_root::Owner;

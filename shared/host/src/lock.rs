@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use crate::child_read::wait_for;
 use crate::machine::Machine;
-use crate::probe::wait_for;
 use crate::{FileError, Stat};
 
 /// How long PVE itself waits for this lock (pve-container, PVE::Tools::lock_file).

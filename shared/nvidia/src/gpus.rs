@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::Machine;
-use host::probe::probe;
+use host::child_read::read_in_child;
 use record::{Address, NvidiaGpu};
 
 const GPUS: &str = "/proc/driver/nvidia/gpus";
@@ -65,8 +65,8 @@ pub fn read_gpus(machine: &Machine) -> (BTreeMap<Address, GpuInfo>, Vec<String>)
     if addresses.is_empty() {
         return (BTreeMap::new(), warnings);
     }
-    let answers = probe(addresses.len(), 1, DEADLINE, &|at, sink| {
-        sink.put(1, || {
+    let answers = read_in_child(addresses.len(), 1, DEADLINE, &|at, pipe| {
+        pipe.put(1, || {
             let path = format!("{GPUS}/{}/information", addresses[at]);
             machine.attr(&path).map(String::into_bytes).map_err(|error| error.source)
         });

@@ -1,7 +1,7 @@
 //! Reading a machine's PCI functions and IOMMU groups.
 //!
 //! All reads of kernel attributes happen in child processes with a deadline
-//! (see [`host::probe`]): beside a stuck unbind some of them never return.
+//! (see [`host::child_read`]): beside a stuck unbind some of them never return.
 
 mod read;
 mod understand;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use host::probe::{Probed, Sink, probe};
+use host::child_read::{ChildRead, ChildPipe, read_in_child};
 use host::{Dir, FileError, Machine};
 use record::{Address, Slot};
 
@@ -164,9 +164,9 @@ impl Found {
         warnings: &mut Vec<String>,
     ) {
         let count = addresses.len();
-        let one = |at: usize, sink: &mut Sink| match addresses.get(at) {
-            Some(address) => reader.function(*address, sink),
-            None => reader.group(ids[at - count], sink),
+        let one = |at: usize, pipe: &mut ChildPipe| match addresses.get(at) {
+            Some(address) => reader.function(*address, pipe),
+            None => reader.group(ids[at - count], pipe),
         };
         let probed = run(count + ids.len(), &one, warnings);
         let mut shared = Vec::new();
@@ -210,14 +210,18 @@ impl Found {
 }
 
 /// Probes with as many children as the work is worth.
-fn run(items: usize, read: &dyn Fn(usize, &mut Sink), warnings: &mut Vec<String>) -> Vec<Probed> {
+fn run(
+    items: usize,
+    read: &dyn Fn(usize, &mut ChildPipe),
+    warnings: &mut Vec<String>,
+) -> Vec<ChildRead> {
     let processors = available_parallelism().map_or(1, usize::from);
     let workers = processors.min(8).min(items.div_ceil(48)).max(1);
-    match probe(items, workers, DEADLINE, read) {
+    match read_in_child(items, workers, DEADLINE, read) {
         Ok(answers) => answers,
         Err(error) => {
             warnings.push(format!("cannot start a reader: {error}"));
-            vec![Probed::default(); items]
+            vec![ChildRead::default(); items]
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A command as its argument vector: the program, then its arguments.
+pub type CommandLine = Vec<String>;
+
 /// How far a step has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,6 +59,10 @@ pub struct Change {
     pub reason: Option<String>,
     /// What to do next, where we know.
     pub hint: Option<String>,
+    /// The commands to run, in order, each as its argument vector; empty where
+    /// no command repairs it.
+    #[serde(default)]
+    pub commands: Vec<CommandLine>,
 }
 
 /// Outcome of a comparison.
@@ -104,6 +111,10 @@ pub struct Check {
     pub reason: Option<String>,
     /// What to do next, where we know.
     pub hint: Option<String>,
+    /// The commands to run, in order, each as its argument vector; empty where
+    /// no command repairs it.
+    #[serde(default)]
+    pub commands: Vec<CommandLine>,
 }
 
 impl Check {
@@ -111,6 +122,7 @@ impl Check {
     pub fn ok(subject: &str, property: &str, value: impl Into<Option<String>>) -> Check {
         let value = value.into();
         Check {
+            commands: Vec::new(),
             subject: subject.into(),
             property: property.into(),
             expected: value.clone(),

@@ -31,4 +31,4 @@ pub use record::*;
 pub use runfile::*;
 pub use schema::{SCHEMAS, Schema};
 pub use vgpu::*;
-pub use write::{Output, Sink, print_text};
+pub use write::{Output, RecordWriter, print_text};

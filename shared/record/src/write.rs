@@ -30,18 +30,18 @@ impl Output {
 
 /// Where a tool puts its records: standard output, buffered.
 ///
-/// Lines go out as they come; tables wait for [`Sink::finish`], since a column
+/// Lines go out as they come; tables wait for [`RecordWriter::finish`], since a column
 /// is as wide as its widest cell.
-pub struct Sink {
+pub struct RecordWriter {
     out: BufWriter<io::Stdout>,
     jsonl: bool,
     held: Vec<Record>,
 }
 
-impl Sink {
-    /// A sink for standard output.
-    pub fn stdout(output: Output) -> Sink {
-        Sink {
+impl RecordWriter {
+    /// A writer for standard output.
+    pub fn stdout(output: Output) -> RecordWriter {
+        RecordWriter {
             out: BufWriter::with_capacity(64 << 10, io::stdout()),
             jsonl: output.is_jsonl(),
             held: Vec::new(),
@@ -87,6 +87,7 @@ impl Change {
     /// A step of `tool` on `target`, planned and without reason or hint.
     pub fn planned(tool: &str, target: &str, property: &str) -> Change {
         Change {
+            commands: Vec::new(),
             tool: tool.into(),
             target: target.into(),
             property: property.into(),

@@ -9,7 +9,7 @@ use crate::rootfs::PROBE;
 
 /// What open(2) for reading and writing said to a process in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opened {
+pub enum OpenOutcome {
     /// It opened: there is a driver.
     Ok,
     /// Allowed, but the number has no driver (ENXIO, or ENODEV of some drivers).
@@ -26,10 +26,10 @@ pub enum Opened {
     Other(String),
 }
 
-impl Opened {
+impl OpenOutcome {
     /// Whether the container may use the device.
     pub fn allowed(&self) -> bool {
-        matches!(self, Opened::Ok | Opened::NoDriver)
+        matches!(self, OpenOutcome::Ok | OpenOutcome::NoDriver)
     }
 }
 
@@ -134,17 +134,17 @@ impl<'a> Container<'a> {
     }
 
     /// May a process inside open it for reading and writing?
-    pub fn open(&self, path: &str) -> Opened {
+    pub fn open(&self, path: &str) -> OpenOutcome {
         let said = self.probe(&["open", path]);
         match said.as_str() {
-            "OK" => Opened::Ok,
-            "ENXIO" | "ENODEV" => Opened::NoDriver,
-            "EPERM" => Opened::Denied,
-            "EACCES" => Opened::NoAccess,
-            "ENOENT" => Opened::Missing,
+            "OK" => OpenOutcome::Ok,
+            "ENXIO" | "ENODEV" => OpenOutcome::NoDriver,
+            "EPERM" => OpenOutcome::Denied,
+            "EACCES" => OpenOutcome::NoAccess,
+            "ENOENT" => OpenOutcome::Missing,
             other => match other.strip_prefix("regular ") {
-                Some(mode) => Opened::RegularFile(u32::from_str_radix(mode, 8).expect("mode")),
-                None => Opened::Other(said),
+                Some(mode) => OpenOutcome::RegularFile(u32::from_str_radix(mode, 8).expect("mode")),
+                None => OpenOutcome::Other(said),
             },
         }
     }

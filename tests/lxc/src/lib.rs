@@ -25,5 +25,5 @@ pub mod snapshot;
 /// Where a host keeps the root file systems of its containers.
 pub const VOLUMES: &str = "/run/lxcbed/volumes";
 
-pub use container::{Container, Opened, Seen};
+pub use container::{Container, OpenOutcome, Seen};
 pub use host::Host;

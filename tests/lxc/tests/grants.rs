@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lxcbed::{Container, Host, Opened, Seen};
+use lxcbed::{Container, Host, OpenOutcome, Seen};
 
 const HOST: &str = "pve9-two-gpus";
 const GRANTED: [&str; 5] = [
@@ -35,13 +35,13 @@ fn add<'a>(host: &'a Host, unprivileged: bool, style: &str) -> Container<'a> {
 
 fn only_the_granted_ones(container: &Container) {
     for path in GRANTED {
-        assert_eq!(container.open(path), Opened::NoDriver, "{path}\n{}", container.conf());
+        assert_eq!(container.open(path), OpenOutcome::NoDriver, "{path}\n{}", container.conf());
     }
     for path in OTHERS {
         let opened = container.open(path);
-        assert!(matches!(opened, Opened::Missing | Opened::Denied), "{path}: {opened:?}");
+        assert!(matches!(opened, OpenOutcome::Missing | OpenOutcome::Denied), "{path}: {opened:?}");
     }
-    assert_eq!(container.open("/dev/null"), Opened::Ok);
+    assert_eq!(container.open("/dev/null"), OpenOutcome::Ok);
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn a_privileged_container_that_makes_an_ungranted_node_by_hand_may_not_open_it()
         for (major, minor) in [(195, 1), (236, 1), (226, 1), (188, 0)] {
             let path = format!("/tmp/{major}-{minor}");
             container.mknod(&path, major, minor).unwrap();
-            assert_eq!(container.open(&path), Opened::Denied, "--style {style}: {path}");
+            assert_eq!(container.open(&path), OpenOutcome::Denied, "--style {style}: {path}");
         }
         // the number counts, not the name
         container.mknod("/tmp/uvm", 511, 0).unwrap();
-        assert_eq!(container.open("/tmp/uvm"), Opened::NoDriver);
+        assert_eq!(container.open("/tmp/uvm"), OpenOutcome::NoDriver);
     }
 }
 
@@ -106,8 +106,8 @@ fn a_stream_from_the_lister_grants_the_gpu_that_it_names() {
         host.run("gpu-iommu-groups | grep '\"address\":\"0000:2c:00.0\"' | lxc-gpu-conf add 950");
     ran.expect(0);
     container.start();
-    assert_eq!(container.open("/dev/nvidia1"), Opened::NoDriver);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia1"), OpenOutcome::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn a_wrong_rule_from_an_old_guide_is_mended_by_add() {
     let host = Host::new(HOST);
     let container = host.adopt(902);
     container.start();
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     // its rule names 509, the driver has 511
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::Denied);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied);
     host.tool("lxc-gpu-conf").args("add 902 -g 0").run().expect(0);
     container.restart();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
-    assert_eq!(container.open("/dev/nvidia-uvm-tools"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm-tools"), OpenOutcome::NoDriver);
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lxcbed::{Container, Host, Opened};
+use lxcbed::{Container, Host, OpenOutcome};
 
 const HOST: &str = "pve9-two-gpus";
 const KINDS: [(u32, bool, &str); 4] =
@@ -56,7 +56,7 @@ fn a_start_goes_through_and_post_start_says_what_does_not_open() {
         let expected = format!("ct {ctid}: /dev/nvidia-uvm has no driver behind it inside");
         assert!(lines[0].contains(&expected), "{said}");
         assert!(lines[1].contains("hookscript error for") && lines[1].contains("post-start"));
-        assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
         container.stop();
     }
 }
@@ -74,7 +74,7 @@ fn a_mounted_node_that_is_missing_is_made_before_the_start() {
         let said = start(&container, &host);
         for path in ["/dev/nvidia-uvm", "/dev/nvidiactl"] {
             assert!(said.contains(&format!("made {path}\n")), "{said}");
-            assert_eq!(container.open(path), Opened::NoDriver, "{path}");
+            assert_eq!(container.open(path), OpenOutcome::NoDriver, "{path}");
         }
         container.stop();
     }
@@ -82,7 +82,7 @@ fn a_mounted_node_that_is_missing_is_made_before_the_start() {
     let container = create(&host, 950, true, "mount");
     host.remove("/dev/nvidia0");
     start(&container, &host);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_node_with_an_old_number_is_made_anew_and_the_start_goes_on_where_it_can() {
         if unprivileged {
             assert!(start(container, &host).contains("made /dev/nvidia-uvm\n"));
             assert_eq!(container.stat("/dev/nvidia-uvm").unwrap().major, 498);
-            assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+            assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
             continue;
         }
         // the rules for this start were made before the script ran
@@ -113,7 +113,7 @@ fn a_node_with_an_old_number_is_made_anew_and_the_start_goes_on_where_it_can() {
             host.tool("lxc-gpu-conf").args("sync 953").run().expect(0);
         }
         start(container, &host);
-        assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
     }
 }
 
@@ -192,7 +192,7 @@ fn post_start_says_that_a_rule_is_missing() {
     let conf: String = container.conf().lines().filter(rules).map(|l| format!("{l}\n")).collect();
     host.write(&container.conf_path(), conf);
     let said = start(&container, &host);
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::Denied);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied);
     let expected = "ct 953: /dev/nvidia-uvm may not be opened (device rules) inside";
     assert!(said.lines().next().unwrap().contains(expected), "{said}");
     assert!(said.contains("exit code 3"), "{said}");

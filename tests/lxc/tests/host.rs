@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lxcbed::{Host, Opened};
+use lxcbed::{Host, OpenOutcome};
 use testbed::Bed;
 
 const HOST: &str = "pve9-two-gpus";
@@ -136,7 +136,7 @@ fn hosts_do_not_see_each_others_containers() {
     assert!(!b.running());
     b.append("dev0: /dev/nvidia1\n");
     b.start();
-    assert_eq!(a.open("/dev/nvidia1"), Opened::Missing);
+    assert_eq!(a.open("/dev/nvidia1"), OpenOutcome::Missing);
     b.stop();
     assert!(a.running());
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use lxcbed::{Host, Opened};
+use lxcbed::{Host, OpenOutcome};
 use testbed::Ran;
 
 const HOST: &str = "pve9-two-gpus";
@@ -43,17 +43,21 @@ fn a_container_that_runs_has_new_nodes_at_once() {
         assert_eq!(statuses(&ran), ["changed"]);
         ran.one_line("has the nodes already: nothing to restart");
         for path in NODES {
-            assert_eq!(container.open(path), Opened::NoDriver, "{ctid}: {path}");
+            assert_eq!(container.open(path), OpenOutcome::NoDriver, "{ctid}: {path}");
         }
-        assert_eq!(container.open("/dev/nvidia1"), Opened::Missing);
+        assert_eq!(container.open("/dev/nvidia1"), OpenOutcome::Missing);
         tool(&host, &format!("check {ctid}"), 0);
         if !unprivileged {
             container.mknod("/tmp/nvidia1", 195, 1).unwrap();
-            assert_eq!(container.open("/tmp/nvidia1"), Opened::Denied, "no more than asked for");
+            assert_eq!(
+                container.open("/tmp/nvidia1"),
+                OpenOutcome::Denied,
+                "no more than asked for"
+            );
         }
         // one more GPU: only its own node is new
         tool(&host, &format!("add {ctid} -g 1"), 0);
-        assert_eq!(container.open("/dev/nvidia1"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia1"), OpenOutcome::NoDriver);
         // what is there is not asked for again
         let before = calls(&host);
         let ran = tool(&host, &format!("add {ctid} -g 0,1"), 0);
@@ -79,11 +83,11 @@ fn what_pct_cannot_do_at_once_waits_for_the_next_start() {
         container.start();
         let ran = tool(&host, &format!("add {ctid} -g 0 {args}"), 0);
         ran.one_line(&format!("it counts from its next start on: 'pct reboot {ctid}'"));
-        assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
         let ran = tool(&host, &format!("check {ctid}"), 1);
         assert!(ran.values("check", "cause").iter().all(|c| c == "not-restarted"));
         container.restart();
-        assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     }
     // changed and new lines together are no mere addition
     let container = host.create(952, true);
@@ -112,7 +116,7 @@ fn an_older_proxmox_is_not_asked() {
     let container = host.create(950, true);
     container.start();
     tool(&host, "add 950 -g 0", 0).one_line("--restart");
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
     assert_eq!(calls(&host), "");
 }
 
@@ -128,7 +132,7 @@ fn a_pct_that_fails_leaves_the_file_as_it_was() {
     let ran = ran.one_line("pct set: exit status 255: CT is out of luck");
     assert!(ran.stderr.contains("--no-hotplug"), "what to do: {}", ran.stderr);
     assert_eq!(container.conf(), before);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
     assert!(!host.at("/var/lib/pve-gpu-tools/lxc/950.json").exists(), "nothing to remember");
 }
 
@@ -147,7 +151,7 @@ fn a_pct_that_fails_after_it_wrote_the_file_is_undone() {
     assert!(!conf.contains("nvidia"), "{conf}");
     assert!(conf.contains("dev7: /dev/ttyUSB0\n"), "{conf}");
     assert!(conf.contains("lxc.cap.drop: sys_time\n"), "as pct writes it: {conf}");
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
 
     // the same where it had put a node into the container already
     let other = host.create(951, false);
@@ -175,7 +179,7 @@ fn a_file_that_someone_changes_in_between_is_theirs() {
     // and then it works
     stand_in(&host, "exec /usr/sbin/pct \"$@\"\n");
     tool(&host, "add 950 -g 0", 0);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
 }
 
 /// What `--wait` says of each node.
@@ -201,7 +205,7 @@ fn a_restart_waits_until_the_nodes_open_and_says_that_no_driver_is_behind_them()
             assert_eq!(inside(&ran, path), "has no driver behind it", "{ctid}: {path}");
         }
         ran.one_line("/dev/nvidia-uvm has no driver behind it inside, 2 s after");
-        assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
         let reboots = calls(&host).lines().filter(|c| *c == format!("reboot {ctid}")).count();
         assert_eq!(reboots, 1, "{}", calls(&host));
     }
@@ -241,7 +245,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     let container = host.create(950, false);
     container.append(&mounts);
     container.start();
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Denied);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Denied);
     let ran = tool(&host, "add 950 -g 0 --wait 1", 3);
     for path in &NODES[..3] {
         assert_eq!(inside(&ran, path), "may not be opened (device rules)", "{path}");
@@ -252,7 +256,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     container.append(&mounts);
     host.run("chmod 0660 /dev/nvidia0").expect(0);
     container.start();
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoAccess);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoAccess);
     let ran = tool(&host, "add 951 -g 0 --wait 1", 3);
     assert_eq!(inside(&ran, "/dev/nvidia0"), "may not be opened (its mode)");
     assert_eq!(inside(&ran, "/dev/nvidiactl"), "has no driver behind it");
@@ -264,7 +268,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     host.run("mv /dev/nvidia-uvm /dev/away").expect(0);
     container.start();
     host.run("mv /dev/away /dev/nvidia-uvm").expect(0);
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::RegularFile(0));
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::RegularFile(0));
     let ran = tool(&host, "add 952 -g 0 --wait 1", 3);
     let expected = "is no device (an empty file in its place)";
     assert_eq!(inside(&ran, "/dev/nvidia-uvm"), expected);

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lxcbed::{Host, Opened};
+use lxcbed::{Host, OpenOutcome};
 use testbed::{Bed, Ran};
 
 const HOST: &str = "pve9-two-gpus";
@@ -50,7 +50,7 @@ fn without_nvidia_modprobe_they_are_made_from_the_drivers_numbers() {
     let container = host.create(950, true);
     host.tool("lxc-gpu-conf").args("add 950 -g 0").run().expect(0);
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn the_capabilities_of_mig_instances_are_asked_for_by_their_files() {
     container.start();
     for cap in [2, 21, 22] {
         let path = format!("/dev/nvidia-caps/nvidia-cap{cap}");
-        assert_eq!(container.open(&path), Opened::NoDriver, "{path}");
+        assert_eq!(container.open(&path), OpenOutcome::NoDriver, "{path}");
     }
-    assert_eq!(container.open("/dev/nvidia-caps/nvidia-cap1"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia-caps/nvidia-cap1"), OpenOutcome::Missing);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use lxcbed::{Host, Opened};
+use lxcbed::{Host, OpenOutcome};
 
 const HOST: &str = "pve9-two-gpus";
 
@@ -151,7 +151,7 @@ fn a_hookscript_makes_nodes_for_mounts_but_comes_too_late_for_dev_lines() {
     container
         .append("lxc.mount.entry: /dev/nvidia-uvm dev/nvidia-uvm none bind,optional,create=file\n");
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -160,20 +160,20 @@ fn a_new_device_reaches_a_running_container_and_its_cgroup() {
     for (ctid, unprivileged) in [(950, true), (951, false)] {
         let container = host.create(ctid, unprivileged);
         container.start();
-        assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
         let set = format!("set {ctid} --dev0 /dev/nvidia0,mode=0666 --dev1 /dev/dri/card1,gid=44");
         host.pct(&set).expect(0);
-        assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
         let node = container.stat("/dev/dri/card1").unwrap();
         assert_eq!((node.mode, node.uid, node.gid, node.major), (0o660, 0, 44, 226));
         assert!(container.conf().contains("dev0: /dev/nvidia0,mode=0666\n"));
         if !unprivileged {
             container.mknod("/tmp/x", 195, 1).unwrap();
-            assert_eq!(container.open("/tmp/x"), Opened::Denied, "no more than was asked for");
+            assert_eq!(container.open("/tmp/x"), OpenOutcome::Denied, "no more than was asked for");
         }
         // and it is there again after a start
         container.restart();
-        assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     }
 }
 
@@ -199,15 +199,15 @@ fn changing_or_removing_a_device_waits_until_the_container_stops() {
     let conf = container.conf();
     assert!(conf.contains("dev0: /dev/nvidia0\ndev1: /dev/nvidia1\n"), "{conf}");
     assert!(conf.ends_with("\n[pve:pending]\ndelete: dev1\ndev0: /dev/nvidiactl\n"), "{conf}");
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
-    assert_eq!(container.open("/dev/nvidiactl"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
+    assert_eq!(container.open("/dev/nvidiactl"), OpenOutcome::Missing);
     assert!(host.pct("config 950").expect(0).stdout.contains("dev0: /dev/nvidiactl\n"));
     assert!(host.pct("config 950 --current").expect(0).stdout.contains("dev0: /dev/nvidia0\n"));
     container.restart();
     assert!(!container.conf().contains("pending"));
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
-    assert_eq!(container.open("/dev/nvidia1"), Opened::Missing);
-    assert_eq!(container.open("/dev/nvidiactl"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
+    assert_eq!(container.open("/dev/nvidia1"), OpenOutcome::Missing);
+    assert_eq!(container.open("/dev/nvidiactl"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_reboot_from_inside_takes_up_the_changes_and_ends_in_a_stop_where_a_device_i
     let container = host.create(950, false);
     container.start();
     container.append("dev0: /dev/nvidia0\n");
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
     // LXC makes a new one at each start
     let boot = || container.exec(&["cat", "/proc/sys/kernel/random/boot_id"]);
     let before = boot().expect(0).stdout;
@@ -226,7 +226,7 @@ fn a_reboot_from_inside_takes_up_the_changes_and_ends_in_a_stop_where_a_device_i
     };
     container.exec(&["reboot", "-f"]);
     wait_for("the container to come back", again);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     host.remove("/dev/nvidia0");
     container.exec(&["reboot", "-f"]);
     wait_for("the container to stop", || !container.running());

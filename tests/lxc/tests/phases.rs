@@ -9,7 +9,7 @@ use std::fs;
 use lxcbed::debian::{VERSION, installer, installer_that_finds_a_gpu};
 use lxcbed::repository::{Signer, nvcc, package, run, sign};
 use lxcbed::snapshot::{difference, tree};
-use lxcbed::{Container, Host, Opened};
+use lxcbed::{Container, Host, OpenOutcome};
 use testbed::pipelines::{Made, makefile};
 
 const HOST: &str = "pve9-two-gpus";
@@ -115,7 +115,7 @@ fn a_container_gets_gpu_driver_and_cuda_and_is_as_before_after_ct_remove() {
         assert_eq!((&check["status"], &check["actual"]), (&"ok".into(), &actual.into()), "{check}");
     }
     // the kernel lets it: there is really no driver here
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     let cache = container.exec(&["/sbin/ldconfig", "-p"]).expect(0).stdout;
     assert!(cache.contains("libcuda.so.1 (libc6,x86-64)"), "{cache}");
     let login = container.exec(&["sh", "-lc", "nvidia-smi -L && nvcc --version"]).expect(0);
@@ -127,7 +127,7 @@ fn a_container_gets_gpu_driver_and_cuda_and_is_as_before_after_ct_remove() {
     let gone = made(&host, "ct-remove CTID=950");
     assert_eq!(gone.statuses(), ["changed"], "{:?}", gone.ran);
     assert_eq!(container.conf(), conf);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
     // packages are the container's own
     let mut after = files(&container);
     after.retain(|path, _| !path.starts_with("usr/local/cuda-12.8"));
@@ -156,7 +156,7 @@ fn a_stopped_one_is_started_and_a_failing_step_stops_it_until_the_cause_is_gone(
     stopped.stopped_at("nv-runfile install --ct 950", "refused for safety");
     assert!(stopped.ran.stderr.contains("Then run the same again"), "{:?}", stopped.ran);
     assert!(container.running(), "the steps before it are done");
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     assert!(!stopped.ran.stdout.contains("nv-version-check --ct 950"), "none after it");
     fs::remove_file(container.at("/usr/bin/nvidia-smi")).unwrap();
     let again = made(&host, &phase);

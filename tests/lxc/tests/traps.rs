@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lxcbed::{Host, Opened};
+use lxcbed::{Host, OpenOutcome};
 use testbed::Bed;
 
 const HOST: &str = "pve9-two-gpus";
@@ -47,7 +47,7 @@ fn an_optional_mount_of_a_missing_node_leaves_an_empty_file_without_rights() {
         let container = host.create(ctid, unprivileged);
         container.append(UVM_MOUNT);
         container.start();
-        assert_eq!(container.open("/dev/nvidia-uvm"), Opened::RegularFile(0));
+        assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::RegularFile(0));
     }
 }
 
@@ -66,10 +66,10 @@ fn a_rule_with_the_wrong_number_denies_a_privileged_container() {
     let container = host.create(950, false);
     container.append(&format!("lxc.cgroup2.devices.allow: c 509:* rwm\n{UVM_MOUNT}"));
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::Denied);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied);
     container.append("lxc.cgroup2.devices.allow: c 511:* rwm\n");
     container.restart();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -78,14 +78,14 @@ fn a_rule_with_the_wrong_number_does_no_harm_in_an_unprivileged_container() {
     let container = host.create(950, true);
     container.append(&format!("lxc.cgroup2.devices.allow: c 509:* rwm\n{UVM_MOUNT}"));
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
 }
 
 #[test]
 fn a_mount_without_a_rule_denies_a_privileged_container_only() {
     let host = Host::new(HOST);
     for (ctid, unprivileged, expected) in
-        [(950, true, Opened::NoDriver), (951, false, Opened::Denied)]
+        [(950, true, OpenOutcome::NoDriver), (951, false, OpenOutcome::Denied)]
     {
         let container = host.create(ctid, unprivileged);
         container.append(UVM_MOUNT);
@@ -105,10 +105,10 @@ fn deny_all_behind_dev_lines_wipes_their_rules_in_a_privileged_container() {
     container.start();
     let node = container.stat("/dev/nvidia0").unwrap();
     assert_eq!((node.kind, node.major, node.minor), ('c', 195, 0), "the node is there");
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Denied);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Denied);
     container.append("lxc.cgroup2.devices.allow: c 195:0 rw\n");
     container.restart();
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn deny_all_as_the_last_rule_leaves_a_privileged_container_without_any_limit() {
     container.start();
     // LXC attaches no program for an empty list, whatever the list was to be
     container.mknod("/tmp/nvidia1", 195, 1).unwrap();
-    assert_eq!(container.open("/tmp/nvidia1"), Opened::NoDriver);
+    assert_eq!(container.open("/tmp/nvidia1"), OpenOutcome::NoDriver);
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn a_comment_behind_a_rule_with_fewer_than_three_rights_makes_lxc_drop_the_rule(
     let host = Host::new(HOST);
     for (ctid, rule, expected, dropped) in [
         // LXC reads three letters and looks no further
-        (950, "c 511:* rwm # NVIDIA", Opened::NoDriver, false),
-        (951, "c 511:* rw # NVIDIA", Opened::Denied, true),
-        (952, "c 511:* rw", Opened::NoDriver, false),
-        (953, "/dev/nvidia-uvm rw # NVIDIA", Opened::NoDriver, false),
-        (954, "c  511:* rwm", Opened::Denied, true),
+        (950, "c 511:* rwm # NVIDIA", OpenOutcome::NoDriver, false),
+        (951, "c 511:* rw # NVIDIA", OpenOutcome::Denied, true),
+        (952, "c 511:* rw", OpenOutcome::NoDriver, false),
+        (953, "/dev/nvidia-uvm rw # NVIDIA", OpenOutcome::NoDriver, false),
+        (954, "c  511:* rwm", OpenOutcome::Denied, true),
     ] {
         let container = host.create(ctid, false);
         container.append(&format!("lxc.cgroup2.devices.allow: {rule}\n{UVM_MOUNT}"));
@@ -149,13 +149,13 @@ fn a_rule_by_path_takes_the_number_that_the_node_has_at_the_start() {
     let container = host.create(950, false);
     container.append(&format!("lxc.cgroup2.devices.allow: /dev/nvidia-uvm rwm\n{UVM_MOUNT}"));
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
     container.mknod("/tmp/tools", 511, 1).unwrap();
-    assert_eq!(container.open("/tmp/tools"), Opened::Denied, "one number, not the major");
+    assert_eq!(container.open("/tmp/tools"), OpenOutcome::Denied, "one number, not the major");
     // after a kernel update the driver has another major
     host.run("rm /dev/nvidia-uvm && mknod -m 666 /dev/nvidia-uvm c 509 0").expect(0);
     container.restart();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
     assert_eq!(container.stat("/dev/nvidia-uvm").unwrap().major, 509);
 }
 
@@ -168,7 +168,7 @@ fn a_rule_by_a_path_that_is_missing_is_dropped_and_the_container_starts() {
     let told = "Failed to parse device rule devices.allow=/dev/nvidia-uvm rwm";
     assert!(container.log().contains(told), "{}", container.log());
     container.mknod("/tmp/uvm", 511, 0).unwrap();
-    assert_eq!(container.open("/tmp/uvm"), Opened::Denied);
+    assert_eq!(container.open("/tmp/uvm"), OpenOutcome::Denied);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_dev_line_with_a_link_as_path_makes_a_node_of_the_links_name() {
     container.start();
     let node = container.stat("/dev/dri/by-path/pci-0000:2b:00.0-card").unwrap();
     assert_eq!((node.kind, node.major, node.minor), ('c', 226, 1));
-    assert_eq!(container.open("/dev/dri/card1"), Opened::Missing);
+    assert_eq!(container.open("/dev/dri/card1"), OpenOutcome::Missing);
 }
 
 #[test]
@@ -202,5 +202,5 @@ fn a_dev_line_in_a_snapshot_grants_nothing() {
     let container = host.create(950, true);
     host.write(&container.conf_path(), container.conf() + "\n[before]\ndev0: /dev/nvidia0\n");
     container.start();
-    assert_eq!(container.open("/dev/nvidia0"), Opened::Missing);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lxcbed::{Container, Host, Opened};
+use lxcbed::{Container, Host, OpenOutcome};
 
 const HOST: &str = "pve9-two-gpus";
 /// Unprivileged or not, dev[n] or mount entries.
@@ -31,20 +31,26 @@ fn has(container: &Container, gpus: &[u32]) {
     let own = gpus.iter().map(|minor| format!("/dev/nvidia{minor}"));
     for path in own.chain(SHARED.map(String::from)) {
         let opened = container.open(&path);
-        assert_eq!(opened, Opened::NoDriver, "{}: {path}\n{}", container.ctid, container.conf());
+        assert_eq!(
+            opened,
+            OpenOutcome::NoDriver,
+            "{}: {path}\n{}",
+            container.ctid,
+            container.conf()
+        );
     }
 }
 
 fn has_not(container: &Container, paths: &[&str]) {
     for path in paths {
-        assert_eq!(container.open(path), Opened::Missing, "{}: {path}", container.ctid);
+        assert_eq!(container.open(path), OpenOutcome::Missing, "{}: {path}", container.ctid);
     }
 }
 
 fn may_not_make(container: &Container, name: &str, major: u32, minor: u32) {
     let path = format!("/tmp/{name}");
     container.mknod(&path, major, minor).unwrap();
-    assert_eq!(container.open(&path), Opened::Denied, "{}: {major}:{minor}", container.ctid);
+    assert_eq!(container.open(&path), OpenOutcome::Denied, "{}: {major}:{minor}", container.ctid);
 }
 
 #[test]
@@ -122,8 +128,8 @@ fn a_rule_that_is_stale_denies_until_sync_has_been_there() {
     // the nodes alone are not enough
     tool(&host, "nodes", 0);
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::Denied);
-    assert_eq!(container.open("/dev/nvidia0"), Opened::NoDriver);
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied);
+    assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     tool(&host, "sync 953", 0);
     container.restart();
     has(&container, &[0]);
@@ -172,11 +178,11 @@ fn everything_goes_at_once_and_so_does_a_single_node() {
         tool(&host, &format!("add {ctid} -g all --graphics --style {style}"), 0);
         container.start();
         has(&container, &[0, 1]);
-        assert!(container.open("/dev/dri/renderD128") != Opened::Missing);
+        assert!(container.open("/dev/dri/renderD128") != OpenOutcome::Missing);
         tool(&host, &format!("remove {ctid} --node /dev/nvidia-modeset"), 0);
         container.restart();
         has_not(&container, &["/dev/nvidia-modeset"]);
-        assert_eq!(container.open("/dev/nvidia-uvm"), Opened::NoDriver);
+        assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
         if !unprivileged {
             may_not_make(&container, "modeset", 195, 254);
         }
@@ -199,7 +205,7 @@ fn a_mounted_node_keeps_the_hosts_mode_and_that_is_said() {
         let told = "/dev/dri/renderD128 has mode 0660 on the host";
         assert_eq!(ran.stderr.contains(told), shut, "{ctid}: {}", ran.stderr);
         container.start();
-        let expected = if shut { Opened::NoAccess } else { Opened::NoDriver };
+        let expected = if shut { OpenOutcome::NoAccess } else { OpenOutcome::NoDriver };
         assert_eq!(container.open("/dev/dri/renderD128"), expected, "{ctid}");
         let ran = tool(&host, &format!("check {ctid}"), i32::from(shut));
         let found = ran.of_type("check").filter(|r| r["cause"] == "no-access");
@@ -215,7 +221,7 @@ fn a_hand_made_block_becomes_dev_lines_that_work() {
     let host = Host::new(HOST);
     let container = host.adopt(902);
     container.start();
-    assert_eq!(container.open("/dev/nvidia-uvm"), Opened::Denied, "its rule names 509");
+    assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied, "its rule names 509");
     tool(&host, "check 902", 1);
     tool(&host, "add 902 --convert", 0);
     let conf = container.conf();

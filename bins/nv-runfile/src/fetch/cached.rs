@@ -2,7 +2,7 @@
 //! says.
 
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
-use host::Store;
+use host::PrivateDir;
 use record::{DigestStatus, Runfile, RunfileDigest, Verified};
 use runfile::{Stated, digest};
 
@@ -36,14 +36,14 @@ pub enum State {
 
 /// One file of the cache.
 pub struct Cached<'a> {
-    store: &'a Store,
+    store: &'a PrivateDir,
     name: &'a str,
     say: &'a Say,
 }
 
 impl<'a> Cached<'a> {
     /// The one of a name.
-    pub fn of(store: &'a Store, name: &'a str, say: &'a Say) -> Cached<'a> {
+    pub fn of(store: &'a PrivateDir, name: &'a str, say: &'a Say) -> Cached<'a> {
         Cached { store, name, say }
     }
 

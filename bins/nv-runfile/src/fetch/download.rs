@@ -2,7 +2,7 @@
 //! the digest on the way.
 
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
-use host::{Growing, Store};
+use host::{PartialFile, PrivateDir};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{PartNote, part_name, part_note_name, read_note, store_failure, write_note};
@@ -22,7 +22,7 @@ const SPARE: u64 = 16 << 20;
 /// Downloads one installer.
 pub struct Download<'a> {
     /// The cache.
-    pub store: &'a Store,
+    pub store: &'a PrivateDir,
     /// Name in it.
     pub name: &'a str,
     /// The digest that it must have.
@@ -38,7 +38,7 @@ pub struct Got {
     /// Lower case hex.
     pub sha256: String,
     /// The file.
-    pub file: Growing,
+    pub file: PartialFile,
 }
 
 /// Why a place did not give it.
@@ -250,7 +250,7 @@ fn wrong(why: &str) -> Ended {
 
 /// What of a file is here.
 struct Part {
-    file: Growing,
+    file: PartialFile,
     size: u64,
     hash: Sha256,
     head: Vec<u8>,

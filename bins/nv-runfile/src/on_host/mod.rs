@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted};
 use host::Machine;
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::cli::Install;
 use crate::install::limits;
@@ -45,7 +45,7 @@ pub fn run(
     install: &Install,
     installer: &mut Installer,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let only_look = install.change.only_look();
     if !only_look {
@@ -56,7 +56,7 @@ pub fn run(
     let facts = HostFacts::read(machine);
     let host = OnHost { machine, install, version, say };
     if facts.has(version) {
-        return host.unchanged(&facts, sink);
+        return host.unchanged(&facts, writer);
     }
     let wish = Wish {
         purge: install.purge,
@@ -73,7 +73,7 @@ pub fn run(
         if check.severity == Severity::Error {
             obstacles.push(check.property.clone());
         }
-        sink.put(Record::Check(check))?;
+        writer.put(Record::Check(check))?;
     }
     let kind = types.ok().flatten();
     let options = options(&facts, version, wish, kind, &stub);
@@ -83,7 +83,7 @@ pub fn run(
         if !install.force {
             let mut change = host.change(&facts, ChangeStatus::Refused);
             change.reason = Some(message.clone());
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             return Err(fail(Exit::Refused, message)
                 .hint("the checks say what to do; --force runs the installer all the same")
                 .into());
@@ -95,7 +95,7 @@ pub fn run(
     }
     for command in &commands {
         let done = if only_look { Ok(ChangeStatus::Planned) } else { host.purge(command) };
-        host.told("purge", command, done, sink)?;
+        host.told("purge", command, done, writer)?;
     }
     let file = std::path::absolute(&installer.path);
     let file = file.map_or_else(|_| installer.path.clone(), |path| path.display().to_string());
@@ -104,7 +104,7 @@ pub fn run(
     let mut change = host.change(&facts, ChangeStatus::Planned);
     change.reason = Some(argv.join(" "));
     if only_look {
-        sink.put(Record::Change(change))?;
+        writer.put(Record::Change(change))?;
         return Ok(Exit::Done);
     }
     match host.execute(&argv) {
@@ -113,14 +113,14 @@ pub fn run(
             if status == ChangeStatus::Skipped {
                 change.reason = Some("no command is run below --root".into());
             }
-            sink.put(Record::Change(change))?;
-            if status == ChangeStatus::Skipped { Ok(Exit::Done) } else { host.after(sink) }
+            writer.put(Record::Change(change))?;
+            if status == ChangeStatus::Skipped { Ok(Exit::Done) } else { host.after(writer) }
         }
         Err(failure) => {
             change.status = ChangeStatus::Failed;
             change.reason = Some(failure.message.clone());
             change.hint = failure.hint.clone();
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             Err(failure.into())
         }
     }
@@ -142,12 +142,12 @@ impl OnHost<'_> {
         change
     }
 
-    fn unchanged(&self, facts: &HostFacts, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn unchanged(&self, facts: &HostFacts, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
         let record = match self.install.change.check {
             true => Record::Check(Check::ok("host", "driver", self.version.to_string())),
             false => Record::Change(self.change(facts, ChangeStatus::Unchanged)),
         };
-        sink.put(record)?;
+        writer.put(record)?;
         Ok(Exit::Done)
     }
 
@@ -180,7 +180,7 @@ impl OnHost<'_> {
         property: &str,
         command: &[String],
         done: Result<ChangeStatus, Failure>,
-        sink: &mut Sink,
+        writer: &mut RecordWriter,
     ) -> anyhow::Result<()> {
         let mut change = Change::planned(self.say.tool(), "host", property);
         change.to = Some(command.join(" "));
@@ -190,13 +190,13 @@ impl OnHost<'_> {
                 if status == ChangeStatus::Skipped {
                     change.reason = Some("no command is run below --root".into());
                 }
-                sink.put(Record::Change(change))?;
+                writer.put(Record::Change(change))?;
                 Ok(())
             }
             Err(failure) => {
                 change.status = ChangeStatus::Failed;
                 change.reason = Some(failure.message.clone());
-                sink.put(Record::Change(change))?;
+                writer.put(Record::Change(change))?;
                 Err(failure.into())
             }
         }
@@ -240,7 +240,7 @@ impl OnHost<'_> {
     }
 
     /// What is loaded now, and whether nvidia-smi runs.
-    fn after(&self, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn after(&self, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
         let facts = HostFacts::read(self.machine);
         let mut exit = Exit::Done;
         let mut installed = Check::ok("host", "installed", facts.installed.clone());
@@ -250,7 +250,7 @@ impl OnHost<'_> {
             installed.reason = Some("the installer's own record does not say so".into());
             exit = Exit::System;
         }
-        sink.put(Record::Check(installed))?;
+        writer.put(Record::Check(installed))?;
         let reboot = facts.loaded.as_deref() != Some(self.version);
         let mut check = Check::ok("host", "reboot_required", None);
         check.expected = Some(self.version.into());
@@ -264,8 +264,8 @@ impl OnHost<'_> {
                 None => "modprobe nvidia, or reboot".into(),
             });
         }
-        sink.put(Record::Check(check))?;
-        sink.put(Record::Check(self.persistence()))?;
+        writer.put(Record::Check(check))?;
+        writer.put(Record::Check(self.persistence()))?;
         if !reboot {
             let ran = self.machine.run(&["/usr/bin/nvidia-smi", "-L"], SMI);
             let mut check = Check::ok("host", "nvidia-smi", "runs".to_string());
@@ -280,7 +280,7 @@ impl OnHost<'_> {
                 check.actual = Some(why);
                 exit = Exit::System;
             }
-            sink.put(Record::Check(check))?;
+            writer.put(Record::Check(check))?;
         }
         Ok(exit)
     }

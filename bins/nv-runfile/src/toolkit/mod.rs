@@ -14,7 +14,7 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, Say, catch_signals, fail};
 use host::Machine;
 use pve::{Guest, Section};
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, Severity, Sink};
+use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 
 use crate::ahead::out_of_sight;
 use crate::cli::{Options, Release, Toolkit};
@@ -32,7 +32,7 @@ pub fn run(
     options: &Options,
     toolkit: &Toolkit,
     say: &Say,
-    sink: &mut Sink,
+    writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let machine = options.common.machine()?;
     let guest = Guest::find(&machine, toolkit.ct)?;
@@ -41,11 +41,11 @@ pub fn run(
     }
     let job = Job { machine: &machine, guest: &guest, toolkit, say };
     match job.run() {
-        Ok(done) => job.report(done, sink),
+        Ok(done) => job.report(done, writer),
         Err(failure) => {
             let change = failed(say.tool(), &guest.target(), ChangeStatus::RolledBack, &failure);
             let change = Change { property: PROPERTY.into(), ..change };
-            sink.put(Record::Change(change))?;
+            writer.put(Record::Change(change))?;
             Err(failure.into())
         }
     }
@@ -280,7 +280,7 @@ impl Job<'_> {
         Ok(check)
     }
 
-    fn report(&self, done: Done, sink: &mut Sink) -> anyhow::Result<Exit> {
+    fn report(&self, done: Done, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
         let change = &self.toolkit.change;
         let status = |same: bool| match (same, change.only_look()) {
             (true, _) => ChangeStatus::Unchanged,
@@ -302,7 +302,7 @@ impl Job<'_> {
         whole.hint = done.hint;
         records.push(whole);
         for record in records {
-            sink.put(match change.check {
+            writer.put(match change.check {
                 true => Record::Check(check_of(record)),
                 false => Record::Change(record),
             })?;
@@ -312,7 +312,7 @@ impl Job<'_> {
             if check.status != CheckStatus::Ok {
                 exit = Exit::System;
             }
-            sink.put(Record::Check(check))?;
+            writer.put(Record::Check(check))?;
         }
         Ok(exit)
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use host::probe::Sink;
+use host::child_read::ChildPipe;
 use host::{Dir, Machine};
 use record::Address;
 
@@ -110,30 +110,30 @@ impl<'a> Reader<'a> {
     /// not for those that a function of this class cannot have: on a machine
     /// with hundreds of functions that is what costs. One that is not there is
     /// passed over silently.
-    pub fn function(&self, address: Address, sink: &mut Sink) {
+    pub fn function(&self, address: Address, pipe: &mut ChildPipe) {
         let name = address.to_string();
         let mut target = String::new();
-        sink.put(tag::LINK, || {
+        pipe.put(tag::LINK, || {
             target = self.devices.read_link(&name)?;
             Ok(target.clone().into_bytes())
         });
         let mut dir = None;
-        sink.put(tag::DIR, || {
+        pipe.put(tag::DIR, || {
             dir = Some(self.open(&name, &target)?);
             Ok(Vec::new())
         });
         let Some(dir) = dir else { return };
-        let class = read_ids(&dir, sink);
+        let class = read_ids(&dir, pipe);
         // a class that is not known may be any
         let base = class.map(|class| (class >> 16) as u8);
         let may_be = |bases: &[u8]| base.is_none_or(|base| bases.contains(&base));
         let endpoint = class.is_none_or(|class| class >> 8 != PCI_BRIDGE);
-        let driver = read_link(&dir, tag::DRIVER, sink).is_some();
-        let group = read_link(&dir, tag::GROUP, sink);
-        let vf = endpoint && read_link(&dir, tag::PHYSFN, sink).is_some();
+        let driver = read_link(&dir, tag::DRIVER, pipe).is_some();
+        let group = read_link(&dir, tag::GROUP, pipe);
+        let vf = endpoint && read_link(&dir, tag::PHYSFN, pipe).is_some();
         let mut mark = |tag: u8| {
             if dir.has(tag::name(tag)) {
-                sink.put(tag, || Ok(Vec::new()));
+                pipe.put(tag, || Ok(Vec::new()));
             }
         };
         if may_be(&[BRIDGE]) {
@@ -144,36 +144,36 @@ impl<'a> Reader<'a> {
         }
         if driver && endpoint {
             mark(tag::MDEV);
-            read_names(&dir, tag::VFIO, sink);
+            read_names(&dir, tag::VFIO, pipe);
             if may_be(&[DISPLAY, PROCESSOR, ACCELERATOR]) {
-                read_names(&dir, tag::DRM, sink);
+                read_names(&dir, tag::DRM, pipe);
             }
         }
         if class.is_none_or(|class| class >> 8 == 0x0300) {
-            attr(&dir, tag::BOOT_VGA, sink);
+            attr(&dir, tag::BOOT_VGA, pipe);
         }
         if self.depth != Depth::Verdict {
-            attr(&dir, tag::NUMA, sink);
-            attr(&dir, tag::RESET, sink);
+            attr(&dir, tag::NUMA, pipe);
+            attr(&dir, tag::RESET, pipe);
             if endpoint && !vf && self.shares_link(address, &target) {
-                sink.put(tag::SHARED_LINK, || Ok(Vec::new()));
-            } else if attr(&dir, tag::SPEED, sink) {
+                pipe.put(tag::SHARED_LINK, || Ok(Vec::new()));
+            } else if attr(&dir, tag::SPEED, pipe) {
                 for tag in [tag::WIDTH, tag::MAX_SPEED, tag::MAX_WIDTH] {
-                    attr(&dir, tag, sink);
+                    attr(&dir, tag, pipe);
                 }
             }
         }
-        if !vf && attr(&dir, tag::TOTALVFS, sink) {
-            sink.put(tag::VFS, || read_vfs(&dir));
-            attr(&dir, tag::NUMVFS, sink);
+        if !vf && attr(&dir, tag::TOTALVFS, pipe) {
+            pipe.put(tag::VFS, || read_vfs(&dir));
+            attr(&dir, tag::NUMVFS, pipe);
         }
         if let (true, Some(group), Some(groups)) = (self.list_groups, group, &self.groups) {
-            sink.put(tag::MATES, || {
+            pipe.put(tag::MATES, || {
                 let names = groups.below(&format!("{group}/devices"))?.list();
                 Ok(names.map_err(|error| error.source)?.join("\n").into_bytes())
             });
         }
-        attr(&dir, tag::OVERRIDE, sink);
+        attr(&dir, tag::OVERRIDE, pipe);
     }
 
     /// Opens a function's directory: where the link leads, no other link is on
@@ -196,9 +196,9 @@ impl<'a> Reader<'a> {
     }
 
     /// A group.
-    pub fn group(&self, id: u32, sink: &mut Sink) {
+    pub fn group(&self, id: u32, pipe: &mut ChildPipe) {
         let Some(groups) = &self.groups else { return };
-        sink.put(group_tag::MEMBERS, || {
+        pipe.put(group_tag::MEMBERS, || {
             let names = groups.below(&format!("{id}/devices"))?.list();
             let names = names.map_err(|error| error.source)?;
             let others = names.iter().filter(|name| Address::from_sysfs(name).is_none());
@@ -211,7 +211,7 @@ impl<'a> Reader<'a> {
                 .collect();
             Ok(lines.join("\n").into_bytes())
         });
-        let mut attr = |tag: u8, name: &str| sink.put(tag, || groups.attr(&format!("{id}/{name}")));
+        let mut attr = |tag: u8, name: &str| pipe.put(tag, || groups.attr(&format!("{id}/{name}")));
         attr(group_tag::RESERVED, "reserved_regions");
         if self.depth == Depth::Full {
             attr(group_tag::NAME, "name");
@@ -239,10 +239,10 @@ const PROCESSOR: u8 = 0x0b;
 const ACCELERATOR: u8 = 0x12;
 
 /// Ids and class: all in one attribute, or each in its own. Gives the class.
-fn read_ids(dir: &Dir<'_>, sink: &mut Sink) -> Option<u32> {
+fn read_ids(dir: &Dir<'_>, pipe: &mut ChildPipe) -> Option<u32> {
     let mut class = None;
     let mut modalias = false;
-    sink.put(tag::MODALIAS, || {
+    pipe.put(tag::MODALIAS, || {
         let bytes = dir.attr("modalias")?;
         modalias = true;
         class = Modalias::parse(String::from_utf8_lossy(&bytes).trim_end()).map(|m| m.class);
@@ -250,18 +250,22 @@ fn read_ids(dir: &Dir<'_>, sink: &mut Sink) -> Option<u32> {
     });
     if !modalias {
         for tag in [tag::VENDOR, tag::DEVICE, tag::SUBVENDOR, tag::SUBDEVICE, tag::CLASS] {
-            attr(dir, tag, sink);
+            attr(dir, tag, pipe);
         }
     }
-    attr(dir, tag::REVISION, sink);
+    attr(dir, tag::REVISION, pipe);
     class
 }
 
 /// Passes on what `read` gives, or its failure, unless there is no such thing.
 /// True: it was there and could be read.
-fn unless_absent(tag: u8, sink: &mut Sink, read: impl FnOnce() -> io::Result<Vec<u8>>) -> bool {
+fn unless_absent(
+    tag: u8,
+    pipe: &mut ChildPipe,
+    read: impl FnOnce() -> io::Result<Vec<u8>>,
+) -> bool {
     let mut there = false;
-    sink.put_some(tag, || match read() {
+    pipe.put_some(tag, || match read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => {
             there = other.is_ok();
@@ -271,14 +275,14 @@ fn unless_absent(tag: u8, sink: &mut Sink, read: impl FnOnce() -> io::Result<Vec
     there
 }
 
-fn attr(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> bool {
-    unless_absent(tag, sink, || dir.attr(tag::name(tag)))
+fn attr(dir: &Dir<'_>, tag: u8, pipe: &mut ChildPipe) -> bool {
+    unless_absent(tag, pipe, || dir.attr(tag::name(tag)))
 }
 
 /// Passes on the last component of a link, and gives it.
-fn read_link(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> Option<String> {
+fn read_link(dir: &Dir<'_>, tag: u8, pipe: &mut ChildPipe) -> Option<String> {
     let mut name = None;
-    unless_absent(tag, sink, || {
+    unless_absent(tag, pipe, || {
         let read = dir.link_name(tag::name(tag))?;
         name = Some(read.clone());
         Ok(read.into_bytes())
@@ -286,8 +290,8 @@ fn read_link(dir: &Dir<'_>, tag: u8, sink: &mut Sink) -> Option<String> {
     name
 }
 
-fn read_names(dir: &Dir<'_>, tag: u8, sink: &mut Sink) {
-    unless_absent(tag, sink, || {
+fn read_names(dir: &Dir<'_>, tag: u8, pipe: &mut ChildPipe) {
+    unless_absent(tag, pipe, || {
         let names = dir.list_below(tag::name(tag)).map_err(|error| error.source)?;
         Ok(names.join("\n").into_bytes())
     });

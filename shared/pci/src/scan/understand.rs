@@ -2,7 +2,7 @@
 
 use std::io;
 
-use host::probe::Probed;
+use host::child_read::ChildRead;
 use record::{Address, Link};
 
 use super::read::{group_tag, tag};
@@ -11,7 +11,7 @@ use crate::alias::Modalias;
 use crate::group::{Group, OtherMember, reserved_regions};
 
 /// Understands what was read.
-pub fn function(address: Address, probed: &Probed) -> Function {
+pub fn function(address: Address, probed: &ChildRead) -> Function {
     let mut f = Function::bare(address);
     let text = |tag: u8| {
         probed.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
@@ -104,19 +104,19 @@ pub fn parent(target: &str) -> Option<Address> {
 }
 
 /// Whether its link is that of the slot's function 0.
-pub fn shares_link(probed: &Probed) -> bool {
+pub fn shares_link(probed: &ChildRead) -> bool {
     probed.bytes(tag::SHARED_LINK).is_some()
 }
 
 /// Whom the list of its group names.
-pub fn mates(probed: &Probed) -> Vec<Address> {
+pub fn mates(probed: &ChildRead) -> Vec<Address> {
     let names = probed.bytes(tag::MATES).map(|b| String::from_utf8_lossy(b).into_owned());
     list(names).iter().filter_map(|name| Address::from_sysfs(name)).collect()
 }
 
 /// What a person should know of reads that failed. An attribute that is not
 /// there, or not for this function, is no failure.
-fn warnings(probed: &Probed) -> Vec<String> {
+fn warnings(probed: &ChildRead) -> Vec<String> {
     if let Some(stuck) = probed.stuck_at {
         return vec![format!(
             "reading {} blocks in the kernel (is its driver stuck in unbind?); the rest is unknown",
@@ -143,7 +143,7 @@ fn warnings(probed: &Probed) -> Vec<String> {
 }
 
 /// A group; who is in it, its functions tell.
-pub fn group(id: u32, probed: &Probed) -> Group {
+pub fn group(id: u32, probed: &ChildRead) -> Group {
     let text = |tag: u8| {
         probed.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
     };

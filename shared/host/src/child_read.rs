@@ -22,7 +22,7 @@ use crate::error::errno_error;
 
 /// What was read of one item.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Probed {
+pub struct ChildRead {
     /// Values by tag, in the order they were read: bytes, or the error number.
     pub values: Vec<(u8, Result<Vec<u8>, i32>)>,
     /// The read of this tag did not come back in time; what would have followed
@@ -30,7 +30,7 @@ pub struct Probed {
     pub stuck_at: Option<u8>,
 }
 
-impl Probed {
+impl ChildRead {
     /// The bytes read under a tag.
     pub fn bytes(&self, tag: u8) -> Option<&[u8]> {
         self.values.iter().find(|(t, _)| *t == tag).and_then(|(_, v)| v.as_deref().ok())
@@ -43,7 +43,7 @@ impl Probed {
 }
 
 /// Takes what the child reads.
-pub struct Sink {
+pub struct ChildPipe {
     pipe: File,
     buffer: Vec<u8>,
     item: u32,
@@ -57,7 +57,7 @@ const DONE: u8 = 3;
 /// kind, tag, item, length.
 const HEAD: usize = 1 + 1 + 4 + 4;
 
-impl Sink {
+impl ChildPipe {
     /// Reads one value and passes it on under `tag`.
     pub fn put(&mut self, tag: u8, read: impl FnOnce() -> io::Result<Vec<u8>>) {
         self.put_some(tag, || Some(read()));
@@ -109,13 +109,13 @@ impl Sink {
 /// `read` runs in a forked copy of this process: it sees what the caller sees
 /// and changes nothing here. The caller has no other threads. Errors: no child
 /// can be started.
-pub fn probe(
+pub fn read_in_child(
     items: usize,
     workers: usize,
     deadline: Duration,
-    read: &dyn Fn(usize, &mut Sink),
-) -> io::Result<Vec<Probed>> {
-    let mut answers = vec![Probed::default(); items];
+    read: &dyn Fn(usize, &mut ChildPipe),
+) -> io::Result<Vec<ChildRead>> {
+    let mut answers = vec![ChildRead::default(); items];
     let workers = workers.clamp(1, items.max(1));
     let mut running = Vec::new();
     for first in 0..workers.min(items) {
@@ -166,17 +166,18 @@ impl Worker {
     fn start(
         share: Vec<usize>,
         cautious: bool,
-        read: &dyn Fn(usize, &mut Sink),
+        read: &dyn Fn(usize, &mut ChildPipe),
     ) -> io::Result<Worker> {
         let (from, to) = pipe().map_err(errno_error)?;
         let pid = in_child(|| {
-            let mut sink = Sink { pipe: File::from(to), buffer: Vec::new(), item: 0, cautious };
+            let mut pipe =
+                ChildPipe { pipe: File::from(to), buffer: Vec::new(), item: 0, cautious };
             for item in &share {
-                sink.item = *item as u32;
-                read(*item, &mut sink);
-                sink.done();
+                pipe.item = *item as u32;
+                read(*item, &mut pipe);
+                pipe.done();
             }
-            sink.flush();
+            pipe.flush();
             0
         })?;
         set_nonblocking(&from)?;
@@ -194,7 +195,7 @@ impl Worker {
     }
 
     /// Takes what has arrived.
-    fn take(&mut self, answers: &mut [Probed], deadline: Duration) -> io::Result<Step> {
+    fn take(&mut self, answers: &mut [ChildRead], deadline: Duration) -> io::Result<Step> {
         let mut chunk = [0u8; 64 << 10];
         loop {
             match nix::unistd::read(self.pipe.as_fd(), &mut chunk) {
@@ -214,7 +215,7 @@ impl Worker {
         }
     }
 
-    fn frames(&mut self, answers: &mut [Probed]) {
+    fn frames(&mut self, answers: &mut [ChildRead]) {
         let mut used = 0;
         while let Some(head) = self.buffer.get(used..used + HEAD) {
             let (kind, tag) = (head[0], head[1]);
@@ -246,14 +247,14 @@ impl Worker {
     /// by value, so that we know which read it is that hangs.
     fn give_up(
         mut self,
-        answers: &mut [Probed],
-        read: &dyn Fn(usize, &mut Sink),
+        answers: &mut [ChildRead],
+        read: &dyn Fn(usize, &mut ChildPipe),
     ) -> io::Result<Option<Worker>> {
         let _ = kill(self.pid, Signal::SIGKILL);
         // not waited for: in state D it ends when the kernel lets it
         let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
         if self.cautious {
-            answers[self.share[self.at]] = Probed {
+            answers[self.share[self.at]] = ChildRead {
                 values: std::mem::take(&mut self.partial),
                 stuck_at: Some(self.begun.unwrap_or(u8::MAX)),
             };
@@ -394,10 +395,10 @@ mod tests {
     #[test]
     fn values_and_errors_arrive_item_by_item() {
         for workers in [1, 2, 3, 7, 100] {
-            let answers = probe(50, workers, Duration::from_secs(10), &|item, sink| {
-                sink.put(7, || Ok(format!("item {item}").into_bytes()));
-                sink.put(8, || Err(io::Error::from_raw_os_error(libc::ENODEV)));
-                sink.put(9, || Ok(vec![b'x'; item * 1000]));
+            let answers = read_in_child(50, workers, Duration::from_secs(10), &|item, pipe| {
+                pipe.put(7, || Ok(format!("item {item}").into_bytes()));
+                pipe.put(8, || Err(io::Error::from_raw_os_error(libc::ENODEV)));
+                pipe.put(9, || Ok(vec![b'x'; item * 1000]));
             })
             .unwrap();
             assert_eq!(answers.len(), 50);
@@ -408,20 +409,20 @@ mod tests {
                 assert_eq!(answer.stuck_at, None);
             }
         }
-        assert!(probe(0, 4, SHORT, &|_, _| ()).unwrap().is_empty());
+        assert!(read_in_child(0, 4, SHORT, &|_, _| ()).unwrap().is_empty());
     }
 
     #[test]
     fn one_stuck_read_costs_its_item_the_rest_and_nobody_else_anything() {
-        let answers = probe(20, 2, SHORT, &|item, sink| {
-            sink.put(1, || Ok(b"first".to_vec()));
-            sink.put(2, || {
+        let answers = read_in_child(20, 2, SHORT, &|item, pipe| {
+            pipe.put(1, || Ok(b"first".to_vec()));
+            pipe.put(2, || {
                 if item == 3 || item == 15 || item == 19 {
                     std::thread::sleep(Duration::from_secs(3600));
                 }
                 Ok(b"second".to_vec())
             });
-            sink.put(3, || Ok(b"third".to_vec()));
+            pipe.put(3, || Ok(b"third".to_vec()));
         })
         .unwrap();
         for (item, answer) in answers.iter().enumerate() {
@@ -434,8 +435,8 @@ mod tests {
 
     #[test]
     fn a_child_that_dies_is_not_waited_for() {
-        let answers = probe(4, 1, Duration::from_secs(10), &|item, sink| {
-            sink.put(1, || Ok(vec![item as u8]));
+        let answers = read_in_child(4, 1, Duration::from_secs(10), &|item, pipe| {
+            pipe.put(1, || Ok(vec![item as u8]));
             if item == 2 {
                 exit_child(9);
             }

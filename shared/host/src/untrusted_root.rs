@@ -15,9 +15,9 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fsync, symlinkat, unlinkat};
 
+use crate::atomic_dir::NewFile;
 use crate::error::errno_error;
 use crate::machine::split;
-use crate::staging::StagedFile;
 use crate::{FileError, InputFile, Machine};
 
 /// User and group as the host sees them.
@@ -52,15 +52,15 @@ impl Machine {
     }
 
     /// Makes a file where nothing is. Only root may read it until
-    /// [`StagedFile::finish`].
-    pub fn new_file(&self, path: &str) -> Result<StagedFile, FileError> {
+    /// [`NewFile::finish`].
+    pub fn new_file(&self, path: &str) -> Result<NewFile, FileError> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         let made = self.at(path, |parent, name| {
             let mode = Mode::from_bits_truncate(0o600);
             openat(parent, name, flags | OFlag::O_CLOEXEC, mode).map_err(errno_error)
         });
         match made {
-            Ok(fd) => Ok(StagedFile::of(fd.into(), self.shown(path))),
+            Ok(fd) => Ok(NewFile::of(fd.into(), self.shown(path))),
             Err(error) => Err(self.error("make", path, error)),
         }
     }
@@ -170,5 +170,5 @@ impl Machine {
 }
 
 #[cfg(test)]
-#[path = "placing_tests.rs"]
+#[path = "untrusted_root_tests.rs"]
 mod tests;

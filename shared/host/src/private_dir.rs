@@ -17,13 +17,13 @@ use crate::machine::{FileKind, Machine, Stat};
 use crate::{FileError, InputFile};
 
 /// A directory that only its owner writes in.
-pub struct Store {
+pub struct PrivateDir {
     machine: Machine,
 }
 
 /// Why a directory cannot be one.
 #[derive(Debug)]
-pub enum StoreError {
+pub enum PrivateDirError {
     /// Somebody else could change what is in it.
     Foreign {
         /// The directory or file.
@@ -35,26 +35,26 @@ pub enum StoreError {
     File(FileError),
 }
 
-impl fmt::Display for StoreError {
+impl fmt::Display for PrivateDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreError::Foreign { path, why } => write!(f, "'{path}' {why}"),
-            StoreError::File(error) => error.fmt(f),
+            PrivateDirError::Foreign { path, why } => write!(f, "'{path}' {why}"),
+            PrivateDirError::File(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for StoreError {}
+impl std::error::Error for PrivateDirError {}
 
-impl From<FileError> for StoreError {
-    fn from(error: FileError) -> StoreError {
-        StoreError::File(error)
+impl From<FileError> for PrivateDirError {
+    fn from(error: FileError) -> PrivateDirError {
+        PrivateDirError::File(error)
     }
 }
 
 /// What lies in a store under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct PrivateFile {
     /// Kind of file; a link is told as one.
     pub kind: FileKind,
     /// Bytes.
@@ -63,11 +63,15 @@ pub struct Stored {
     pub mtime: i64,
 }
 
-impl Store {
+impl PrivateDir {
     /// Opens the directory that `path` names on `machine`, or makes it with
     /// those above it. `None`: it is not there and was not to be made. Errors:
     /// it is another user's, or others may write in it.
-    pub fn open(machine: &Machine, path: &str, make: bool) -> Result<Option<Store>, StoreError> {
+    pub fn open(
+        machine: &Machine,
+        path: &str,
+        make: bool,
+    ) -> Result<Option<PrivateDir>, PrivateDirError> {
         if make {
             machine.make_parents(&format!("{}/x", path.trim_end_matches('/')))?;
         }
@@ -76,9 +80,9 @@ impl Store {
             Err(error) if error.is_not_found() && !make => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let store = Store { machine };
+        let store = PrivateDir { machine };
         let found = store.machine.stat("/")?;
-        let foreign = |why: &str| StoreError::Foreign { path: store.dir(), why: why.into() };
+        let foreign = |why: &str| PrivateDirError::Foreign { path: store.dir(), why: why.into() };
         let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         if found.uid != 0 && found.uid != user {
             return Err(foreign("belongs to another user"));
@@ -110,7 +114,7 @@ impl Store {
     }
 
     /// What a name stands for; `None` for nothing.
-    pub fn stat(&self, name: &str) -> Result<Option<Stored>, FileError> {
+    pub fn stat(&self, name: &str) -> Result<Option<PrivateFile>, FileError> {
         let dir = self.machine.dir("/")?;
         match fstatat(dir.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(nix::errno::Errno::ENOENT) => Ok(None),
@@ -119,7 +123,7 @@ impl Store {
                 let mtime = found.st_mtime.saturating_mul(1_000_000_000);
                 let mtime = mtime.saturating_add(found.st_mtime_nsec);
                 let Stat { kind, size, .. } = found.into();
-                Ok(Some(Stored { kind, size, mtime }))
+                Ok(Some(PrivateFile { kind, size, mtime }))
             }
         }
     }
@@ -198,32 +202,32 @@ impl Store {
 
     /// Opens a file that is being written, or makes it; only its owner may read
     /// it. Errors: what is there is no regular file with one name.
-    pub fn growing(&self, name: &str) -> Result<Growing, StoreError> {
+    pub fn growing(&self, name: &str) -> Result<PartialFile, PrivateDirError> {
         let dir = self.machine.dir("/")?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let path = self.shown(name);
         let file = match dir.open(name, flags, 0o600) {
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                return Err(StoreError::Foreign { path, why: "is a link".into() });
+                return Err(PrivateDirError::Foreign { path, why: "is a link".into() });
             }
             other => self.fail("write", name, other)?,
         };
         let found = self.fail("write", name, file.metadata())?;
         if !found.is_file() || found.nlink() != 1 {
             let why = "is no regular file with one name".into();
-            return Err(StoreError::Foreign { path, why });
+            return Err(PrivateDirError::Foreign { path, why });
         }
-        Ok(Growing { file, path })
+        Ok(PartialFile { file, path })
     }
 }
 
 /// A file of a store that is being written.
-pub struct Growing {
+pub struct PartialFile {
     file: File,
     path: String,
 }
 
-impl Growing {
+impl PartialFile {
     fn fail<T>(&self, action: &'static str, result: io::Result<T>) -> Result<T, FileError> {
         result.map_err(|source| FileError { action, path: self.path.clone(), source })
     }
@@ -289,20 +293,20 @@ mod tests {
     #[test]
     fn a_directory_that_others_may_write_in_is_none_of_ours() {
         let (dir, machine) = store("foreign");
-        assert!(Store::open(&machine, "/cache", false).unwrap().is_none());
-        Store::open(&machine, "/cache", true).unwrap().unwrap();
+        assert!(PrivateDir::open(&machine, "/cache", false).unwrap().is_none());
+        PrivateDir::open(&machine, "/cache", true).unwrap().unwrap();
         let cache = dir.join("cache");
         for mode in [0o1777, 0o757] {
             std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(mode)).unwrap();
             assert!(matches!(
-                Store::open(&machine, "/cache", true),
-                Err(StoreError::Foreign { .. })
+                PrivateDir::open(&machine, "/cache", true),
+                Err(PrivateDirError::Foreign { .. })
             ));
         }
         std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&cache, Some(12345), None).unwrap();
-            let error = Store::open(&machine, "/cache", true).err().unwrap();
+            let error = PrivateDir::open(&machine, "/cache", true).err().unwrap();
             assert!(error.to_string().contains("another user"), "{error}");
         }
         std::fs::remove_dir_all(dir).unwrap();
@@ -311,7 +315,7 @@ mod tests {
     #[test]
     fn a_file_grows_and_is_replayed_and_links_are_not_written_through() {
         let (dir, machine) = store("grow");
-        let store = Store::open(&machine, "/", true).unwrap().unwrap();
+        let store = PrivateDir::open(&machine, "/", true).unwrap().unwrap();
         let mut file = store.growing("a").unwrap();
         file.write(b"one").unwrap();
         let mut file = store.growing("a").unwrap();
@@ -329,9 +333,9 @@ mod tests {
         store.rename("a", "b").unwrap();
         assert_eq!(std::fs::read(dir.join("b")).unwrap(), b"x");
         symlink("/etc/shadow", dir.join("link")).unwrap();
-        assert!(matches!(store.growing("link"), Err(StoreError::Foreign { .. })));
+        assert!(matches!(store.growing("link"), Err(PrivateDirError::Foreign { .. })));
         std::fs::hard_link(dir.join("b"), dir.join("c")).unwrap();
-        assert!(matches!(store.growing("c"), Err(StoreError::Foreign { .. })));
+        assert!(matches!(store.growing("c"), Err(PrivateDirError::Foreign { .. })));
         assert_eq!(store.stat("link").unwrap().unwrap().kind, FileKind::Link);
         assert!(store.small("link").is_none());
         std::fs::remove_dir_all(dir).unwrap();
@@ -340,7 +344,7 @@ mod tests {
     #[test]
     fn a_file_that_is_open_elsewhere_is_in_use() {
         let (dir, machine) = store("use");
-        let store = Store::open(&machine, "/", true).unwrap().unwrap();
+        let store = PrivateDir::open(&machine, "/", true).unwrap().unwrap();
         store.put("a", b"x").unwrap();
         // a child that another test forked meanwhile has it open for a moment
         let let_go = || {

@@ -35,7 +35,7 @@ pub struct Attributes {
 }
 
 /// A directory in the making.
-pub struct Staging {
+pub struct AtomicDir {
     parent: OwnedFd,
     parent_path: PathBuf,
     name: OsString,
@@ -44,15 +44,15 @@ pub struct Staging {
 }
 
 /// A file in it that is being written.
-pub struct StagedFile {
+pub struct NewFile {
     file: File,
     path: String,
 }
 
-impl Staging {
+impl AtomicDir {
     /// Begins to make `target`. Its parent must be there, it must not. What a
     /// run that was killed left behind for the same target is removed.
-    pub fn begin(target: &Path) -> Result<Staging, FileError> {
+    pub fn begin(target: &Path) -> Result<AtomicDir, FileError> {
         let place = Place::of(target)?;
         let begin = || -> Result<(OsString, OwnedFd), Errno> {
             remove_leftovers(&place.parent_path, &place.name);
@@ -73,7 +73,7 @@ impl Staging {
         };
         let (temporary, root) = begin().map_err(|errno| cannot_make(target, errno))?;
         let Place { parent, parent_path, name } = place;
-        Ok(Staging { parent, parent_path, name, temporary, root })
+        Ok(AtomicDir { parent, parent_path, name, temporary, root })
     }
 
     /// Where it is filled, until it has its name.
@@ -81,7 +81,7 @@ impl Staging {
         self.parent_path.join(&self.temporary)
     }
 
-    /// Whether [`Staging::begin`] could begin, as far as looking tells.
+    /// Whether [`AtomicDir::begin`] could begin, as far as looking tells.
     pub fn could_begin(target: &Path) -> Result<(), FileError> {
         Place::of(target).map(drop)
     }
@@ -92,13 +92,13 @@ impl Staging {
     }
 
     /// Makes a directory with those above it; one that is there is as good.
-    /// Only the caller may enter it until [`Staging::finish_dir`].
+    /// Only the caller may enter it until [`AtomicDir::finish_dir`].
     pub fn dir(&self, path: &[u8]) -> Result<(), FileError> {
         self.make_dir(path).map_err(|errno| self.error("make", path, errno))
     }
 
     /// Makes a file, in place of one or of a link that is there.
-    pub fn file(&self, path: &[u8]) -> Result<StagedFile, FileError> {
+    pub fn file(&self, path: &[u8]) -> Result<NewFile, FileError> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let made = self.in_parent(path, |parent, name| {
             let open =
@@ -112,7 +112,7 @@ impl Staging {
             }
         });
         let fd = made.map_err(|errno| self.error("make", path, errno))?;
-        Ok(StagedFile { file: File::from(fd), path: self.error("", path, Errno::EIO).path })
+        Ok(NewFile { file: File::from(fd), path: self.error("", path, Errno::EIO).path })
     }
 
     /// Makes a symbolic link, in place of a file or link that is there.
@@ -245,9 +245,9 @@ impl Staging {
     }
 }
 
-impl StagedFile {
-    pub(crate) fn of(file: File, path: String) -> StagedFile {
-        StagedFile { file, path }
+impl NewFile {
+    pub(crate) fn of(file: File, path: String) -> NewFile {
+        NewFile { file, path }
     }
 
     /// Gives it its owner and permissions and brings it to disk.
@@ -370,5 +370,5 @@ fn remove_leftovers(parent: &Path, name: &OsStr) {
 }
 
 #[cfg(test)]
-#[path = "staging_tests.rs"]
+#[path = "atomic_dir_tests.rs"]
 mod tests;

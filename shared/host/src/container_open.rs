@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::child_read::read_in_child;
 use crate::error::{errno_error, reason};
-use crate::probe::probe;
 
 /// Where cgroup v2 is mounted: the unified hierarchy, or beside v1.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// What came of opening one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opened {
+pub enum OpenOutcome {
     /// A driver answered: it is a character device and open(2) succeeded.
     Ok {
         /// Its major number.
@@ -38,20 +38,20 @@ pub enum Opened {
     Blocked,
 }
 
-impl Opened {
+impl OpenOutcome {
     /// In words.
     pub fn words(&self) -> String {
         match self {
-            Opened::Ok { major, minor } => format!("opens ({major}:{minor})"),
-            Opened::NoDevice => "is no device (an empty file in its place)".into(),
-            Opened::Failed(libc::ENOENT) => "is not there".into(),
-            Opened::Failed(libc::EPERM) => "may not be opened (device rules)".into(),
-            Opened::Failed(libc::EACCES) => "may not be opened (its mode)".into(),
-            Opened::Failed(libc::ENXIO | libc::ENODEV) => "has no driver behind it".into(),
-            Opened::Failed(errno) => {
+            OpenOutcome::Ok { major, minor } => format!("opens ({major}:{minor})"),
+            OpenOutcome::NoDevice => "is no device (an empty file in its place)".into(),
+            OpenOutcome::Failed(libc::ENOENT) => "is not there".into(),
+            OpenOutcome::Failed(libc::EPERM) => "may not be opened (device rules)".into(),
+            OpenOutcome::Failed(libc::EACCES) => "may not be opened (its mode)".into(),
+            OpenOutcome::Failed(libc::ENXIO | libc::ENODEV) => "has no driver behind it".into(),
+            OpenOutcome::Failed(errno) => {
                 format!("cannot be opened: {}", reason(&io::Error::from_raw_os_error(*errno)))
             }
-            Opened::Blocked => "blocks in the kernel when opened".into(),
+            OpenOutcome::Blocked => "blocks in the kernel when opened".into(),
         }
     }
 }
@@ -59,23 +59,23 @@ impl Opened {
 /// Opens paths inside the container whose first process is `init`, as its root
 /// would: each with whether it is opened for writing too. Gives one answer a
 /// path. Errors: the container cannot be entered (it ended meanwhile).
-pub fn open_inside(
+pub fn open_in_container(
     init: i32,
     paths: &[(String, bool)],
     deadline: Duration,
-) -> io::Result<Vec<Opened>> {
+) -> io::Result<Vec<OpenOutcome>> {
     const ENTERED: u8 = 0;
     // several children: a path that hangs in the kernel must not hold up the rest
-    let answers = probe(paths.len(), 4, deadline, &|at, sink| {
+    let answers = read_in_child(paths.len(), 4, deadline, &|at, pipe| {
         let mut entered = false;
-        sink.put(ENTERED, || {
+        pipe.put(ENTERED, || {
             enter(init)?;
             entered = true;
             Ok(Vec::new())
         });
         if entered {
             let (path, write) = &paths[at];
-            sink.put(1, || open(path, *write));
+            pipe.put(1, || open(path, *write));
         }
     })?;
     answers
@@ -86,20 +86,20 @@ pub fn open_inside(
             }
             Ok(match (answer.bytes(1), answer.errno(1)) {
                 (Some(bytes), _) => opened(bytes),
-                (None, Some(errno)) => Opened::Failed(errno),
-                (None, None) => Opened::Blocked,
+                (None, Some(errno)) => OpenOutcome::Failed(errno),
+                (None, None) => OpenOutcome::Blocked,
             })
         })
         .collect()
 }
 
-fn opened(bytes: &[u8]) -> Opened {
+fn opened(bytes: &[u8]) -> OpenOutcome {
     match <[u8; 8]>::try_from(bytes) {
         Ok(numbers) => {
             let rdev = u64::from_le_bytes(numbers);
-            Opened::Ok { major: libc::major(rdev), minor: libc::minor(rdev) }
+            OpenOutcome::Ok { major: libc::major(rdev), minor: libc::minor(rdev) }
         }
-        Err(_) => Opened::NoDevice,
+        Err(_) => OpenOutcome::NoDevice,
     }
 }
 

@@ -20,7 +20,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn put(staging: &Staging, path: &str, text: &str) {
+fn put(staging: &AtomicDir, path: &str, text: &str) {
     let mut file = staging.file(path.as_bytes()).unwrap();
     file.write(text.as_bytes()).unwrap();
     file.finish(PLAIN).unwrap();
@@ -30,7 +30,7 @@ fn put(staging: &Staging, path: &str, text: &str) {
 fn nothing_is_there_until_all_of_it_is() {
     let dir = place("commit");
     let target = dir.join("tree");
-    let staging = Staging::begin(&target).unwrap();
+    let staging = AtomicDir::begin(&target).unwrap();
     staging.dir(b"a").unwrap();
     put(&staging, "a/b/file", "one\n");
     put(&staging, "a/b/file", "two\n");
@@ -51,7 +51,7 @@ fn nothing_is_there_until_all_of_it_is() {
 #[test]
 fn what_is_discarded_leaves_nothing() {
     let dir = place("discard");
-    let staging = Staging::begin(&dir.join("tree")).unwrap();
+    let staging = AtomicDir::begin(&dir.join("tree")).unwrap();
     put(&staging, "a/file", "x");
     assert_eq!(names(&dir).len(), 1);
     staging.discard().unwrap();
@@ -64,7 +64,7 @@ fn no_path_leads_through_a_link_or_out() {
     let dir = place("hostile");
     fs::create_dir(dir.join("outside")).unwrap();
     fs::write(dir.join("outside/file"), "mine\n").unwrap();
-    let staging = Staging::begin(&dir.join("tree")).unwrap();
+    let staging = AtomicDir::begin(&dir.join("tree")).unwrap();
     // what no caller should ask for: the last line of defence
     staging.symlink(b"out", b"../outside", None).unwrap();
     assert!(staging.file(b"out/file").is_err());
@@ -92,16 +92,16 @@ fn a_target_that_is_there_is_never_replaced() {
     fs::create_dir(dir.join("tree")).unwrap();
     symlink("nowhere", dir.join("link")).unwrap();
     for name in ["tree", "link", ".", ".."] {
-        let Err(error) = Staging::begin(&dir.join(name)) else { panic!("{name} was taken") };
+        let Err(error) = AtomicDir::begin(&dir.join(name)) else { panic!("{name} was taken") };
         assert_eq!(error.errno(), libc::EEXIST, "{name}: {error}");
     }
     // one that appears meanwhile
-    let staging = Staging::begin(&dir.join("new")).unwrap();
+    let staging = AtomicDir::begin(&dir.join("new")).unwrap();
     fs::create_dir(dir.join("new")).unwrap();
     assert_eq!(staging.commit().unwrap_err().errno(), libc::EEXIST);
     staging.discard().unwrap();
     assert!(names(&dir.join("new")).is_empty());
-    assert!(Staging::begin(&dir.join("none/such")).is_err_and(|error| error.is_not_found()));
+    assert!(AtomicDir::begin(&dir.join("none/such")).is_err_and(|error| error.is_not_found()));
     fs::remove_dir_all(dir).unwrap();
 }
 
@@ -116,11 +116,11 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
     fs::create_dir(dir.join(".tree.tmp.4194306")).unwrap();
     let busy = fs::File::open(dir.join(".tree.tmp.4194306")).unwrap();
     flock(&busy, libc::LOCK_EX).unwrap();
-    let staging = Staging::begin(&dir.join("tree")).unwrap();
+    let staging = AtomicDir::begin(&dir.join("tree")).unwrap();
     staging.discard().unwrap();
     assert!(dir.join(".tree.tmp.4194306").exists());
     drop(busy);
-    let staging = Staging::begin(&dir.join("tree")).unwrap();
+    let staging = AtomicDir::begin(&dir.join("tree")).unwrap();
     staging.discard().unwrap();
     assert_eq!(names(&dir), [".other.tmp.4194305", ".tree.tmp.1", ".tree.tmp.x"]);
     fs::remove_dir_all(dir).unwrap();
