@@ -55,7 +55,8 @@ fn check(system: &System, function: &Function) -> Check {
         Some(_) => function.address.to_string(),
         None => function.address.slot().to_string(),
     };
-    Check { commands: Vec::new(),
+    Check {
+        commands: Vec::new(),
         subject,
         property: "passthrough".into(),
         expected: Some("possible".into()),

@@ -460,7 +460,8 @@ fn size(text: &str) -> String {
 
 fn check_of(p: &Planned) -> Check {
     let same = p.before == p.file.text;
-    Check { commands: Vec::new(),
+    Check {
+        commands: Vec::new(),
         subject: p.file.path.to_string(),
         property: "file".into(),
         expected: p.file.text.as_deref().map(size),

@@ -499,7 +499,8 @@ fn touched<'a>(functions: &[&'a Function], moves: &[Move]) -> Vec<&'a Function> 
 fn check_of(step: &Move, bind: bool) -> Check {
     let there = step.actions.is_empty();
     let verb = if bind { "bind" } else { "release" };
-    Check { commands: Vec::new(),
+    Check {
+        commands: Vec::new(),
         subject: step.address.to_string(),
         property: "driver".into(),
         expected: step.after.driver.clone(),

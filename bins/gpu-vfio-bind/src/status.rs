@@ -56,7 +56,8 @@ pub fn run(
             }
             later.push(check);
         }
-        writer.put(Record::Check(Check { commands: Vec::new(),
+        writer.put(Record::Check(Check {
+            commands: Vec::new(),
             subject: function.address.to_string(),
             property: "driver".into(),
             expected,
@@ -89,7 +90,8 @@ fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
         let status = if same { CheckStatus::Ok } else { CheckStatus::Drift };
         (Some(driver), status, (!same).then_some(hint))
     };
-    Some(Check { commands: Vec::new(),
+    Some(Check {
+        commands: Vec::new(),
         subject: function.address.to_string(),
         property: "driver_at_boot".into(),
         expected,

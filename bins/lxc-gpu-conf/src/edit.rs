@@ -367,7 +367,8 @@ impl Editor<'_> {
 
     fn check_of(&self, step: &Step) -> Check {
         let there = step.there();
-        Check { commands: Vec::new(),
+        Check {
+            commands: Vec::new(),
             subject: self.guest.target(),
             property: step.key.clone(),
             expected: step.to.clone(),

@@ -73,7 +73,8 @@ impl Finding {
 
     /// As `check` prints it.
     pub fn check(&self, subject: &str) -> Check {
-        Check { commands: Vec::new(),
+        Check {
+            commands: Vec::new(),
             subject: subject.into(),
             property: self.property.clone(),
             expected: self.expected.clone(),

@@ -118,7 +118,7 @@ fn one(
                 // an interruption ends it all
                 Ok(failure) if ::cli::interrupted() => Err(failure.into()),
                 Ok(failure) => {
-                    say.error(&failure);
+                    say.failure(&failure);
                     Ok(failure.exit)
                 }
                 Err(other) => Err(other),

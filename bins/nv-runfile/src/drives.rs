@@ -55,7 +55,8 @@ impl Gpus {
 
 fn checks(function: &Function, installer: &Installer, content: &Content) -> Vec<Check> {
     let version = installer.header.version().unwrap_or("of unknown version");
-    let mut driver = Check { commands: Vec::new(),
+    let mut driver = Check {
+        commands: Vec::new(),
         subject: function.address.to_string(),
         property: "driver".into(),
         expected: Some(version.into()),
@@ -115,7 +116,8 @@ fn kernel_module(subject: &str, chip: &Chip, content: &Content) -> Check {
         (Some(false), _) => Some("this installer has no kernel modules for it".into()),
         _ => None,
     };
-    Check { commands: Vec::new(),
+    Check {
+        commands: Vec::new(),
         subject: subject.into(),
         property: "kernel_module".into(),
         expected: Some(wanted.join(" or ")),

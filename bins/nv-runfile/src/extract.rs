@@ -235,7 +235,8 @@ impl Run<'_> {
     }
 
     fn check(&self, subject: String, counts: Counts) -> Check {
-        Check { commands: Vec::new(),
+        Check {
+            commands: Vec::new(),
             subject,
             property: PROPERTY.into(),
             expected: Some(self.said(counts)),

@@ -185,7 +185,8 @@ impl<'a> Job<'a> {
                 false => (CheckStatus::Drift, Severity::Warning),
             };
             let hint = (!right).then(|| "without --check it is fetched".to_string());
-            writer.put(Record::Check(Check { commands: Vec::new(),
+            writer.put(Record::Check(Check {
+                commands: Vec::new(),
                 subject: path,
                 property: PROPERTY.into(),
                 expected,

@@ -104,7 +104,8 @@ pub fn sets(install: &Install) -> Vec<Set> {
 /// The same as a comparison, for --check.
 pub fn check_of(change: Change) -> Check {
     let same = change.status == ChangeStatus::Unchanged;
-    Check { commands: Vec::new(),
+    Check {
+        commands: Vec::new(),
         subject: change.target,
         property: change.property,
         expected: change.to,

@@ -111,7 +111,8 @@ pub fn run(
 }
 
 fn check(subject: String, entry: &Entry) -> Check {
-    Check { commands: Vec::new(),
+    Check {
+        commands: Vec::new(),
         subject,
         property: entry.what.as_str().into(),
         expected: None,

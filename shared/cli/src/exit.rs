@@ -7,7 +7,7 @@ use std::iter;
 use std::process::ExitCode;
 
 use clap::Parser;
-use record::{ErrorRecord, Record, RecordWriter};
+use record::{CommandLine, ErrorRecord, Hint, Record, RecordWriter};
 
 use crate::help;
 use crate::options::Common;
@@ -37,21 +37,36 @@ pub struct Failure {
     pub exit: Exit,
     /// One line, lower case.
     pub message: String,
-    /// What to do next, where we know.
+    /// What to do next, in words, where we know.
     pub hint: Option<String>,
+    /// The commands to run next, in order.
+    pub commands: Vec<CommandLine>,
     /// An `error` record that came in and is passed on as it is.
     pub upstream: Option<ErrorRecord>,
 }
 
 /// A failure with this exit code and message.
 pub fn fail(exit: Exit, message: impl Into<String>) -> Failure {
-    Failure { exit, message: message.into(), hint: None, upstream: None }
+    Failure { exit, message: message.into(), hint: None, commands: Vec::new(), upstream: None }
 }
 
 impl Failure {
     /// The same failure with what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure with a command to run next.
+    pub fn run(mut self, command: CommandLine) -> Failure {
+        self.commands.push(command);
+        self
+    }
+
+    /// The same failure with all that a hint says.
+    pub fn advise(mut self, hint: Hint) -> Failure {
+        self.hint = hint.words;
+        self.commands = hint.commands;
         self
     }
 }
@@ -127,11 +142,13 @@ fn finish(name: &str, say: &Say, writer: &mut RecordWriter, outcome: anyhow::Res
                 Ok(failure) => failure,
                 Err(other) => fail(Exit::System, format!("{other:#}")),
             };
-            say.error(&failure);
+            say.failure(&failure);
             let record = failure.upstream.unwrap_or_else(|| ErrorRecord {
                 tool: name.to_string(),
                 message: failure.message,
                 exit: failure.exit as u8,
+                hint: failure.hint,
+                commands: failure.commands,
             });
             // on a terminal the line above has said it all
             let written =

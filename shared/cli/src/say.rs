@@ -3,10 +3,13 @@
 // This module and shared/record are where printing happens.
 #![allow(clippy::print_stderr)]
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use record::escape_controls;
+use record::{escape_controls, shell_words};
+
+use crate::exit::{Exit, Failure};
 
 /// Speaks for one tool.
 pub struct Say {
@@ -33,7 +36,19 @@ impl Say {
 
     /// Why the tool fails; always said.
     pub fn error(&self, what: &dyn Display) {
-        self.line(&what.to_string());
+        self.line(&format!("error: {what}"));
+    }
+
+    /// Why the tool fails and what to do next, each hint and each command on a
+    /// line of its own; always said.
+    pub fn failure(&self, failure: &Failure) {
+        let label = if failure.exit == Exit::Refused { "refused" } else { "error" };
+        let mut text = format!("{}: {label}: {}\n", self.tool, one_line(&failure.message));
+        let commands = failure.commands.iter().map(|command| shell_words(command));
+        for hint in failure.hint.iter().cloned().chain(commands) {
+            text.push_str(&format!("  hint: {}\n", one_line(&hint)));
+        }
+        write(&text);
     }
 
     /// Something that the user should know.
@@ -63,12 +78,19 @@ impl Say {
     }
 
     fn line(&self, what: &str) {
-        // names in messages may come from anywhere: no control characters
-        let line = format!("{}: {}\n", self.tool, escape_controls(what.trim_end()));
-        // one write, so that lines of two tools in a pipeline do not mix; a
-        // closed standard error is no reason to fail
-        let _ = io::stderr().write_all(line.as_bytes());
+        write(&format!("{}: {}\n", self.tool, one_line(what)));
     }
+}
+
+/// Names in messages may come from anywhere: no control characters.
+fn one_line(text: &str) -> Cow<'_, str> {
+    escape_controls(text.trim_end())
+}
+
+/// In one write, so that lines of two tools in a pipeline do not mix. A closed
+/// standard error is not a reason to fail.
+fn write(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Help and version text on standard output.

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 use record::{ErrorRecord, Output, Record, RecordWriter};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, fail};
 use crate::say::{Say, print_help};
 
 /// What people type who know another tool, and what is typed here. The first
@@ -42,10 +42,16 @@ pub(crate) fn usage(
     {
         say.plain(&error.render().to_string());
     }
-    say.error(&format!("{message}; {next}"));
+    say.failure(&fail(Exit::Usage, message.clone()).hint(next.clone()));
     let mut writer = RecordWriter::stdout(Output::Auto);
     if writer.is_jsonl() {
-        let record = ErrorRecord { tool: name.to_string(), message, exit: Exit::Usage as u8 };
+        let record = ErrorRecord {
+            tool: name.to_string(),
+            message,
+            exit: Exit::Usage as u8,
+            hint: Some(next),
+            commands: Vec::new(),
+        };
         // nobody may be reading, and the exit code says it too
         let _ = writer.put(Record::Error(record));
         let _ = writer.finish();
@@ -63,7 +69,7 @@ fn explain(
     let name = command.get_name();
     let verb = args.iter().find_map(|arg| command.find_subcommand(arg)).map(Command::get_name);
     let whole = verb.map_or(name.to_string(), |verb| format!("{name} {verb}"));
-    let help = format!("'{whole} --help' shows what there is");
+    let help = format!("try '{whole} --help' for more information");
     let verbs = || {
         let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
         format!("one of {}", verbs.map(Command::get_name).collect::<Vec<_>>().join(", "))
@@ -88,14 +94,14 @@ fn explain(
         ErrorKind::InvalidSubcommand => {
             let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
             let next = instead(&word).or_else(|| similar(ContextKind::SuggestedSubcommand));
-            (format!("there is no command '{word}'"), next.unwrap_or_else(verbs))
+            (format!("unknown command '{word}'"), next.unwrap_or_else(verbs))
         }
         ErrorKind::UnknownArgument => {
             let word = text(ContextKind::InvalidArg).unwrap_or_default();
             let what = if word.starts_with('-') { "option" } else { "operand" };
             let next = instead(&word).or_else(|| similar(ContextKind::SuggestedArg));
-            let of = verb.map_or(String::new(), |verb| format!(" of '{verb}'"));
-            (format!("there is no {what} '{word}'{of}"), next.unwrap_or(help))
+            let of = verb.map_or(String::new(), |verb| format!(" for '{verb}'"));
+            (format!("unknown {what} '{word}'{of}"), next.unwrap_or(help))
         }
         ErrorKind::MissingRequiredArgument => {
             let missing = match error.get(ContextKind::InvalidArg) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use host::child_read::{ChildRead, ChildPipe, read_in_child};
+use host::child_read::{ChildPipe, ChildRead, read_in_child};
 use host::{Dir, FileError, Machine};
 use record::{Address, Slot};
 

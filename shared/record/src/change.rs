@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A command as its argument vector: the program, then its arguments.
-pub type CommandLine = Vec<String>;
+use crate::hint::CommandLine;
 
 /// How far a step has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +56,7 @@ pub struct Change {
     pub status: ChangeStatus,
     /// Why, where the status asks for it.
     pub reason: Option<String>,
-    /// What to do next, where we know.
+    /// What to do next, in words, where we know.
     pub hint: Option<String>,
     /// The commands to run, in order, each as its argument vector; empty where
     /// no command repairs it.
@@ -109,7 +108,7 @@ pub struct Check {
     pub cause: Option<String>,
     /// The same in words.
     pub reason: Option<String>,
-    /// What to do next, where we know.
+    /// What to do next, in words, where we know.
     pub hint: Option<String>,
     /// The commands to run, in order, each as its argument vector; empty where
     /// no command repairs it.

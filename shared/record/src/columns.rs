@@ -34,17 +34,26 @@ pub struct Table {
     headings: &'static [&'static str],
     overflow: Overflow,
     rows: Vec<Vec<Cell>>,
+    /// By row: commands below it.
+    commands: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(headings: &'static [&'static str], overflow: Overflow) -> Table {
-        Table { headings, overflow, rows: Vec::new() }
+        Table { headings, overflow, rows: Vec::new(), commands: Vec::new() }
     }
 
     /// Adds a row; missing cells are empty.
     pub fn row(&mut self, cells: Vec<Cell>) {
+        self.row_with_commands(cells, Vec::new());
+    }
+
+    /// Adds a row with commands below it, each whole on a line of its own: a
+    /// command that is cut or wrapped cannot be copied.
+    pub fn row_with_commands(&mut self, cells: Vec<Cell>, commands: Vec<String>) {
         self.rows.push(cells);
+        self.commands.push(commands);
     }
 
     /// The finished text, each line ended by a newline. `width` in columns, or
@@ -77,7 +86,9 @@ impl Table {
         }
         let indent = widths.iter().map(|wide| wide + 2).sum();
         let mut text = String::new();
-        for (cells, row) in rows.iter().zip(std::iter::once(&headings).chain(&self.rows)) {
+        let commands = std::iter::once(&[][..]).chain(self.commands.iter().map(Vec::as_slice));
+        let all = std::iter::once(&headings).chain(&self.rows);
+        for ((cells, row), commands) in rows.iter().zip(all).zip(commands) {
             let mut line = String::new();
             for (at, wide) in widths.iter().enumerate() {
                 let cell = cut(cells.get(at).map_or("", AsRef::as_ref), Some(*wide));
@@ -98,6 +109,11 @@ impl Table {
                 self.tail(row.get(last).map_or("", String::as_str), width, indent);
             put(&(line + &first));
             others.iter().for_each(|line| put(line));
+            for command in commands {
+                text.push_str(&" ".repeat(BELOW));
+                text.push_str(&escape_controls(command));
+                text.push('\n');
+            }
         }
         text
     }

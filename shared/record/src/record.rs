@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hint::CommandLine;
 use crate::{
     Change, Check, IommuGroup, LxcGpu, PciDevice, Runfile, RunfileEntry, Vgpu, VgpuAssignment,
     VgpuType,
@@ -65,4 +66,10 @@ pub struct ErrorRecord {
     pub message: String,
     /// Its exit code.
     pub exit: u8,
+    /// What to do next, in words.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// The commands to run next, in order.
+    #[serde(default)]
+    pub commands: Vec<CommandLine>,
 }

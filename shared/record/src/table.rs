@@ -3,6 +3,7 @@
 
 use crate::colour;
 use crate::columns::{Cell, Overflow, Table, terminal_width};
+use crate::hint::shell_words;
 use crate::{
     Change, Check, CheckStatus, ErrorRecord, IommuGroup, LxcGpu, Passthrough, PciDevice, Record,
     Role, Runfile, RunfileEntry, Severity, Vgpu, VgpuAssignment, VgpuKind, VgpuType,
@@ -17,7 +18,13 @@ pub(crate) fn render(records: &[Record]) -> String {
         let (headings, overflow) = shape(&run[0]);
         let mut table = Table::new(headings, overflow);
         for record in run {
-            rows(record).into_iter().for_each(|row| table.row(row));
+            let commands = commands(record);
+            let mut rows = rows(record);
+            let last = rows.pop();
+            rows.into_iter().for_each(|row| table.row(row));
+            if let Some(row) = last {
+                table.row_with_commands(row, commands);
+            }
         }
         parts.push(table.painted(width, colour));
     }
@@ -69,10 +76,21 @@ fn rows(record: &Record) -> Vec<Vec<Cell>> {
         Record::VgpuAssignment(VgpuAssignment { address, profile, count }) => {
             vec![vec![address.to_string(), profile.clone(), or_dash(count)]]
         }
-        Record::Error(ErrorRecord { tool, message, exit }) => {
+        Record::Error(ErrorRecord { tool, message, exit, .. }) => {
             vec![vec![exit.to_string(), tool.clone(), message.clone()]]
         }
     }
+}
+
+/// The commands of a record's hint, as they are typed.
+fn commands(record: &Record) -> Vec<String> {
+    let commands = match record {
+        Record::Change(change) => &change.commands,
+        Record::Check(check) => &check.commands,
+        Record::Error(error) => &error.commands,
+        _ => return Vec::new(),
+    };
+    commands.iter().map(|command| shell_words(command)).collect()
 }
 
 fn or_dash<T: ToString>(value: &Option<T>) -> Cell {

@@ -1,0 +1,15 @@
+//! Command lines of `lxc-gpu-conf`.
+
+use record::CommandLine;
+
+use crate::command;
+
+/// Repairs a container's GPU configuration.
+pub fn sync(ctid: u32) -> CommandLine {
+    command(&["lxc-gpu-conf", "sync", &ctid.to_string()])
+}
+
+/// Checks a container's GPU configuration.
+pub fn check(ctid: u32) -> CommandLine {
+    command(&["lxc-gpu-conf", "check", &ctid.to_string()])
+}
