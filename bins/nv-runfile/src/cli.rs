@@ -1,17 +1,21 @@
 //! The command line.
 
 mod fetch;
+mod install;
 mod toolkit;
+mod values;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
-use nvidia::userspace::Set;
 
 pub use crate::man::{EXAMPLES, MAN};
 pub use fetch::{Fetch, Patience, Prune};
-pub use toolkit::{Release, Toolkit};
+pub use install::{Install, Mode, Uninstall};
+pub use toolkit::Toolkit;
+pub use values::{Files, Owner};
+use values::{Caps, octal, owner, sha256};
 
 /// Fetch, look into, verify, unpack and install NVIDIA .run installers
 ///
@@ -91,165 +95,6 @@ pub enum Verb {
     /// Without options only broken-off downloads and leftovers go. Nothing goes
     /// that is in use.
     Prune(Prune),
-}
-
-/// Where a driver goes.
-#[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
-pub struct Target {
-    /// Into this container, running or stopped
-    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
-    pub ct: Option<u32>,
-
-    /// Into a new directory, for all containers
-    ///
-    /// For 'lxc-gpu-conf add --share-driver DIR'.
-    #[arg(long, value_name = "DIR")]
-    pub share: Option<PathBuf>,
-
-    /// On this host, after a pre-flight
-    ///
-    /// Runs the installer.
-    #[arg(long)]
-    pub host: bool,
-}
-
-/// How a driver gets into a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Place the files of its manifest from outside
-    #[default]
-    Unpack,
-    /// Run the installer inside, without kernel modules
-    Installer,
-}
-
-/// What programs in a container are to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SetChoice {
-    /// CUDA and OpenCL
-    Compute,
-    /// nvidia-smi and NVML
-    Utility,
-    /// Encoding and decoding
-    Video,
-    /// OpenGL, Vulkan, ray tracing
-    Graphics,
-}
-
-impl SetChoice {
-    /// The set.
-    pub fn set(self) -> Set {
-        match self {
-            SetChoice::Compute => Set::Compute,
-            SetChoice::Utility => Set::Utility,
-            SetChoice::Video => Set::Video,
-            SetChoice::Graphics => Set::Graphics,
-        }
-    }
-}
-
-/// Operands and options of `install`.
-#[derive(Args, Debug)]
-pub struct Install {
-    /// What is named.
-    #[command(flatten)]
-    pub named: Files,
-
-    /// Where it goes.
-    #[command(flatten)]
-    pub target: Target,
-
-    /// How it gets into a container
-    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
-    pub mode: Mode,
-
-    /// What is installed
-    ///
-    /// By what programs in the container are to do.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "SET",
-        value_delimiter = ',',
-        default_value = "compute,utility,video"
-    )]
-    pub set: Vec<SetChoice>,
-
-    /// With --host: remove other packagings first
-    ///
-    /// Packages and DKMS modules of another packaging; --dry-run shows which.
-    #[arg(long)]
-    pub purge: bool,
-
-    /// With --host: build the modules with DKMS
-    ///
-    /// So that new kernels get them; the default where dkms is installed.
-    #[arg(long, conflicts_with = "no_dkms")]
-    pub dkms: bool,
-
-    /// With --host: for the running kernel only
-    #[arg(long)]
-    pub no_dkms: bool,
-
-    /// SHA-256 that the file must have
-    #[arg(long, value_name = "HEX", value_parser = sha256)]
-    pub sha256: Option<String>,
-
-    /// How much it may hold.
-    #[command(flatten)]
-    pub caps: Caps,
-
-    /// Go on where a refusal says that --force overrides it
-    ///
-    /// Install a version other than the loaded kernel module's; replace files of
-    /// ours that were changed; run the installer on a host that is not ready.
-    #[arg(long)]
-    pub force: bool,
-
-    /// Options of tools that change something.
-    #[command(flatten)]
-    pub change: ChangeOptions,
-}
-
-/// Options of `uninstall`.
-#[derive(Args, Debug)]
-pub struct Uninstall {
-    /// From this container, running or stopped
-    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
-    pub ct: u32,
-
-    /// Go on where a refusal says that --force overrides it
-    ///
-    /// Remove files of ours that were changed since, too.
-    #[arg(long)]
-    pub force: bool,
-
-    /// Options of tools that change something.
-    #[command(flatten)]
-    pub change: ChangeOptions,
-}
-
-/// Installers by name.
-#[derive(Args, Debug)]
-pub struct Files {
-    /// Installers; none: piped runfile records
-    ///
-    /// Without one runfile records are read from standard input.
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-}
-
-/// Caps on what is unpacked.
-#[derive(Args, Debug)]
-pub struct Caps {
-    /// Refuse more bytes in all (K, M, G, T)
-    #[arg(long, value_name = "SIZE", default_value = "32G", value_parser = size, hide_short_help = true)]
-    pub max_size: u64,
-
-    /// Refuse more members
-    #[arg(long, value_name = "NUMBER", default_value_t = 200_000, hide_short_help = true)]
-    pub max_entries: u64,
 }
 
 /// Operands and options of `info`.
@@ -339,15 +184,6 @@ pub struct Extract {
     pub change: ChangeOptions,
 }
 
-/// Who owns what is unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// What the archive says.
-    Archive,
-    /// User and group.
-    Ids(u32, u32),
-}
-
 impl Common for Options {
     const INSTEAD: &'static [cli::Instead] = &[
         ("unpack", "extract"),
@@ -365,72 +201,5 @@ impl Common for Options {
 
     fn common(&self) -> Chosen {
         self.common.chosen(self.output.choice)
-    }
-}
-
-fn sha256(text: &str) -> Result<String, String> {
-    match text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err("a SHA-256 has 64 hexadecimal digits".into()),
-    }
-}
-
-fn owner(text: &str) -> Result<Owner, String> {
-    // the highest number means "leave it" to chown(2)
-    let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
-    let ids = match text.split_once(':') {
-        _ if text == "archive" => return Ok(Owner::Archive),
-        Some((user, group)) => id(user).zip(id(group)),
-        None => id(text).map(|user| (user, user)),
-    };
-    let (user, group) = ids.ok_or("neither UID, nor UID:GID, nor 'archive'")?;
-    Ok(Owner::Ids(user, group))
-}
-
-fn octal(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mask @ 0..=0o7777) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(mask),
-        _ => Err("an octal number up to 7777".into()),
-    }
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err("a number of bytes, such as 512M".into()),
-    };
-    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
-    number
-        .and_then(|n| n.checked_mul(1 << shift))
-        .ok_or_else(|| "a number of bytes, such as 512M".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_owners_and_masks_are_read_strictly() {
-        assert_eq!(size("0"), Ok(0));
-        assert_eq!(size("2G"), Ok(2 << 30));
-        for bad in ["", "G", "1GG", "1g", "-1", "+1", "99999999T", "1.5G"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-        assert_eq!(owner("100000"), Ok(Owner::Ids(100_000, 100_000)));
-        assert_eq!(owner("1:2"), Ok(Owner::Ids(1, 2)));
-        for bad in ["", "root", "1:", ":1", "4294967295", "1:2:3"] {
-            assert!(owner(bad).is_err(), "{bad}");
-        }
-        assert_eq!(octal("022"), Ok(0o22));
-        for bad in ["", "8", "17777", "+7", "-1"] {
-            assert!(octal(bad).is_err(), "{bad}");
-        }
-        assert!(sha256(&"A".repeat(64)).is_ok_and(|hex| hex == "a".repeat(64)));
-        assert!(sha256(&"g".repeat(64)).is_err());
     }
 }

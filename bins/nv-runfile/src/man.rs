@@ -2,7 +2,7 @@
 
 use cli::{Example, ManText};
 
-use crate::on_host::cause::CAUSES;
+use crate::host::cause::CAUSES;
 
 /// The hand-written sections.
 pub const MAN: ManText = ManText {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use cli::ChangeOptions;
 
-use super::sha256;
+use crate::cli::values::sha256;
 
 /// Operands and options of `fetch`.
 #[derive(Args, Debug)]

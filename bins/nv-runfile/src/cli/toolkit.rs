@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use cli::ChangeOptions;
 
-use super::fetch::Patience;
-use super::sha256;
+use crate::cli::fetch::Patience;
+use crate::cli::values::sha256;
+use crate::toolkit::release::{CudaRelease, cuda_release};
 
 /// Options of `toolkit`.
 #[derive(Args, Debug)]
@@ -15,14 +16,14 @@ pub struct Toolkit {
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: u32,
 
-    /// Release of CUDA, such as 12-8 or 12.8
+    /// CudaRelease of CUDA, such as 12-8 or 12.8
     #[arg(
         long,
         value_name = "RELEASE",
-        value_parser = release,
+        value_parser = cuda_release,
         required_unless_present_any = ["runfile", "remove"]
     )]
-    pub cuda: Option<Release>,
+    pub cuda: Option<CudaRelease>,
 
     /// Run the toolkit part of this CUDA installer
     ///
@@ -67,64 +68,4 @@ pub struct Toolkit {
     /// Options of tools that change something.
     #[command(flatten)]
     pub change: ChangeOptions,
-}
-
-/// A release of CUDA: packages and directories have no third number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Release {
-    /// 12
-    pub major: u32,
-    /// 8
-    pub minor: u32,
-}
-
-impl Release {
-    /// Of a longer version: 12.8.0.
-    pub fn of(version: &str) -> Option<Release> {
-        let mut parts = version.split('.').map(|part| part.parse().ok());
-        Some(Release { major: parts.next()??, minor: parts.next()?? })
-    }
-
-    /// `12.8`, as versions and directories have it.
-    pub fn dotted(self) -> String {
-        format!("{}.{}", self.major, self.minor)
-    }
-
-    /// `cuda-toolkit-12-8`.
-    pub fn package(self) -> String {
-        format!("cuda-toolkit-{}-{}", self.major, self.minor)
-    }
-
-    /// Where it is installed.
-    pub fn dir(self) -> String {
-        format!("/usr/local/cuda-{}", self.dotted())
-    }
-}
-
-fn release(text: &str) -> Result<Release, String> {
-    let digits = |part: &str| {
-        let plain = !part.is_empty() && part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit());
-        part.parse::<u32>().ok().filter(|_| plain)
-    };
-    let parts = text.split_once(['-', '.']);
-    let numbers = parts.and_then(|(major, minor)| digits(major).zip(digits(minor)));
-    let (major, minor) = numbers.ok_or("a release of two numbers, such as 12-8 or 12.8")?;
-    Ok(Release { major, minor })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_have_two_numbers() {
-        let wanted = Release { major: 12, minor: 8 };
-        assert_eq!(release("12-8"), Ok(wanted));
-        assert_eq!(release("12.8"), Ok(wanted));
-        assert_eq!(Release::of("12.8.0"), Some(wanted));
-        assert_eq!(wanted.package(), "cuda-toolkit-12-8");
-        for bad in ["", "12", "12.8.1", "12-", "-8", "+1.2", "12.8 ", "12.8;x", "1234.1"] {
-            assert!(release(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -10,7 +10,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
 use crate::cli::Patience;
-use crate::fetch::target::file_path;
+use crate::fetch::request::file_path;
 
 /// NVIDIA's hosts answer with none; a mirror may need two or three.
 const MOST_REDIRECTS: usize = 5;
