@@ -1,8 +1,9 @@
 //! Block devices: which of them hang below a function, and what uses them.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use host::Machine;
+use host::{Claim, Machine, NodeKind};
 
 use crate::sysfs::{ClassDevice, Subtree, class_devices, link_path};
 use crate::{Usage, User, UserKind};
@@ -12,33 +13,84 @@ const MOST: usize = 16 << 20;
 /// Levels of device mapper, md and the like above a partition.
 const MOST_LEVELS: usize = 16;
 
-/// What is mounted, swapped to and imported, by block device.
+/// The block devices of the machine, and what uses them once that is asked.
 #[derive(Debug, Default)]
 pub(crate) struct Disks {
     devices: Vec<ClassDevice>,
+    unlisted: Option<String>,
+    uses: OnceCell<DiskUses>,
+}
+
+/// What is mounted, swapped to and imported, by block device.
+#[derive(Debug, Default)]
+struct DiskUses {
     /// Uses of a device by its name in /sys/class/block, in words.
     uses: BTreeMap<String, Vec<String>>,
     /// Pools of ZFS that are imported and whose members are not known.
     pools: BTreeSet<String>,
-    /// Devices that another holds exclusively; `None` where that cannot be asked.
-    claimed: Option<BTreeSet<String>>,
     unknown: Vec<String>,
 }
 
 impl Disks {
-    /// Reads what there is to know about all block devices of the machine.
+    /// Lists the machine's block devices.
     pub fn read(machine: &Machine) -> Disks {
-        let mut disks = Disks::default();
         match class_devices(machine, "block") {
-            Ok(devices) => disks.devices = devices,
-            Err(why) => disks.unknown.push(why),
+            Ok(devices) => Disks { devices, ..Disks::default() },
+            Err(why) => Disks { unlisted: Some(why), ..Disks::default() },
         }
-        let names = Names::read(machine, &disks.devices);
-        disks.mounts(machine, &names);
-        disks.swaps(machine, &names);
-        disks.pools(machine, &names);
-        disks.btrfs(machine);
-        disks
+    }
+
+    /// Adds what uses the disks below a function.
+    pub fn below(&self, machine: &Machine, below: &Subtree, usage: &mut Usage) {
+        usage.unknown.extend(self.unlisted.clone());
+        let own: Vec<&str> = self
+            .devices
+            .iter()
+            .filter(|device| is_below(machine, below, &device.path))
+            .map(|device| device.name.as_str())
+            .collect();
+        let Some(disk) = own.first() else { return };
+        let uses = self.uses.get_or_init(|| DiskUses::read(machine, &self.devices));
+        usage.unknown.extend(uses.unknown.iter().cloned());
+        let paths: Vec<String> = own.iter().map(|name| format!("/dev/{name}")).collect();
+        let claims = machine.claims(&paths);
+        let before = usage.users.len();
+        for (at, name) in own.iter().enumerate() {
+            let mut whats = Vec::new();
+            uses.of(machine, name, 0, &mut whats);
+            match claims.as_ref().map(|claims| &claims[at]) {
+                Some(Claim::Held) if whats.is_empty() => {
+                    whats.push("is held by a file system, a pool or another driver".into());
+                }
+                Some(Claim::Unknown(why)) if whats.is_empty() => {
+                    usage.unknown.push(format!("whether {} is in use: {why}", paths[at]));
+                }
+                _ => {}
+            }
+            usage.users.extend(whats.into_iter().map(|what| User {
+                kind: UserKind::Disk,
+                name: paths[at].clone(),
+                what,
+            }));
+        }
+        // the kernel's own answer is better than none found in the tables
+        if claims.is_none() && usage.users.len() == before && !uses.pools.is_empty() {
+            let pools = uses.pools.iter().cloned().collect::<Vec<_>>().join(", ");
+            let what = format!("whether /dev/{disk} belongs to the imported ZFS pool {pools}");
+            usage.unknown.push(what);
+        }
+    }
+}
+
+impl DiskUses {
+    fn read(machine: &Machine, devices: &[ClassDevice]) -> DiskUses {
+        let mut uses = DiskUses::default();
+        let names = Names::read(machine, devices);
+        uses.mounts(machine, &names);
+        uses.swaps(machine, &names);
+        uses.pools(machine, &names);
+        uses.btrfs(machine);
+        uses
     }
 
     fn add(&mut self, device: &str, what: String) {
@@ -115,48 +167,8 @@ impl Disks {
         }
     }
 
-    /// Adds what uses the disks below a function.
-    pub fn below(&self, machine: &Machine, below: &Subtree, usage: &mut Usage) {
-        let own: Vec<&ClassDevice> =
-            self.devices.iter().filter(|device| is_below(machine, below, &device.path)).collect();
-        if own.is_empty() {
-            return;
-        }
-        usage.unknown.extend(self.unknown.iter().cloned());
-        let mut free = Vec::new();
-        for device in &own {
-            let mut uses = Vec::new();
-            self.uses_of(machine, &device.name, 0, &mut uses);
-            if uses.is_empty() && self.is_claimed(&device.name) {
-                uses.push("is held by a file system, a pool or another driver".into());
-            }
-            if uses.is_empty() {
-                free.push(device.name.as_str());
-            }
-            for what in uses {
-                usage.users.push(User {
-                    kind: UserKind::Disk,
-                    name: format!("/dev/{}", device.name),
-                    what,
-                });
-            }
-        }
-        let disks: Vec<&str> = own.iter().map(|d| d.name.as_str()).collect();
-        if self.claimed.is_none() && free.len() == disks.len() && !self.pools.is_empty() {
-            let pools = self.pools.iter().cloned().collect::<Vec<_>>().join(", ");
-            usage.unknown.push(format!(
-                "whether {} belongs to the imported ZFS pool {pools}",
-                disks.first().map(|name| format!("/dev/{name}")).unwrap_or_default()
-            ));
-        }
-    }
-
-    fn is_claimed(&self, name: &str) -> bool {
-        self.claimed.as_ref().is_some_and(|claimed| claimed.contains(name))
-    }
-
     /// Uses of a device, and of everything that is built on it.
-    fn uses_of(&self, machine: &Machine, name: &str, level: usize, uses: &mut Vec<String>) {
+    fn of(&self, machine: &Machine, name: &str, level: usize, uses: &mut Vec<String>) {
         uses.extend(self.uses.get(name).into_iter().flatten().cloned());
         if level == MOST_LEVELS {
             return;
@@ -164,7 +176,7 @@ impl Disks {
         let dir = format!("/sys/class/block/{name}/holders");
         for holder in machine.list(&dir).unwrap_or_default() {
             let mut above = Vec::new();
-            self.uses_of(machine, &holder, level + 1, &mut above);
+            self.of(machine, &holder, level + 1, &mut above);
             match above.is_empty() {
                 true => uses.push(format!("is part of {holder}")),
                 false => uses.extend(
@@ -197,6 +209,8 @@ struct Names {
     kernel: BTreeSet<String>,
     /// Device mapper's names, `pve-root` to `dm-1`.
     mapper: BTreeMap<String, String>,
+    /// Names by device number.
+    numbers: BTreeMap<(u32, u32), String>,
 }
 
 impl Names {
@@ -207,25 +221,27 @@ impl Names {
             Some((mapped, name.clone()))
         });
         let mapper = mapper.collect();
-        Names { kernel, mapper }
+        let numbers = kernel.iter().filter_map(|name| {
+            let text = machine.attr(&format!("/sys/class/block/{name}/dev")).ok()?;
+            let (major, minor) = text.split_once(':')?;
+            Some(((major.parse().ok()?, minor.parse().ok()?), name.clone()))
+        });
+        let numbers = numbers.collect();
+        Names { kernel, mapper, numbers }
     }
 
     /// The kernel's name for a path in /dev; `None` where it is not a block
     /// device of this machine (`tmpfs`, `host:/export`).
     fn device(&self, machine: &Machine, path: &str) -> Option<String> {
-        let mut path = path.to_string();
-        for _ in 0..8 {
-            let name = path.strip_prefix("/dev/")?;
-            if self.kernel.contains(name) {
-                return Some(name.to_string());
-            }
-            if let Some(device) = name.strip_prefix("mapper/").and_then(|n| self.mapper.get(n)) {
-                return Some(device.clone());
-            }
-            let (dir, last) = path.rsplit_once('/')?;
-            path = link_path(machine, dir, last)?;
+        let name = path.strip_prefix("/dev/")?;
+        if self.kernel.contains(name) {
+            return Some(name.to_string());
         }
-        None
+        let mapped = name.strip_prefix("mapper/").and_then(|name| self.mapper.get(name));
+        // any other name is a link, or a node that somebody made
+        let node = || machine.node(path).ok().flatten().filter(|node| node.kind == NodeKind::Block);
+        let numbered = || node().and_then(|node| self.numbers.get(&(node.major, node.minor)));
+        mapped.or_else(numbered).cloned()
     }
 }
 
