@@ -158,3 +158,105 @@ fn a_disk_that_nothing_uses_is_free() {
     tree.file("/proc/mounts", "/dev/nvme9n1p1 / ext4 rw 0 0\n");
     assert_eq!(users(&tree, &["00:17.0"]), [""; 0]);
 }
+
+#[test]
+fn vms_are_found_by_address_and_by_mapping() {
+    for (name, user) in [
+        ("vmdirect", "VM 100 has it as hostpci0"),
+        ("vmmap", "VM 100 has it as hostpci0 (mapping gpu1)"),
+    ] {
+        assert_eq!(users(&host(name), &["01:00.0"]), [format!("01:00.0 {user}")], "{name}");
+    }
+}
+
+#[test]
+fn a_container_s_gpu_and_the_process_in_it_are_both_users() {
+    assert_eq!(
+        users(&host("overinuse"), &["01:00.0"]),
+        [
+            "01:00.0 process 777 (ollama) has /dev/nvidia0 open",
+            "01:00.0 container 101 is given /dev/nvidia0 (dev0)"
+        ]
+    );
+}
+
+/// What is said of the GPU of `vmdirect` when container 101 has these lines.
+fn container(lines: &str, more: &[(&str, &str)]) -> Vec<String> {
+    let mut tree = host("vmdirect");
+    tree.entries.remove("/etc/pve/nodes/pve/qemu-server/100.conf");
+    tree.file("/etc/pve/nodes/pve/lxc/101.conf", format!("arch: amd64\n{lines}"));
+    tree.link("/etc/pve/lxc", "nodes/pve/lxc");
+    let drm = "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/drm/card1";
+    tree.attr(format!("{drm}/dev"), "226:1");
+    let nodes = "c /dev/dri/card1 226:1 0660 0:44\nl /dev/dri/by-path/x-card ../card1\n";
+    tree.file("/dev.list", nodes);
+    more.iter().for_each(|(path, text)| tree.file(*path, text));
+    users(&tree, &["01:00.0"])
+}
+
+#[test]
+fn a_container_is_given_a_gpu_in_many_ways() {
+    for (lines, by) in [
+        ("dev0: /dev/dri/card1,gid=44\n", "is given /dev/dri/card1 (dev0)"),
+        ("dev3: gid=44,path=/dev/dri/by-path/x-card\n", "is given /dev/dri/card1 (dev3)"),
+        ("dev0: /dev/dri/card1,\n", "is given /dev/dri/card1 (dev0)"),
+        (
+            "lxc.mount.entry: /dev/dri dev/dri none bind,optional,create=dir\n",
+            "is given /dev/dri/card1 (mount entry)",
+        ),
+        ("lxc.hook.mount: /usr/share/lxc/hooks/nvidia\n", "has NVIDIA's hook (lxc.hook.mount)"),
+        ("[pve:pending]\ndev0: /dev/dri/card1\n", "is given /dev/dri/card1 (dev0)"),
+        (
+            "[pve:pending]\nlxc.mount.entry: /dev/dri dev/dri none bind\n",
+            "is given /dev/dri/card1 (mount entry)",
+        ),
+    ] {
+        assert_eq!(container(lines, &[]), [format!("01:00.0 container 101 {by}")], "{lines}");
+    }
+    for lines in [
+        "dev0: /dev/dri/card10\n",
+        "#/dev/dri/card1\n",
+        "[snap]\ndev0: /dev/dri/card1\n",
+        "lxc.cgroup2.devices.allow: c 226:* rwm\n",
+    ] {
+        assert_eq!(container(lines, &[]), [""; 0], "{lines}");
+    }
+}
+
+#[test]
+fn an_include_is_read_or_said_to_be_unknown() {
+    let text = "lxc.mount.entry = /dev/dri dev/dri none bind\n";
+    let lines = "lxc.include: /etc/lxc/gpu.conf\n";
+    let given = "01:00.0 container 101 is given /dev/dri/card1 (mount entry)";
+    assert_eq!(container(lines, &[("/etc/lxc/gpu.conf", text)]), [given]);
+    let unknown = container(lines, &[]);
+    assert!(
+        unknown[0].starts_with("01:00.0 unknown: whether container 101 has it: "),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn guests_are_unknown_where_the_cluster_file_system_is_not_mounted() {
+    let mut tree = host("override");
+    let status = "Package: pve-manager\nStatus: install ok installed\nVersion: 9.0.3\n\n";
+    tree.file("/var/lib/dpkg/status", status);
+    let unknown =
+        "01:00.0 unknown: which guests have it: /etc/pve is not mounted (is pve-cluster running?)";
+    assert_eq!(users(&tree, &["01:00.0"]), [unknown]);
+    assert_eq!(users(&host("override"), &["01:00.0"]), [""; 0], "plain Debian");
+}
+
+#[test]
+fn mediated_devices_and_stale_reservations() {
+    let mut tree = host("override");
+    let mdev =
+        "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/00000000-0000-0000-0000-000000000100";
+    link(&mut tree, "/sys/bus/mdev/devices/00000000-0000-0000-0000-000000000100", mdev);
+    let reservations = "0000:01:00.0 102 time:1000\n0000:01:00.0 103 pid:99999\n";
+    tree.file("/run/qemu-server/pci-id-reservations", reservations);
+    let user = "mediated device 00000000-0000-0000-0000-000000000100 is on it, made for VM 100";
+    assert_eq!(users(&tree, &["01:00.0"]), [format!("01:00.0 {user}")]);
+    tree.file("/proc/99999/comm", "kvm\n");
+    assert_eq!(users(&tree, &["01:00.0"])[0], "01:00.0 VM 103 has reserved 0000:01:00.0");
+}
