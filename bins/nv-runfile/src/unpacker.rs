@@ -67,8 +67,7 @@ pub struct Unpacker<'a> {
 const IMPLIED: Attributes = Attributes { owner: None, mode: 0o755, mtime: None };
 
 /// What the kernel answers where the archive has another member at the same path.
-const IN_THE_WAY: [i32; 5] =
-    [libc::EEXIST, libc::EXDEV, libc::ENOTDIR, libc::EISDIR, libc::ELOOP];
+const IN_THE_WAY: [i32; 5] = [libc::EEXIST, libc::EXDEV, libc::ENOTDIR, libc::EISDIR, libc::ELOOP];
 
 impl<'a> Unpacker<'a> {
     /// Into `staging`, or nowhere.
