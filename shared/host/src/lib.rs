@@ -9,7 +9,6 @@
 #![allow(clippy::disallowed_methods)]
 
 mod atomic_dir;
-mod attr;
 pub mod child_read;
 pub mod command;
 mod container_open;
@@ -22,6 +21,7 @@ mod kernel_log;
 mod lock;
 mod machine;
 mod node;
+mod open_nodes;
 mod private_dir;
 mod replace;
 mod service;
@@ -36,7 +36,8 @@ pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{FileKind, Machine, Stat};
-pub use node::{Node, NodeKind};
+pub use node::{DeviceNumber, Node, NodeKind};
+pub use open_nodes::{NodeHolder, OpenNode, OpenNodes};
 pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
 pub use service::{FileWatch, Woken, tell_service_manager};

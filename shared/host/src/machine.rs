@@ -271,8 +271,13 @@ impl Machine {
 
     /// Makes one directory where none is, its parent existing already.
     pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
+        self.make_dir_with(path, 0o755)
+    }
+
+    /// The same with a mode. A directory that exists keeps its own.
+    pub(crate) fn make_dir_with(&self, path: &str, mode: u32) -> io::Result<()> {
         let made = self.at(path, |dir, name| {
-            nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(0o755)).map_err(errno_error)
+            nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(mode)).map_err(errno_error)
         });
         match made {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
