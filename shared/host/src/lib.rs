@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod atomic_dir;
+pub mod boot_loader;
 pub mod child_read;
 mod claimed;
 pub mod command;
