@@ -46,10 +46,11 @@ mod install {
     pub mod common;
     pub mod container;
     pub mod installer_mode;
+    pub mod nvidia_smi;
+    pub mod other_installation;
     pub mod plan;
     pub mod planned_fetch;
     pub mod receipt;
-    pub mod root_file_system;
     pub mod select_files;
     pub mod transaction;
     pub mod unpack_mode;

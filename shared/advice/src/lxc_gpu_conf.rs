@@ -13,3 +13,8 @@ pub fn sync(ctid: u32) -> CommandLine {
 pub fn check(ctid: u32) -> CommandLine {
     command(&["lxc-gpu-conf", "check", &ctid.to_string()])
 }
+
+/// Removes the host's driver libraries from a container.
+pub fn remove_libs(ctid: u32) -> CommandLine {
+    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--libs"])
+}

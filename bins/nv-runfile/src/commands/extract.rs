@@ -6,12 +6,12 @@ use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Sev
 use runfile::{Compression, Digested, Limits, PassError, Passed, Stated, TarError, unpack};
 
 use crate::cli::Extract;
-use crate::installer::content::archive_error;
-use crate::installer::runfile_record::{mismatches, verdict};
 use crate::install::common::because_of;
 use crate::install::verify::damaged;
 use crate::installer::Installer;
-use crate::installer::unpacker::{TreeCounts, UnpackError, Unpacker, TreeOptions};
+use crate::installer::content::archive_error;
+use crate::installer::runfile_record::{mismatches, verdict};
+use crate::installer::unpacker::{TreeCounts, TreeOptions, UnpackError, Unpacker};
 
 const PROPERTY: &str = "tree";
 
@@ -77,7 +77,9 @@ impl Extraction<'_> {
             // it is renamed already: only the last sync failed
             Err(error) if error.is_not_found() => ExtractFailure::new(
                 ChangeStatus::Failed,
-                failed.failure.hint("the directory is complete, but may not survive a power failure"),
+                failed
+                    .failure
+                    .hint("the directory is complete, but may not survive a power failure"),
             ),
             Err(error) => ExtractFailure::new(
                 ChangeStatus::Failed,
@@ -124,7 +126,10 @@ impl Extraction<'_> {
         }
     }
 
-    fn conclude(&self, passed: Passed<Result<TreeCounts, UnpackError>>) -> Result<TreeCounts, ExtractFailure> {
+    fn conclude(
+        &self,
+        passed: Passed<Result<TreeCounts, UnpackError>>,
+    ) -> Result<TreeCounts, ExtractFailure> {
         let path = &self.installer.path;
         let wrong = mismatches(&passed.digests);
         let forced = self.extract.force && passed.outcome.is_ok();
@@ -151,8 +156,7 @@ impl Extraction<'_> {
     }
 
     fn no_place(&self, error: &FileError) -> ExtractFailure {
-        // EEXIST
-        if error.errno() == 17 {
+        if error.errno() == libc::EEXIST {
             let message = format!("'{}' already exists", self.extract.dir.display());
             let failure =
                 fail(Exit::Refused, message).hint("choose a directory that does not exist");
@@ -184,8 +188,7 @@ impl Extraction<'_> {
             }
             UnpackError::File(error) => {
                 let mut failure = fail(Exit::System, error.to_string());
-                // ENOSPC, EDQUOT
-                if [28, 122].contains(&error.errno()) {
+                if [libc::ENOSPC, libc::EDQUOT].contains(&error.errno()) {
                     let bytes = self.installer.header.stub.unpacked;
                     let needs = bytes.map(|bytes| format!("; it needs {} MB", bytes / 1_000_000));
                     failure = failure.hint(format!("free space{}", needs.unwrap_or_default()));

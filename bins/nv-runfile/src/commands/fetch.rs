@@ -99,11 +99,7 @@ impl Found {
     }
 }
 
-fn look(
-    job: &FetchJob<'_>,
-    options: &Options,
-    writer: &mut RecordWriter,
-) -> anyhow::Result<Exit> {
+fn look(job: &FetchJob<'_>, options: &Options, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let (fetch, name) = (job.fetch, &job.requested.name);
     let opened = cache::open(options, fetch.cache.as_deref(), false)?;
     let (path, state) = match &opened {

@@ -6,8 +6,8 @@ use runfile::Limits;
 
 use crate::cli::{Info, Options};
 use crate::installer::content::{ContentDepth, read_content};
-use crate::installer::runfile_record::{content, describe};
 use crate::installer::gpu_support::SelectedGpus;
+use crate::installer::runfile_record::{content, describe};
 use crate::installer::{Installer, named};
 
 pub fn run(
@@ -18,7 +18,11 @@ pub fn run(
 ) -> anyhow::Result<Exit> {
     let from_stdin = info.functions.iter().any(|function| function == "-");
     if from_stdin && info.named.files.is_empty() {
-        return Err(fail(Exit::Usage, "--for - reads standard input, so the installer must be named").into());
+        return Err(fail(
+            Exit::Usage,
+            "--for - reads standard input, so the installer must be named",
+        )
+        .into());
     }
     let gpus = match info.functions.is_empty() {
         true => None,
@@ -28,8 +32,13 @@ pub fn run(
     for path in named(&info.named, say)? {
         let mut installer = Installer::open(&path)?;
         if let Some(gpus) = &gpus {
-            let found =
-                read_content(&mut installer, ContentDepth::ManifestAndGpus, Limits::default(), say, &mut |_| {})?;
+            let found = read_content(
+                &mut installer,
+                ContentDepth::ManifestAndGpus,
+                Limits::default(),
+                say,
+                &mut |_| {},
+            )?;
             for check in gpus.checks(&installer, &found) {
                 if check.status != record::CheckStatus::Ok {
                     exit = exit.max(Exit::Difference);
@@ -40,7 +49,13 @@ pub fn run(
         }
         let mut record = describe(&installer.path, &installer.header);
         if info.contents {
-            let found = read_content(&mut installer, ContentDepth::All, Limits::default(), say, &mut |_| {})?;
+            let found = read_content(
+                &mut installer,
+                ContentDepth::All,
+                Limits::default(),
+                say,
+                &mut |_| {},
+            )?;
             if let Some(Err(why)) = &found.gpus {
                 record.problems.push(format!("the list of GPUs cannot be read: {why}"));
             }

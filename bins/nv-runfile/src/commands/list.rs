@@ -17,9 +17,10 @@ pub fn run(list: &List, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<
         let shown = installer.path.clone();
         // the manifest may be anywhere in the archive
         let mut entries: Vec<RunfileEntry> = Vec::new();
-        let content = read_content(&mut installer, ContentDepth::All, limits, say, &mut |member| {
-            entries.push(entry(&shown, member));
-        })?;
+        let content =
+            read_content(&mut installer, ContentDepth::All, limits, say, &mut |member| {
+                entries.push(entry(&shown, member));
+            })?;
         if let Some(manifest) = &content.manifest {
             join(&shown, &mut entries, manifest);
         }

@@ -9,8 +9,8 @@ use nvidia::compare_versions;
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 use runfile::Name;
 
-use crate::fetch::cache::{self, lock_name, note_name, part_name, part_note_name};
 use crate::cli::{Options, Prune};
+use crate::fetch::cache::{self, lock_name, note_name, part_name, part_note_name};
 
 /// One day in nanoseconds.
 const DAY: i64 = 86_400 * 1_000_000_000;
@@ -185,7 +185,12 @@ fn entries(store: &PrivateDir) -> Result<Vec<CacheEntry>, Failure> {
     let mut taken: BTreeSet<String> = BTreeSet::new();
     let names: Vec<&String> = found.keys().collect();
     for name in names.iter().filter(|name| is_installer(name)) {
-        entries.push(entry(&found, CacheEntryKind::Runfile, name, [name.to_string(), note_name(name)]));
+        entries.push(entry(
+            &found,
+            CacheEntryKind::Runfile,
+            name,
+            [name.to_string(), note_name(name)],
+        ));
     }
     for name in &names {
         let Some(of) = name.strip_suffix(".part").filter(|of| is_installer(of)) else { continue };
@@ -194,12 +199,22 @@ fn entries(store: &PrivateDir) -> Result<Vec<CacheEntry>, Failure> {
     taken.extend(entries.iter().flat_map(|entry| entry.files.clone()));
     for name in names.iter().filter(|name| !taken.contains(**name)) {
         let Some(of) = leftover_of(name) else { continue };
-        entries.push(entry(&found, CacheEntryKind::Leftover, of, [name.to_string(), String::new()]));
+        entries.push(entry(
+            &found,
+            CacheEntryKind::Leftover,
+            of,
+            [name.to_string(), String::new()],
+        ));
     }
     Ok(entries)
 }
 
-fn entry(found: &BTreeMap<String, PrivateFile>, what: CacheEntryKind, of: &str, files: [String; 2]) -> CacheEntry {
+fn entry(
+    found: &BTreeMap<String, PrivateFile>,
+    what: CacheEntryKind,
+    of: &str,
+    files: [String; 2],
+) -> CacheEntry {
     let files: Vec<String> = files.into_iter().filter(|file| found.contains_key(file)).collect();
     let size = files.iter().filter_map(|file| found.get(file)).map(|stored| stored.size).sum();
     let mtime = files.first().and_then(|file| found.get(file)).map_or(0, |stored| stored.mtime);
@@ -222,7 +237,12 @@ fn leftover_of(name: &str) -> Option<&str> {
 }
 
 /// Decides what is removed: without --keep and --older-than no complete file.
-fn plan(entries: &[CacheEntry], prune: &Prune, loaded: Option<&str>, now: i64) -> Vec<PruneDecision> {
+fn plan(
+    entries: &[CacheEntry],
+    prune: &Prune,
+    loaded: Option<&str>,
+    now: i64,
+) -> Vec<PruneDecision> {
     let beyond = beyond(entries, prune.keep);
     let old = |entry: &CacheEntry| {
         prune.older_than.is_some_and(|days| {
@@ -303,7 +323,10 @@ mod tests {
             })
             .collect();
         let decisions = plan(&entries, &prune(args), loaded, 1000 * DAY);
-        let removed = versions.iter().zip(decisions).filter(|(_, decision)| *decision == PruneDecision::Remove);
+        let removed = versions
+            .iter()
+            .zip(decisions)
+            .filter(|(_, decision)| *decision == PruneDecision::Remove);
         removed.map(|((version, _), _)| version.to_string()).collect()
     }
 

@@ -11,7 +11,9 @@ use record::{Change, ChangeStatus, Record, RecordWriter};
 use crate::cli::Install;
 use crate::install::apply::{extract_files, no_space};
 use crate::install::common::{PROPERTY, failed, limits, put_changes, sets};
-use crate::install::receipt::{FORMAT, PathState, PlacedKind, Receipt, ReceiptEntry, bytes, compare};
+use crate::install::receipt::{
+    FORMAT, PathState, PlacedKind, Receipt, ReceiptEntry, bytes, compare,
+};
 use crate::install::select_files::{SelectedFile, SelectedKind, directories, select_files};
 use crate::install::verify::{VerifiedDriver, require_loaded, verify_driver};
 use crate::installer::Installer;
@@ -78,7 +80,7 @@ fn share(
     let selected = select_files(&driver.manifest, &sets, LIBRARIES);
     let version = driver.version.clone();
     if let Err(error) = AtomicDir::could_begin(dir) {
-        let same = error.errno() == EEXIST && is_same(dir, &driver, &sets)?;
+        let same = error.errno() == libc::EEXIST && is_same(dir, &driver, &sets)?;
         return match same {
             true => Ok(ShareOutcome { version, new: false }),
             false => Err(no_new_directory(dir, &error)),
@@ -100,10 +102,8 @@ fn share(
     Ok(ShareOutcome { version, new: true })
 }
 
-const EEXIST: i32 = 17;
-
 fn no_new_directory(dir: &Path, error: &FileError) -> Failure {
-    if error.errno() == EEXIST {
+    if error.errno() == libc::EEXIST {
         let message = format!("'{}' already exists and has other files", dir.display());
         return fail(Exit::Refused, message).hint("choose a directory that does not exist");
     }
@@ -158,7 +158,9 @@ fn fill(
             SelectedKind::File { .. } => None,
         })
         .collect();
-    for file in selected.iter().filter(|file| matches!(file.what, SelectedKind::File { library: true, .. })) {
+    for file in
+        selected.iter().filter(|file| matches!(file.what, SelectedKind::File { library: true, .. }))
+    {
         let (dir, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
         let Some(soname) = soname(&root, &file.path).filter(|soname| soname != name) else {
             continue;

@@ -98,8 +98,7 @@ pub fn store_failure(error: PrivateDirError) -> Failure {
     match error {
         PrivateDirError::Foreign { .. } => fail(Exit::Refused, error.to_string())
             .hint("name a directory that only you can write in: --cache DIR"),
-        // EACCES
-        PrivateDirError::File(error) if error.errno() == 13 => {
+        PrivateDirError::File(error) if error.errno() == libc::EACCES => {
             Failure::from(error).hint("run as root, or name a directory of your own: --cache DIR")
         }
         PrivateDirError::File(error) => error.into(),
@@ -123,7 +122,8 @@ pub fn complete(store: &PrivateDir, name: &str) -> Result<Option<PrivateFile>, F
     match store.stat(name)? {
         Some(stored) if stored.kind != FileKind::File => {
             let message = format!("'{}' is not a regular file", store.shown(name));
-            Err(fail(Exit::Refused, message).hint("fetch did not create it; check it, and remove it"))
+            Err(fail(Exit::Refused, message)
+                .hint("fetch did not create it; check it, and remove it"))
         }
         other => Ok(other),
     }

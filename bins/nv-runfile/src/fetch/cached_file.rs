@@ -8,12 +8,12 @@ use runfile::{Stated, digest};
 use crate::fetch::cache::{
     CacheNote, PartNote, complete, note_name, part_name, part_note_name, read_note, write_note,
 };
-use crate::installer::runfile_record::{describe, mismatches, verdict};
-use crate::fetch::partial_download::{DownloadFailure, Downloaded};
 use crate::fetch::locations::DownloadLocation;
+use crate::fetch::partial_download::{DownloadFailure, Downloaded};
 use crate::fetch::request::RequestedInstaller;
 use crate::fetch::trusted_digest::TrustedDigest;
 use crate::installer::Installer;
+use crate::installer::runfile_record::{describe, mismatches, verdict};
 
 /// `vouched_by` of a file that only has its embedded checksums.
 const ITSELF: &str = "installer";
@@ -42,7 +42,11 @@ impl<'a> CachedFile<'a> {
     }
 
     /// Its state. The file is read only with `verify`, or if it was modified.
-    pub fn state(&self, trusted: Option<&TrustedDigest>, verify: bool) -> Result<CachedState, Failure> {
+    pub fn state(
+        &self,
+        trusted: Option<&TrustedDigest>,
+        verify: bool,
+    ) -> Result<CachedState, Failure> {
         let Some(stored) = complete(self.store, self.name)? else { return Ok(CachedState::Absent) };
         let note: Option<CacheNote> = read_note(self.store, &note_name(self.name));
         let unmodified = note.clone().filter(|note| note.fits(&stored) && !verify);
@@ -150,8 +154,9 @@ impl<'a> CachedFile<'a> {
     pub fn require_embedded_checksums(&self, note: CacheNote) -> Result<CacheNote, Failure> {
         let mut installer = self.open(self.name)?;
         let shown = self.store.shown(self.name);
-        self.intact(&mut installer)
-            .map_err(|why| fail(Exit::System, format!("'{shown}' {why}")).hint("remove the file"))?;
+        self.intact(&mut installer).map_err(|why| {
+            fail(Exit::System, format!("'{shown}' {why}")).hint("remove the file")
+        })?;
         self.write(&note)?;
         Ok(note)
     }
@@ -184,7 +189,9 @@ impl<'a> CachedFile<'a> {
         }
         got.file.finish()?;
         let stored = self.store.stat(&part)?;
-        let stored = stored.ok_or_else(|| fail(Exit::System, format!("'{part}' was removed by another process")))?;
+        let stored = stored.ok_or_else(|| {
+            fail(Exit::System, format!("'{part}' was removed by another process"))
+        })?;
         let begun: Option<PartNote> = read_note(self.store, &part_note_name(self.name));
         let note = CacheNote {
             size: stored.size,

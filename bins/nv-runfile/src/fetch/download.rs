@@ -1,6 +1,6 @@
 //! Downloads one installer from one location: attempts, resuming and the digest.
 
-use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
+use ::cli::{Exit, Progress, Say, fail};
 use host::PrivateDir;
 
 use crate::cli::Patience;
@@ -40,7 +40,8 @@ enum AttemptEnd {
 impl Download<'_> {
     /// Downloads the file, with several attempts.
     pub fn from(&self, location: &DownloadLocation) -> Result<Downloaded, DownloadFailure> {
-        let mut part = PartialDownload::open(self.store, self.name, location, self.trusted.as_ref())?;
+        let mut part =
+            PartialDownload::open(self.store, self.name, location, self.trusted.as_ref())?;
         let mut failed = 0;
         let mut restarts = 0;
         loop {
@@ -87,11 +88,16 @@ impl Download<'_> {
         }
     }
 
-    fn attempt(&self, location: &DownloadLocation, part: &mut PartialDownload) -> Result<AttemptEnd, DownloadFailure> {
+    fn attempt(
+        &self,
+        location: &DownloadLocation,
+        part: &mut PartialDownload,
+    ) -> Result<AttemptEnd, DownloadFailure> {
         if part.is_whole(self.trusted.as_ref()) {
             return self.compare(part);
         }
-        let ask = Ask { url: location.url.clone(), from: part.size, if_range: part.if_range(location) };
+        let ask =
+            Ask { url: location.url.clone(), from: part.size, if_range: part.if_range(location) };
         let (mut stream, head) = match Stream::open(ask, self.patience) {
             Ok(opened) => opened,
             Err(StreamError::Interrupted) => return Err(self.interrupted(part)),

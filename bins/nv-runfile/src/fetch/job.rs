@@ -178,11 +178,7 @@ impl<'a> FetchJob<'a> {
         Ok(found.map(|sha256| TrustedDigest { sha256, size: None, by: by.into() }))
     }
 
-    fn download(
-        &self,
-        store: &PrivateDir,
-        cached: &CachedFile<'_>,
-    ) -> Result<CacheNote, Failure> {
+    fn download(&self, store: &PrivateDir, cached: &CachedFile<'_>) -> Result<CacheNote, Failure> {
         let mut misses = Misses::default();
         for location in &self.locations {
             if misses.down.iter().any(|host| host == location.host()) {
@@ -220,8 +216,7 @@ impl<'a> FetchJob<'a> {
         cached: &CachedFile<'_>,
     ) -> Result<CacheNote, DownloadFailure> {
         let (name, patience) = (self.requested.name.as_str(), self.fetch.patience);
-        let download =
-            Download { store, name, trusted: trusted.clone(), patience, say: self.say };
+        let download = Download { store, name, trusted: trusted.clone(), patience, say: self.say };
         let got = download.from(location)?;
         cached.accept(got, &self.requested, trusted.as_ref(), location)
     }
@@ -239,8 +234,7 @@ impl<'a> FetchJob<'a> {
         let failure = fail(Exit::System, format!("'{name}' cannot be downloaded: {reasons}"));
         match misses.seen {
             true => failure.hint("try again later, or name another server with --mirror"),
-            false => failure
-                .hint("check that NVIDIA published this version for this architecture"),
+            false => failure.hint("check that NVIDIA published this version for this architecture"),
         }
     }
 

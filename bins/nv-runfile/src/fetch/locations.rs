@@ -56,7 +56,11 @@ pub fn xfree86(arch: &str) -> &'static [&'static str] {
 
 /// The locations of one installer: below `mirrors` if there are any, otherwise on
 /// NVIDIA's hosts. `dir` is its directory in the table of known installers.
-pub fn locations(requested: &RequestedInstaller, mirrors: &[String], dir: Option<&str>) -> Vec<DownloadLocation> {
+pub fn locations(
+    requested: &RequestedInstaller,
+    mirrors: &[String],
+    dir: Option<&str>,
+) -> Vec<DownloadLocation> {
     let name = &requested.name;
     let Some(version) = &requested.version else { return Vec::new() };
     let tree = |base: &str, tesla: bool| -> Vec<String> {
@@ -144,7 +148,10 @@ mod tests {
         ] {
             assert!(!DownloadLocation::of(other).vendor, "{other}");
         }
-        assert!(DownloadLocation::of("file:/x").is_safe() && !DownloadLocation::of("http://x/y").is_safe());
+        assert!(
+            DownloadLocation::of("file:/x").is_safe()
+                && !DownloadLocation::of("http://x/y").is_safe()
+        );
         assert_eq!(DownloadLocation::of("https://x:8/y/z").host(), "https://x:8");
     }
 }

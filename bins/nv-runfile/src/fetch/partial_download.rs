@@ -4,7 +4,9 @@ use ::cli::{Failure, interrupted};
 use host::{FileError, PartialFile, PrivateDir};
 use sha2::{Digest, Sha256};
 
-use crate::fetch::cache::{PartNote, part_name, part_note_name, read_note, store_failure, write_note};
+use crate::fetch::cache::{
+    PartNote, part_name, part_note_name, read_note, store_failure, write_note,
+};
 use crate::fetch::http::Head;
 use crate::fetch::locations::DownloadLocation;
 use crate::fetch::trusted_digest::TrustedDigest;
@@ -37,8 +39,7 @@ impl From<Failure> for DownloadFailure {
 
 impl From<FileError> for DownloadFailure {
     fn from(error: FileError) -> DownloadFailure {
-        // ENOSPC, EDQUOT
-        let full = [28, 122].contains(&error.errno());
+        let full = [libc::ENOSPC, libc::EDQUOT].contains(&error.errno());
         let failure = Failure::from(error);
         DownloadFailure::End(match full {
             true => failure.hint("free space; the part that was downloaded is kept"),
@@ -150,7 +151,7 @@ impl PartialDownload {
     }
 
     pub fn sha256(&self) -> String {
-        self.hash.clone().finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(self.hash.clone().finalize())
     }
 
     pub fn done(self) -> Downloaded {

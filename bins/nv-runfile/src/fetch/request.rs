@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn names_tell_whether_the_table_is_about_them() {
-        let of = |name: &str| RequestedInstaller::named(&format!("https://x/{name}"), "x86_64").unwrap();
+        let of =
+            |name: &str| RequestedInstaller::named(&format!("https://x/{name}"), "x86_64").unwrap();
         let common = of("NVIDIA-Linux-aarch64-550.163.01.run");
         assert_eq!(common, RequestedInstaller::driver("550.163.01", "aarch64", false));
         assert!(!of("NVIDIA-Linux-x86_64-550.90.07-grid.run").common);

@@ -53,7 +53,8 @@ impl Stream {
         let (to, pieces) = sync_channel(CHUNKS);
         let stall = patience.stall_timeout;
         let asker = std::thread::Builder::new().spawn(move || read(&request, patience, &to));
-        asker.map_err(|error| StreamError::Trouble(Trouble::Wrong(format!("no thread: {error}"))))?;
+        asker
+            .map_err(|error| StreamError::Trouble(Trouble::Wrong(format!("no thread: {error}"))))?;
         let mut stream = Stream { pieces, stall, since: Instant::now(), bytes: 0 };
         // the request has its own time limits, which start again with each redirect
         let most = (patience.connect_timeout * 2 + stall) * 2;
@@ -119,9 +120,7 @@ pub fn text(url: &str, patience: Patience, most: usize) -> Result<String, Failur
     let url = checked_url(url)?;
     small(&url, patience, most).map_err(|error| match error {
         StreamError::Interrupted => fail(Exit::System, "interrupted"),
-        StreamError::Trouble(trouble) => {
-            fail(Exit::System, format!("'{url}': {}", words(trouble)))
-        }
+        StreamError::Trouble(trouble) => fail(Exit::System, format!("'{url}': {}", words(trouble))),
     })
 }
 

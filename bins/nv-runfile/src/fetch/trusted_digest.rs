@@ -64,7 +64,9 @@ pub fn known(
             "'{}' has two different SHA-256: {} ({}) and {} ({})",
             requested.name, first.sha256, first.by, other.sha256, other.by
         );
-        return Err(fail(Exit::Refused, message).hint("find out which is right, and remove the other"));
+        return Err(
+            fail(Exit::Refused, message).hint("find out which is right, and remove the other")
+        );
     }
     let size = found.iter().find_map(|one| one.size);
     Ok(Some(TrustedDigest { size, ..first.clone() }))
@@ -111,6 +113,8 @@ pub fn of_name(
     let Some(first) = found.next() else { return Ok(None) };
     match found.all(|other| other == first) {
         true => Ok(Some(first.clone())),
-        false => Err(fail(Exit::Refused, format!("'{list}' has two different SHA-256 of '{name}'"))),
+        false => {
+            Err(fail(Exit::Refused, format!("'{list}' has two different SHA-256 of '{name}'")))
+        }
     }
 }

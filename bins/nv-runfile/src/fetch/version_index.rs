@@ -7,8 +7,8 @@ use runfile::{KnownFile, is_version};
 
 use crate::cli::Fetch;
 use crate::fetch::locations::{MAIN, US, xfree86};
-use crate::fetch::stream::{StreamError, small, words};
 use crate::fetch::request::file_path;
+use crate::fetch::stream::{StreamError, small, words};
 
 /// latest.txt has 60 bytes, a list of all versions about 100 KB.
 const MOST: usize = 4 << 20;
@@ -48,8 +48,7 @@ impl VersionIndex<'_> {
                 }
             }
         }
-        let message =
-            format!("the latest version is not known: {}", reasons.join("; "));
+        let message = format!("the latest version is not known: {}", reasons.join("; "));
         Err(fail(Exit::System, message).hint("name a version"))
     }
 
@@ -69,7 +68,9 @@ impl VersionIndex<'_> {
                             found.extend(versions);
                             break 'servers;
                         }
-                        Ok(_) => self.say.detail(&format!("{url}: has no version of branch {branch}")),
+                        Ok(_) => {
+                            self.say.detail(&format!("{url}: has no version of branch {branch}"))
+                        }
                         Err(why) => self.say.detail(&format!("{url}: {why}")),
                     }
                 }

@@ -2,35 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use host::Machine;
+use host::{Machine, NodeHolder, OpenNodes};
+use nvidia::{Nouveau, RunInstallation, driver_part};
 use pci::{Depth, Function, NVIDIA};
-
-use crate::install::root_file_system::run_install;
-
-/// Beginnings of names of packages that the installer would collide with.
-const PACKAGES: [&str; 19] = [
-    "nvidia-driver",
-    "nvidia-kernel",
-    "nvidia-open",
-    "nvidia-dkms",
-    "nvidia-smi",
-    "nvidia-utils",
-    "nvidia-modprobe",
-    "nvidia-persistenced",
-    "nvidia-alternative",
-    "nvidia-legacy",
-    "nvidia-tesla",
-    "nvidia-vulkan",
-    "nvidia-opencl-icd",
-    "libcuda1",
-    "libnvidia-",
-    "libnvcuvid",
-    "libnvoptix",
-    "xserver-xorg-video-nvidia",
-    "libglx-nvidia",
-];
-/// These are not the driver.
-const NOT_THE_DRIVER: [&str; 2] = ["libnvidia-container", "nvidia-container"];
+use pve::{Packages, Vms};
 
 /// The firmware's variable: four bytes of attributes, then 1 if Secure Boot is on.
 const SECURE_BOOT: &str =
@@ -56,8 +31,7 @@ pub struct HostFacts {
     pub compiler: bool,
     pub make: bool,
     pub dkms: bool,
-    pub nouveau_loaded: bool,
-    pub nouveau_blacklisted: bool,
+    pub nouveau: Nouveau,
     /// Installed packages of the driver.
     pub packages: Vec<String>,
     /// NVIDIA modules that DKMS has: name and version.
@@ -98,15 +72,14 @@ impl HostFacts {
         });
         HostFacts {
             loaded: nvidia::module_version(machine),
-            installed: run_install(machine).filter(|version| runfile::is_version(version)),
+            installed: RunInstallation::read(machine).ok().flatten().and_then(|run| run.version),
             running: running.map(kernel),
             next: next.map(kernel),
             compiler: program("gcc") || program("cc"),
             make: program("make"),
             dkms: program("dkms"),
-            nouveau_loaded: machine.exists("/sys/module/nouveau"),
-            nouveau_blacklisted: is_blacklisted(machine, "nouveau"),
-            packages: packages(machine),
+            nouveau: Nouveau::read(machine),
+            packages: driver_packages(machine),
             dkms_modules: dkms_modules(machine),
             holders: holders(machine),
             secure_boot: machine.attr(SECURE_BOOT).is_ok_and(|v| v.as_bytes().last() == Some(&1)),
@@ -122,35 +95,11 @@ fn has_headers(machine: &Machine, release: &str) -> bool {
         || named.iter().any(|name| machine.exists(&format!("/usr/src/{name}-{release}/Makefile")))
 }
 
-fn is_blacklisted(machine: &Machine, module: &str) -> bool {
-    ["/etc/modprobe.d", "/lib/modprobe.d", "/run/modprobe.d"].iter().any(|dir| {
-        let names = machine.list(dir).unwrap_or_default();
-        names.iter().filter(|name| name.ends_with(".conf")).any(|name| {
-            let text = machine.read_text(&format!("{dir}/{name}"), 1 << 20).unwrap_or_default();
-            text.lines().any(|line| {
-                let words: Vec<&str> = line.split_ascii_whitespace().collect();
-                matches!(words[..], ["blacklist", name, ..] if name == module)
-                    || matches!(words[..], ["install", name, "/bin/false" | "/bin/true", ..] if name == module)
-            })
-        })
-    })
-}
-
-fn packages(machine: &Machine) -> Vec<String> {
-    let status = machine.read_text("/var/lib/dpkg/status", 256 << 20).unwrap_or_default();
-    let mut found = BTreeSet::new();
-    for stanza in status.split("\n\n") {
-        let field = |name: &str| {
-            stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-        };
-        let Some(name) = field("Package") else { continue };
-        let ours = PACKAGES.iter().any(|stem| name.starts_with(stem))
-            && !NOT_THE_DRIVER.iter().any(|stem| name.starts_with(stem));
-        if ours && field("Status").is_some_and(|status| status.ends_with(" installed")) {
-            found.insert(name.to_string());
-        }
-    }
-    found.into_iter().collect()
+fn driver_packages(machine: &Machine) -> Vec<String> {
+    let packages = Packages::read(machine).ok().flatten().unwrap_or_default();
+    let names = packages.present().map(|package| package.name.clone());
+    let names: BTreeSet<String> = names.filter(|name| driver_part(name).is_some()).collect();
+    names.into_iter().collect()
 }
 
 /// /var/lib/dkms/<module>/<version>.
@@ -167,32 +116,13 @@ fn dkms_modules(machine: &Machine) -> Vec<(String, String)> {
     found
 }
 
-/// Processes with an NVIDIA node open, as `PID (name)`.
+/// Processes that have an NVIDIA device node open.
 fn holders(machine: &Machine) -> Vec<String> {
-    let mut found = Vec::new();
-    let names = machine.list("/proc").unwrap_or_default();
-    for pid in names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
-        let dir = format!("/proc/{pid}/fd");
-        let open = machine.list(&dir).unwrap_or_default().into_iter().any(|fd| {
-            let target = machine.read_link(&format!("{dir}/{fd}")).unwrap_or_default();
-            target.starts_with("/dev/nvidia")
-        });
-        if open {
-            let name = machine.attr(&format!("/proc/{pid}/comm")).unwrap_or_default();
-            found.push(format!("{pid} ({})", name.trim()));
-        }
-    }
-    found
+    let open = OpenNodes::scan(machine, &|node| node.path.starts_with("/dev/nvidia"));
+    open.holders.iter().map(NodeHolder::describe).collect()
 }
 
 fn running_vms(machine: &Machine) -> Vec<u32> {
-    let names = machine.list("/run/qemu-server").unwrap_or_default();
-    let ids = names.iter().filter_map(|name| name.strip_suffix(".pid")?.parse().ok());
-    ids.filter(|id| {
-        let path = format!("/etc/pve/qemu-server/{id}.conf");
-        let conf = machine.read_text(&path, 1 << 20).unwrap_or_default();
-        let main = conf.lines().take_while(|line| !line.starts_with('['));
-        main.into_iter().any(|line| line.starts_with("hostpci"))
-    })
-    .collect()
+    let vms = Vms::read(machine).all.into_iter();
+    vms.filter(|vm| vm.running && !vm.hostpci.is_empty()).map(|vm| vm.id).collect()
 }

@@ -92,9 +92,7 @@ fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
     if !new.is_empty() {
         one.severity = if running { Severity::Error } else { Severity::Warning };
         one.reason = Some(format!("the modules of {version} do not build for this kernel"));
-        one.hint = Some(
-            "use a newer driver, or pin an older kernel with proxmox-boot-tool".into(),
-        );
+        one.hint = Some("use a newer driver, or pin an older kernel with proxmox-boot-tool".into());
     }
     Some(one)
 }
@@ -125,13 +123,11 @@ pub fn preflight(
     }
     checks.extend(kernels(facts, version));
     let tools = facts.compiler && facts.make;
-    let mut compiler =
-        check("compiler", tools, "installed", installed(tools), Cause::NoCompiler);
+    let mut compiler = check("compiler", tools, "installed", installed(tools), Cause::NoCompiler);
     compiler.hint = (!tools).then(|| "install the packages gcc and make".into());
     checks.push(compiler);
     if asked.dkms == Some(true) {
-        let mut dkms =
-            check("dkms", facts.dkms, "installed", installed(facts.dkms), Cause::NoDkms);
+        let mut dkms = check("dkms", facts.dkms, "installed", installed(facts.dkms), Cause::NoDkms);
         dkms.hint = (!facts.dkms).then(|| "install the package dkms, or use --no-dkms".into());
         checks.push(dkms);
     }
@@ -195,17 +191,16 @@ fn vms(facts: &HostFacts) -> Option<Check> {
 }
 
 fn nouveau(facts: &HostFacts) -> Check {
-    let (good, actual) = match (facts.nouveau_loaded, facts.nouveau_blacklisted) {
+    let (good, actual) = match (facts.nouveau.loaded, facts.nouveau.blacklisted) {
         (true, _) => (false, "loaded"),
         (false, true) => (true, "blacklisted"),
         (false, false) => (false, "not blacklisted"),
     };
     let mut one = check("nouveau", good, "blacklisted", actual.into(), Cause::Nouveau);
     if !good {
-        one.hint = facts.nouveau_loaded.then(|| "blacklist nouveau, then reboot".into());
-        one.commands =
-            vec![advice::external::blacklist("nouveau"), advice::external::update_initramfs()];
-        if !facts.nouveau_loaded {
+        let hint = facts.nouveau.hint();
+        (one.hint, one.commands) = (hint.words, hint.commands);
+        if !facts.nouveau.loaded {
             one.severity = Severity::Warning;
         }
     }
@@ -249,8 +244,7 @@ fn loaded(facts: &HostFacts, version: &str, stub: &Stub) -> Check {
         one.severity = Severity::Warning;
         one.reason = Some(format!("the loaded module is in use until the next boot{held}"));
     } else {
-        one.reason =
-            Some(format!("this installer needs the kernel module to be unloaded{held}"));
+        one.reason = Some(format!("this installer needs the kernel module to be unloaded{held}"));
         one.hint = Some("stop the programs that use the GPU first".into());
         one.commands = vec![advice::external::unload_nvidia()];
     }
@@ -316,6 +310,7 @@ pub fn options(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nvidia::Nouveau;
     use pci::Function;
 
     const DEFAULTS: HostOptions = HostOptions { purge: false, dkms: None };
@@ -328,7 +323,7 @@ mod tests {
             compiler: true,
             make: true,
             dkms: true,
-            nouveau_blacklisted: true,
+            nouveau: Nouveau { loaded: false, blacklisted: true },
             ..HostFacts::default()
         }
     }
@@ -346,7 +341,7 @@ mod tests {
         let cases: [(&str, Spoil); 6] = [
             ("no-headers", |f| f.running.as_mut().unwrap().headers = false),
             ("no-compiler", |f| f.make = false),
-            ("nouveau", |f| f.nouveau_loaded = true),
+            ("nouveau", |f| f.nouveau.loaded = true),
             ("packages", |f| f.packages = vec!["nvidia-driver".into()]),
             ("packages", |f| f.dkms_modules = vec![("nvidia-current".into(), "550.1".into())]),
             ("secure-boot", |f| f.secure_boot = true),

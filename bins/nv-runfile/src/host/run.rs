@@ -269,8 +269,7 @@ impl HostInstall<'_> {
         check.reason = Some("the new kernel module is not loaded".into());
         match facts.loaded {
             Some(_) => {
-                check.hint =
-                    Some("reboot, then install the same version in the containers".into());
+                check.hint = Some("reboot, then install the same version in the containers".into());
             }
             None => {
                 check.hint = Some("load the kernel module, or reboot".into());
@@ -289,7 +288,8 @@ impl HostInstall<'_> {
         if !running {
             check.status = CheckStatus::Unknown;
             check.reason = Some("an idle GPU is initialised again for each program".into());
-            check.hint = Some("start the daemon nvidia-persistenced, or turn persistence mode on".into());
+            check.hint =
+                Some("start the daemon nvidia-persistenced, or turn persistence mode on".into());
             check.commands = vec![advice::external::persistence_mode()];
         }
         check

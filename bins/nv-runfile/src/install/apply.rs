@@ -9,7 +9,7 @@ use runfile::{Kind, Limits, Member, Tar, TarError};
 use sha2::{Digest, Sha256};
 
 use crate::install::plan::InstallPlan;
-use crate::install::receipt::{PlacedKind, Receipt, ReceiptEntry, hex};
+use crate::install::receipt::{PlacedKind, Receipt, ReceiptEntry};
 use crate::install::select_files::{SelectedFile, SelectedKind};
 use crate::install::transaction::{RootTree, TransactionGoal, temporary};
 use crate::installer::Installer;
@@ -100,7 +100,9 @@ pub fn extract_files(
     match extraction.missing.keys().next() {
         None => Ok(extraction.made),
         Some(member) => {
-            let message = format!("'{shown}': the manifest names '{member}', but the archive does not have it");
+            let message = format!(
+                "'{shown}': the manifest names '{member}', but the archive does not have it"
+            );
             Err(fail(Exit::Usage, message))
         }
     }
@@ -155,7 +157,7 @@ impl Extraction<'_, '_> {
         })?;
         let attributes = Attributes { owner: self.owner, mode, mtime: Some(member.mtime) };
         file.finish(attributes).map_err(ExtractError::File)?;
-        let what = PlacedKind::File { size, sha256: hex(sha), mode };
+        let what = PlacedKind::File { size, sha256: hex::encode(sha.finalize()), mode };
         self.made.push(ReceiptEntry { path: path.into(), what });
         Ok(())
     }
@@ -163,15 +165,22 @@ impl Extraction<'_, '_> {
 
 /// A file that could not be written.
 pub fn no_space(error: FileError) -> Failure {
-    // ENOSPC, EDQUOT
-    let full = [28, 122].contains(&error.errno());
+    let full = [libc::ENOSPC, libc::EDQUOT].contains(&error.errno());
     let failure = Failure::from(error);
-    if full { failure.hint("free space there") } else { failure }
+    if full { failure.hint("free space on that file system") } else { failure }
 }
 
-/// Names that libraries give themselves and the manifest does not know: without
-/// them no program finds them.
-fn sonames(tree: &RootTree<'_>, plan: &InstallPlan, made: &mut Vec<ReceiptEntry>) -> Result<(), Failure> {
+/// The hint for files that another program placed.
+pub const FIND_OWNER: &str =
+    "find out which package owns the file in the container, and remove it first";
+
+/// Links named by the sonames of libraries, where the manifest does not have them:
+/// without them no program finds the libraries.
+fn sonames(
+    tree: &RootTree<'_>,
+    plan: &InstallPlan,
+    made: &mut Vec<ReceiptEntry>,
+) -> Result<(), Failure> {
     let mut taken: BTreeSet<String> =
         plan.keep.iter().chain(made.iter()).map(|entry| entry.path.clone()).collect();
     let ours: BTreeSet<&str> = plan.gone.iter().map(|entry| entry.path.as_str()).collect();
@@ -186,8 +195,8 @@ fn sonames(tree: &RootTree<'_>, plan: &InstallPlan, made: &mut Vec<ReceiptEntry>
         }
         let free = ours.contains(path.as_str()) || tree.in_the_way(&path)?.is_none();
         if !free {
-            let message = format!("{}: '{path}' is in the way", tree.name);
-            return Err(fail(Exit::Refused, message).hint("find out inside what it belongs to"));
+            let message = format!("{}: '{path}' already exists", tree.name);
+            return Err(fail(Exit::Refused, message).hint(FIND_OWNER));
         }
         taken.insert(path.clone());
         links.push(ReceiptEntry { path, what: PlacedKind::Link { target: name.into() } });

@@ -63,7 +63,9 @@ impl<'a> Container<'a> {
         let owner = pve::root_ids(&maps).map_err(bad)?;
         let (origin, running) = match pve::root_file_system(machine, guest.ctid, &conf) {
             RootFs::Running(path) => (RootOrigin::Existing(path), true),
-            RootFs::Stopped(path) if only_look || !machine.is_host() => (RootOrigin::Existing(path), false),
+            RootFs::Stopped(path) if only_look || !machine.is_host() => {
+                (RootOrigin::Existing(path), false)
+            }
             RootFs::Unknown(why) if only_look || !machine.is_host() => {
                 let hint = "start the container, or run without --dry-run and --check";
                 return Err(bad(why).hint(hint).run(advice::external::pct_start(guest.ctid)));
@@ -222,8 +224,8 @@ pub fn copy_of(guest: &Guest) -> String {
 }
 
 fn lock(machine: &Machine, guest: &Guest) -> Result<FileLock, Failure> {
-    let path = format!("/run/lock/pve-gpu-tools/nv-runfile-{}.lock", guest.ctid);
-    machine.lock_file(&path, Duration::from_secs(10), &interrupted).map_err(|error| {
+    let name = format!("nv-runfile-{}", guest.ctid);
+    machine.lock_tool(&name, Duration::from_secs(10), &interrupted).map_err(|error| {
         fail(Exit::Refused, format!("{}: {error}", guest.target()))
             .hint("another nv-runfile process is working on this container; try again later")
     })
@@ -277,7 +279,10 @@ fn unmount_leftover(
         machine.remove(&marker(guest))?;
         return Ok(false);
     }
-    say.note(&format!("{}: an earlier run that did not end left it mounted; it is unmounted", guest.target()));
+    say.note(&format!(
+        "{}: an earlier run that did not end left it mounted; it is unmounted",
+        guest.target()
+    ));
     unmount(machine, guest)?;
     Ok(true)
 }

@@ -10,13 +10,13 @@ use pve::Guest;
 use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::cli::Install;
-use crate::install::container::Container;
-use crate::install::root_file_system::{driver_packages, run_install};
 use crate::install::common::{PROPERTY, failed, limits, put_changes};
+use crate::install::container::Container;
+use crate::install::other_installation::{driver_packages, run_installation};
+use crate::install::verify::{require_loaded, verify_driver};
 use crate::installer::Installer;
 use crate::installer::error_log::first_error;
 use crate::installer::options::options_for_container;
-use crate::install::verify::{require_loaded, verify_driver};
 
 /// It unpacks itself first, inside.
 const INSTALL: Duration = Duration::from_secs(30 * 60);
@@ -79,11 +79,11 @@ fn run_inside(
     say: &Say,
 ) -> Result<InstallerOutcome, Failure> {
     let name = guest.target();
-    let version = verify_driver(installer, install.sha256.as_deref(), limits(install), say)?.version;
+    let version =
+        verify_driver(installer, install.sha256.as_deref(), limits(install), say)?.version;
     require_loaded(machine, &version, install.force, say)?;
     let options = options_for_container(&version, &installer.header.stub).ok_or_else(|| {
-        let message =
-            format!("'{}' has no option to leave out the kernel modules", installer.path);
+        let message = format!("'{}' has no option to leave out the kernel modules", installer.path);
         fail(Exit::Refused, message).hint("use --mode unpack")
     })?;
     if machine.is_host() && !pve::is_running(machine, guest.ctid) {
@@ -132,10 +132,10 @@ fn refuse_others(container: &Container<'_>, name: &str) -> Result<Option<String>
             .hint("uninstall it first")
             .run(advice::nv_runfile::uninstall(container.guest.ctid)));
     }
-    if let Some(packages) = driver_packages(&container.root) {
+    if let Some(packages) = driver_packages(&container.root)? {
         return Err(packages.refusal(name));
     }
-    Ok(run_install(&container.root))
+    Ok(run_installation(&container.root)?.and_then(|found| found.version))
 }
 
 fn run_installer(container: &Container<'_>, argv: &[&str]) -> Result<(), Failure> {
@@ -181,9 +181,10 @@ fn execute(
     let removed = container.exec(&["rm", "-f", &inside], SHORT)?;
     result?;
     match removed {
-        Some(ran) if !ran.success() => {
-            Err(fail(Exit::System, format!("{name}: '{inside}' could not be removed: {}", ran.reason())))
-        }
+        Some(ran) if !ran.success() => Err(fail(
+            Exit::System,
+            format!("{name}: '{inside}' could not be removed: {}", ran.reason()),
+        )),
         _ => Ok(()),
     }
 }

@@ -50,8 +50,7 @@ pub fn check_in_container(container: &Container<'_>) -> Result<Option<Check>, Fa
     } else {
         check.status = CheckStatus::Unknown;
         check.reason = Some("the container has no GPU".into());
-        check.hint = Some("add a GPU to the container".into());
-        check.commands = vec![advice::lxc_gpu_conf::add_all_gpus(ctid)];
+        check.hint = Some("add a GPU to the container, see lxc-gpu-conf(1)".into());
     }
     Ok(Some(check))
 }

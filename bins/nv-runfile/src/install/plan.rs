@@ -44,7 +44,8 @@ pub struct Conflict {
 impl InstallPlan {
     /// Whether anything is to be done.
     pub fn changes(&self) -> bool {
-        let same = |from: &Receipt| from.sets == self.to.sets && from.installer == self.to.installer;
+        let same =
+            |from: &Receipt| from.sets == self.to.sets && from.installer == self.to.installer;
         !self.make.is_empty() || !self.gone.is_empty() || !self.from.as_ref().is_some_and(same)
     }
 

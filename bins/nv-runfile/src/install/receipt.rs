@@ -112,7 +112,10 @@ pub enum ReceiptError {
     Invalid(String),
 }
 
-fn read<T: for<'a> Deserialize<'a>>(machine: &Machine, path: &str) -> Result<Option<T>, ReceiptError> {
+fn read<T: for<'a> Deserialize<'a>>(
+    machine: &Machine,
+    path: &str,
+) -> Result<Option<T>, ReceiptError> {
     let bytes = match machine.lstat(path) {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(ReceiptError::File(error)),
@@ -180,7 +183,11 @@ pub enum PathState {
 }
 
 /// Compares a path with its entry in the receipt.
-pub fn compare(machine: &Machine, entry: &ReceiptEntry, owner: Owner) -> Result<PathState, host::FileError> {
+pub fn compare(
+    machine: &Machine,
+    entry: &ReceiptEntry,
+    owner: Owner,
+) -> Result<PathState, host::FileError> {
     let stat = match machine.lstat(&entry.path) {
         Err(error) if error.is_not_found() => return Ok(PathState::Absent),
         other => other?,
@@ -213,17 +220,12 @@ fn digest(machine: &Machine, path: &str) -> Result<String, host::FileError> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(sha)),
+            Ok(0) => return Ok(hex::encode(sha.finalize())),
             Ok(n) => sha.update(&buffer[..n]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(file.error(error)),
         }
     }
-}
-
-/// A digest in hexadecimal digits.
-pub fn hex(sha: Sha256) -> String {
-    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A receipt or an intent as JSON.

@@ -143,11 +143,7 @@ fn below(dir: &str, path: Option<&str>) -> Option<String> {
 
 /// A link whose target is selected. The manifest has only the target's name: if
 /// the file is not beside the link, the relative path to it is made.
-fn link(
-    entry: &ManifestEntry,
-    selected: &[SelectedFile],
-    libraries: &str,
-) -> Option<SelectedFile> {
+fn link(entry: &ManifestEntry, selected: &[SelectedFile], libraries: &str) -> Option<SelectedFile> {
     let name = plain_name(&entry.file)?;
     let dir = match entry.kind.as_str() {
         "GBM_BACKEND_LIB_SYMLINK" => format!("{libraries}/gbm"),

@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{FileError, FileKind, Machine, NewFile, Owner};
 
-use crate::install::receipt::{
-    DIR, ReceiptEntry, FORMAT, INTENT, Intent, RECEIPT, Receipt, PathState, PlacedKind, ReceiptError, bytes, compare,
-    read_intent, read_receipt,
-};
 use crate::install::plan::FoundFiles;
+use crate::install::receipt::{
+    DIR, FORMAT, INTENT, Intent, PathState, PlacedKind, RECEIPT, Receipt, ReceiptEntry,
+    ReceiptError, bytes, compare, read_intent, read_receipt,
+};
 use crate::install::select_files::{SelectedFile, directories};
 
 /// A root file system that is being changed.

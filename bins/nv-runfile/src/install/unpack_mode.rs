@@ -3,18 +3,19 @@
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use nvidia::userspace::{Set, loaded_version};
+use nvidia::{LibraryArch, LibraryDirError};
 use pve::Guest;
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
 use runfile::Arch;
 
 use crate::cli::Install;
-use crate::install::apply::apply;
+use crate::install::apply::{FIND_OWNER, apply};
 use crate::install::common::{PROPERTY, failed, limits, put_changes, sets};
 use crate::install::container::{Container, unreachable_files};
 use crate::install::nvidia_smi;
+use crate::install::other_installation::other_installation;
 use crate::install::plan::{Conflict, InstallPlan, plan};
 use crate::install::receipt::{Receipt, ReceiptEntry, bytes};
-use crate::install::root_file_system::{library_dir, other_installation};
 use crate::install::select_files::{SelectedFile, SelectedKind, select_files};
 use crate::install::verify::{VerifiedDriver, require_loaded, verify_driver};
 use crate::installer::Installer;
@@ -105,7 +106,7 @@ impl UnpackInstall<'_> {
         let arch = installer.header.arch().unwrap_or(Arch::X86_64);
         let libraries = library_dir(&container.root, tree.name, arch)?;
         let sets = sets(self.install);
-        let selected = select_files(&driver.manifest, &sets, &libraries);
+        let selected = select_files(&driver.manifest, &sets, libraries);
         if !selected.iter().any(|file| matches!(file.what, SelectedKind::File { .. })) {
             let message = format!("the manifest of {} has no file of these sets", driver.version);
             return Err(fail(Exit::Usage, message));
@@ -139,7 +140,7 @@ impl UnpackInstall<'_> {
     /// mounted from the host.
     fn refuse_others(&self, container: &Container<'_>) -> Result<(), Failure> {
         let name = self.guest.target();
-        if let Some(other) = other_installation(&container.root) {
+        if let Some(other) = other_installation(&container.root)? {
             return Err(other.refusal(&name));
         }
         let mounted = container.conf.lxc().any(|(key, value)| {
@@ -223,9 +224,8 @@ impl UnpackInstall<'_> {
         for entry in &plan.keep {
             put(&entry.path, Some(entry.words()), Some(entry.words()), ChangeStatus::Unchanged);
         }
-        let was = |path: &str| {
-            plan.gone.iter().find(|entry| entry.path == path).map(ReceiptEntry::words)
-        };
+        let was =
+            |path: &str| plan.gone.iter().find(|entry| entry.path == path).map(ReceiptEntry::words);
         match made {
             Some(made) => {
                 for entry in made {
@@ -256,6 +256,25 @@ impl UnpackInstall<'_> {
     }
 }
 
+/// The directory of 64-bit libraries. Errors: NVIDIA's libraries cannot work in
+/// this root file system.
+fn library_dir(root: &Machine, name: &str, arch: Arch) -> Result<&'static str, Failure> {
+    let refuse = |what: String| fail(Exit::Refused, format!("{name}: {what}"));
+    let arch = match arch {
+        Arch::X86_64 => LibraryArch::X86_64,
+        Arch::Aarch64 => LibraryArch::Aarch64,
+        other => {
+            return Err(refuse(format!("containers for {} are not supported", other.as_str())));
+        }
+    };
+    nvidia::library_dir(root, arch).map_err(|error| match error {
+        LibraryDirError::File(error) => error.into(),
+        LibraryDirError::Musl | LibraryDirError::NoGlibc(_) => refuse(error.to_string())
+            .hint("use a container of a distribution with glibc, such as Debian or Fedora"),
+        LibraryDirError::NoDirectory => refuse(error.to_string()),
+    })
+}
+
 fn words(file: &SelectedFile) -> String {
     match &file.what {
         SelectedKind::File { .. } => "file".into(),
@@ -279,7 +298,7 @@ fn conflict(name: &str, conflicts: &[Conflict]) -> Failure {
     }
     let hint = match conflicts.iter().all(|conflict| conflict.modified) {
         true => "use --force to replace modified files",
-        false => "find the package or program that owns them in the container, and remove it first",
+        false => FIND_OWNER,
     };
     fail(Exit::Refused, format!("{name}: files are in the way: {what}")).hint(hint)
 }

@@ -5,11 +5,13 @@
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
-use runfile::{Algorithm, Covers, Digested, Flavour, Limits, Manifest, Stated, SupportedGpus, unpack};
+use runfile::{
+    Algorithm, Covers, Digested, Flavour, Limits, Manifest, Stated, SupportedGpus, unpack,
+};
 
+use crate::installer::Installer;
 use crate::installer::content::{ContentDepth, archive_error, read};
 use crate::installer::runfile_record::{mismatches, verdict};
-use crate::installer::Installer;
 
 /// What a driver's installer holds, after all its digests were compared.
 pub struct VerifiedDriver {
@@ -77,7 +79,8 @@ pub fn verify_driver(
         .ok_or_else(|| fail(Exit::Usage, format!("'{path}' has no readable manifest")))?;
     if manifest.version != version {
         let other = &manifest.version;
-        let message = format!("'{path}' is version {version}, but its manifest is of version {other}");
+        let message =
+            format!("'{path}' is version {version}, but its manifest is of version {other}");
         return Err(fail(Exit::Refused, message));
     }
     Ok(VerifiedDriver {
@@ -108,11 +111,14 @@ pub fn require_loaded(
                 "the loaded kernel module is {loaded} and does not work with the libraries of {version}"
             );
             fail(Exit::Refused, message)
-                .hint(format!("use the installer of {loaded}, or --force to install {version} anyway"))
+                .hint(format!(
+                    "use the installer of {loaded}, or --force to install {version} anyway"
+                ))
                 .run(advice::nv_runfile::fetch(&loaded))
         }
         None => {
-            let message = format!("no NVIDIA kernel module is loaded; {version} cannot be compared");
+            let message =
+                format!("no NVIDIA kernel module is loaded; {version} cannot be compared");
             fail(Exit::Refused, message)
                 .hint("load the kernel module, or use --force")
                 .run(advice::external::modprobe("nvidia"))

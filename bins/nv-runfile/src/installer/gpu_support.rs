@@ -6,8 +6,8 @@ use pci::{Depth, Function, NVIDIA};
 use record::{Check, CheckStatus, Record, Severity};
 use runfile::Chip;
 
-use crate::installer::content::Content;
 use crate::installer::Installer;
+use crate::installer::content::Content;
 
 /// The GPUs that are asked about.
 pub struct SelectedGpus {
@@ -80,7 +80,8 @@ fn checks(function: &Function, installer: &Installer, content: &Content) -> Vec<
             return vec![driver];
         }
         None => {
-            driver.reason = Some("the installer has no list of GPUs (drivers before 450 have none)".into());
+            driver.reason =
+                Some("the installer has no list of GPUs (drivers before 450 have none)".into());
             return vec![driver];
         }
     };
@@ -116,7 +117,9 @@ fn kernel_module(subject: &str, chip: &Chip, content: &Content) -> Check {
     };
     let reason = match (fits, needed) {
         (Some(true), ["open"]) => Some("the GPU needs the open kernel modules".into()),
-        (Some(true), ["proprietary"]) => Some("the GPU needs the proprietary kernel modules".into()),
+        (Some(true), ["proprietary"]) => {
+            Some("the GPU needs the proprietary kernel modules".into())
+        }
         (Some(false), _) => Some("the installer has no kernel modules for this GPU".into()),
         _ => None,
     };

@@ -4,7 +4,7 @@
 use runfile::{Stub, Understands};
 
 /// Options and the first version that has them (option_table.h of each).
-const SINCE: &str = include_str!("../data/installer-options.txt");
+const SINCE: &str = include_str!("../../data/installer-options.txt");
 
 fn at_least(version: &str, other: &str) -> bool {
     nvidia::compare_versions(version, other).is_ge()

@@ -60,9 +60,8 @@ pub struct Unpacker<'a> {
 /// The attributes of a directory that the archive does not name.
 const IMPLIED: Attributes = Attributes { owner: None, mode: 0o755, mtime: None };
 
-/// Error numbers of a member whose path another member has: EEXIST, EXDEV,
-/// ENOTDIR, EISDIR, ELOOP.
-const IN_THE_WAY: [i32; 5] = [17, 18, 20, 21, 40];
+/// The kernel's errors if another member has the same path.
+const IN_THE_WAY: [i32; 5] = [libc::EEXIST, libc::EXDEV, libc::ENOTDIR, libc::EISDIR, libc::ELOOP];
 
 impl<'a> Unpacker<'a> {
     pub fn new(staging: Option<&'a AtomicDir>, options: TreeOptions) -> Unpacker<'a> {
@@ -152,7 +151,9 @@ impl<'a> Unpacker<'a> {
                     if interrupted() {
                         return Err(UnpackError::Interrupted);
                     }
-                    file.as_mut().map_or(Ok(()), |file| file.write(bytes)).map_err(UnpackError::File)
+                    file.as_mut()
+                        .map_or(Ok(()), |file| file.write(bytes))
+                        .map_err(UnpackError::File)
                 })?;
                 if let Some(file) = file {
                     file.finish(attributes)?;
@@ -170,8 +171,8 @@ impl<'a> Unpacker<'a> {
                     staging.hardlink(place, &target).map_err(|error| {
                         match error.is_not_found() {
                             true => hostile(member, "a link to a member that does not exist"),
-                            // EPERM, ELOOP: a directory, a symbolic link
-                            false if [1, 40].contains(&error.errno()) => {
+                            // a directory, a symbolic link
+                            false if [libc::EPERM, libc::ELOOP].contains(&error.errno()) => {
                                 hostile(member, "a link to a member that is not a file")
                             }
                             false => UnpackError::File(error),

@@ -9,13 +9,13 @@ use host::Machine;
 use record::Verified;
 use runfile::{Arch, Flavour, Stated, digest};
 
-use crate::toolkit::release::CudaRelease;
 use crate::install::container::Container;
+use crate::install::other_installation::run_installation;
 use crate::install::verify::damaged;
-use crate::installer::runfile_record::verdict;
-use crate::install::root_file_system::run_install;
 use crate::installer::Installer;
+use crate::installer::runfile_record::verdict;
 use crate::toolkit::packages::exec;
+use crate::toolkit::release::CudaRelease;
 
 const PUSH: Duration = Duration::from_secs(20 * 60);
 const INSTALL: Duration = Duration::from_secs(2 * 3600);
@@ -55,8 +55,9 @@ impl CudaRun {
             }
             (Some(release), _) | (None, Some(release)) => release,
             (None, None) => {
-                return Err(usage("does not state its release".into())
-                    .hint("name the release with --cuda"));
+                return Err(
+                    usage("does not state its release".into()).hint("name the release with --cuda")
+                );
             }
         };
         let for_it = match installer.header.arch() {
@@ -98,7 +99,7 @@ impl CudaRun {
         let (name, ctid) = (container.guest.target(), container.guest.ctid.to_string());
         let path = std::path::absolute(&self.path);
         let path = path.map_or_else(|_| self.path.clone(), |path| path.display().to_string());
-        let driver = run_install(&container.root);
+        let driver = run_installation(&container.root)?;
         let push = ["/usr/sbin/pct", "push", &ctid, &path, INSIDE, "--perms", "0755"];
         let result = match machine.run(&push, PUSH)? {
             None => Err(fail(Exit::System, "no command is run with --root")),
@@ -114,12 +115,10 @@ impl CudaRun {
             let message = format!("{name}: '{INSIDE}' could not be removed: {}", ran.reason());
             return Err(fail(Exit::System, message));
         }
-        match run_install(&container.root) {
+        match run_installation(&container.root)? {
             now if now == driver => Ok(()),
-            _ => {
-                Err(fail(Exit::System, format!("{name}: the installer also installed a driver"))
-                    .hint("run 'nvidia-uninstall' in the container"))
-            }
+            _ => Err(fail(Exit::System, format!("{name}: the installer also installed a driver"))
+                .hint("run 'nvidia-uninstall' in the container")),
         }
     }
 

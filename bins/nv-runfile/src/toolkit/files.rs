@@ -5,7 +5,7 @@ use host::{FileError, FileKind, Machine, Owner};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::install::receipt::{DIR, ReceiptEntry, PathState, PlacedKind, bytes, compare, hex};
+use crate::install::receipt::{DIR, PathState, PlacedKind, ReceiptEntry, bytes, compare};
 use crate::toolkit::repository::{CudaRepository, PackageManager};
 
 /// The key that apt verifies the repository with.
@@ -23,13 +23,6 @@ const OURS: [&str; 6] = [APT_KEY, RPM_KEY, SOURCES, PREFERENCES, REPO, PROFILE];
 const RECORD: &str = "/var/lib/pve-gpu-tools/nv-runfile-toolkit.json";
 const FORMAT: u32 = 1;
 const MODE: u32 = 0o644;
-
-const DRIVER_PACKAGES: &str = include_str!("../../data/driver-packages.txt");
-
-/// Patterns of the packages that must not come from the repository.
-pub fn driver_packages() -> Vec<&'static str> {
-    DRIVER_PACKAGES.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect()
-}
 
 /// A file to be written.
 pub struct ToolkitFile {
@@ -51,6 +44,8 @@ pub fn key_path(manager: PackageManager) -> &'static str {
 /// The files that add the repository, without its packages of the driver.
 pub fn of_repository(repository: &CudaRepository) -> Vec<ToolkitFile> {
     let url = &repository.url;
+    let driver_packages: Vec<&str> = nvidia::driver_package_patterns().collect();
+    let driver_packages = driver_packages.join(" ");
     let text = |path, text: String| ToolkitFile {
         path,
         words: format!("file of {} bytes", text.len()),
@@ -63,7 +58,7 @@ pub fn of_repository(repository: &CudaRepository) -> Vec<ToolkitFile> {
                 format!(
                     "# a container has the driver of its host: none is installed from here\n\
                      Package: {}\nPin: release l=NVIDIA CUDA\nPin-Priority: -1\n",
-                    driver_packages().join(" ")
+                    driver_packages
                 ),
             ),
             text(SOURCES, format!("Types: deb\nURIs: {url}\nSuites: /\nSigned-By: {APT_KEY}\n")),
@@ -75,8 +70,7 @@ pub fn of_repository(repository: &CudaRepository) -> Vec<ToolkitFile> {
                  gpgkey=file://{RPM_KEY}\n\
                  # a container has the driver of its host: none is installed from here\n\
                  excludepkgs={}\n",
-                repository.distribution,
-                driver_packages().join(" ")
+                repository.distribution, driver_packages
             ),
         )],
     }
@@ -136,7 +130,8 @@ impl ToolkitFiles<'_> {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
-        let read = serde_json::from_slice::<ToolkitReceipt>(&bytes).map_err(|error| error.to_string());
+        let read =
+            serde_json::from_slice::<ToolkitReceipt>(&bytes).map_err(|error| error.to_string());
         let read = read.and_then(|written| match written.format {
             FORMAT => Ok(written),
             other => Err(format!("format {other} is not known to this version")),
@@ -166,7 +161,8 @@ impl ToolkitFiles<'_> {
                 Some(entry) => compare(self.root, entry, self.owner)?,
                 None => self.now(file.path, None)?,
             };
-            let from = ours(file.path).filter(|_| was != PathState::Absent).map(ReceiptEntry::words);
+            let from =
+                ours(file.path).filter(|_| was != PathState::Absent).map(ReceiptEntry::words);
             let from = if same { Some(file.words.clone()) } else { from };
             let changed = match was {
                 PathState::Other(what) if !same => Some(what),
@@ -200,7 +196,7 @@ impl ToolkitFiles<'_> {
     }
 
     fn entry(&self, path: &str, bytes: &[u8]) -> ReceiptEntry {
-        let sha256 = hex(Sha256::new_with_prefix(bytes));
+        let sha256 = hex::encode(Sha256::digest(bytes));
         let what = PlacedKind::File { size: bytes.len() as u64, sha256, mode: MODE };
         ReceiptEntry { path: path.into(), what }
     }
@@ -224,7 +220,8 @@ impl ToolkitFiles<'_> {
         let new = steps.iter().filter_map(|step| Some((step.path, step.to.as_ref()?)));
         let new: Vec<(&str, &Vec<u8>)> =
             new.filter_map(|(path, file)| Some((path, file.bytes.as_ref()?))).collect();
-        let mut entries: Vec<ReceiptEntry> = new.iter().map(|(path, b)| self.entry(path, b)).collect();
+        let mut entries: Vec<ReceiptEntry> =
+            new.iter().map(|(path, b)| self.entry(path, b)).collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         if !new.is_empty() {
             let written = ToolkitReceipt { format: FORMAT, release: release.into(), entries };
@@ -247,7 +244,12 @@ impl ToolkitFiles<'_> {
         Ok(())
     }
 
-    fn put(&self, path: &'static str, bytes: &[u8], before: &mut SavedFiles) -> Result<(), FileError> {
+    fn put(
+        &self,
+        path: &'static str,
+        bytes: &[u8],
+        before: &mut SavedFiles,
+    ) -> Result<(), FileError> {
         let parents: Vec<&str> =
             path.match_indices('/').skip(1).map(|(at, _)| &path[..at]).collect();
         for parent in parents {

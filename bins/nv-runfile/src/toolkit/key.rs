@@ -9,7 +9,7 @@ use host::{InputFile, Machine};
 use crate::cli::{Patience, Toolkit};
 use crate::fetch::stream::text;
 use crate::toolkit::openpgp::{Keys, keys};
-use crate::toolkit::repository::{PackageManager, CudaRepository};
+use crate::toolkit::repository::{CudaRepository, PackageManager};
 
 /// NVIDIA's have 2 to 4 KB.
 const MOST: usize = 1 << 20;
@@ -72,14 +72,21 @@ fn from_repository(
 }
 
 /// A key in the form that the package manager reads.
-fn of(raw: Vec<u8>, keys: Keys, manager: PackageManager, shown: &str) -> Result<RepositoryKey, Failure> {
+fn of(
+    raw: Vec<u8>,
+    keys: Keys,
+    manager: PackageManager,
+    shown: &str,
+) -> Result<RepositoryKey, Failure> {
     let fingerprint = keys.fingerprints.join(", ");
     let bytes = match (manager, keys.armored) {
         (PackageManager::Apt, _) => keys.binary,
         (PackageManager::Dnf, true) => raw,
         (PackageManager::Dnf, false) => {
             let message = format!("'{shown}' has no ASCII armor, which rpm needs");
-            return Err(fail(Exit::Usage, message).hint("export it again with 'gpg --armor --export'"));
+            return Err(
+                fail(Exit::Usage, message).hint("export it again with 'gpg --armor --export'")
+            );
         }
     };
     Ok(RepositoryKey { bytes: Some(bytes), fingerprint })

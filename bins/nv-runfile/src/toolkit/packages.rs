@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, fail, interrupted};
 use host::command::Ran;
+use nvidia::driver_part;
+use pve::Packages;
 
-use crate::toolkit::release::CudaRelease;
 use crate::install::container::Container;
-use crate::toolkit::files::{SOURCES, driver_packages};
+use crate::toolkit::files::SOURCES;
+use crate::toolkit::release::CudaRelease;
 use crate::toolkit::repository::PackageManager;
 
 const SHORT: Duration = Duration::from_secs(60);
@@ -38,14 +40,8 @@ pub fn is_installed(
 ) -> Result<bool, Failure> {
     match manager {
         PackageManager::Apt => {
-            let status = match container.root.read_text("/var/lib/dpkg/status", 64 << 20) {
-                Err(error) if error.is_not_found() => return Ok(false),
-                other => other?,
-            };
-            Ok(status.split("\n\n").any(|stanza| {
-                let has = |wanted: &str| stanza.lines().any(|line| line == wanted);
-                has(&format!("Package: {package}")) && has("Status: install ok installed")
-            }))
+            let packages = Packages::read(&container.root)?.unwrap_or_default();
+            Ok(packages.get(package).is_some_and(|package| package.state.is_complete()))
         }
         // with --root no command is run
         PackageManager::Dnf if !container.running => Ok(false),
@@ -91,7 +87,7 @@ fn with_apt(container: &Container<'_>, package: &str) -> Result<(), Failure> {
     }
     let said = String::from_utf8_lossy(&simulated.stdout);
     let comes = said.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
-    if let Some(driver) = comes.into_iter().find(|package| is_driver(package)) {
+    if let Some(driver) = comes.into_iter().find(|package| driver_part(package).is_some()) {
         let name = container.guest.target();
         let message = format!("{name}: {package} would install {driver}, a package of the driver");
         return Err(fail(Exit::Refused, message)
@@ -115,15 +111,6 @@ fn with_dnf(container: &Container<'_>, package: &str) -> Result<(), Failure> {
     }
 }
 
-/// Whether a package belongs to the driver.
-fn is_driver(package: &str) -> bool {
-    let package = package.split(':').next().unwrap_or(package);
-    driver_packages().iter().any(|pattern| match pattern.strip_suffix('*') {
-        Some(stem) => package.starts_with(stem),
-        None => package == *pattern,
-    })
-}
-
 /// The failure of a package manager, with the first error that it printed.
 fn failed(container: &Container<'_>, what: &str, ran: &Ran) -> Failure {
     let name = container.guest.target();
@@ -137,22 +124,4 @@ fn failed(container: &Container<'_>, what: &str, ran: &Ran) -> Failure {
         (None, _) => ran.reason(),
     };
     fail(Exit::System, format!("{name}: {what}: {words}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn driver_packages_are_told_from_the_toolkits() {
-        for driver in ["libcuda1", "cuda-drivers-570", "libnvidia-ml1:amd64", "nvidia-driver-cuda"]
-        {
-            assert!(is_driver(driver), "{driver}");
-        }
-        for toolkit in
-            ["cuda-toolkit-12-8", "cuda-nvml-dev-12-8", "libnvjitlink-12-8", "libnvvm-13-0"]
-        {
-            assert!(!is_driver(toolkit), "{toolkit}");
-        }
-    }
 }

@@ -49,7 +49,12 @@ pub fn cuda_release(text: &str) -> Result<CudaRelease, String> {
 
 /// Refuses a toolkit whose programs the loaded driver cannot run; warns about a
 /// driver that is older than the one of the toolkit.
-pub fn require_driver_for(machine: &Machine, release: CudaRelease, force: bool, say: &Say) -> Result<(), Failure> {
+pub fn require_driver_for(
+    machine: &Machine,
+    release: CudaRelease,
+    force: bool,
+    say: &Say,
+) -> Result<(), Failure> {
     let release = release.dotted();
     let Some(need) = cuda_need(&release) else {
         say.warn(&format!("the driver version that CUDA {release} needs is not known"));

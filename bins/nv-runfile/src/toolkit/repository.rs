@@ -41,7 +41,8 @@ pub fn repository(
     let refuse = |what: String| fail(Exit::Refused, format!("{name}: {what}"));
     let text = root.read_text("/etc/os-release", 64 << 10);
     let text = text.or_else(|_| root.read_text("/usr/lib/os-release", 64 << 10));
-    let text = text.map_err(|_| refuse("its distribution is not known: it has no os-release file".into()))?;
+    let text = text
+        .map_err(|_| refuse("its distribution is not known: it has no os-release file".into()))?;
     let id = field(&text, "ID").unwrap_or_else(|| "linux".into());
     let version = field(&text, "VERSION_ID").unwrap_or_default();
     let distribution = format!("{id} {version}").trim().to_string();
@@ -54,7 +55,9 @@ pub fn repository(
         "rhel" | "fedora" => PackageManager::Dnf,
         _ => {
             let what = format!("no CUDA repository is known for its distribution ({distribution})");
-            return Err(refuse(what).hint("use a container of Debian, Ubuntu, Fedora or the RHEL family"));
+            return Err(
+                refuse(what).hint("use a container of Debian, Ubuntu, Fedora or the RHEL family")
+            );
         }
     };
     let row = rows().find(|row| row[0] == family && row[1] == version);
@@ -72,7 +75,8 @@ pub fn repository(
         (None, None) => {
             let known: Vec<&str> = rows().filter(|row| row[0] == family).map(|r| r[1]).collect();
             let what = format!("no CUDA repository is known for {distribution}");
-            let hint = format!("use {family} {}, or name a repository with --repo-url", known.join(", "));
+            let hint =
+                format!("use {family} {}, or name a repository with --repo-url", known.join(", "));
             return Err(refuse(what).hint(hint));
         }
     };
