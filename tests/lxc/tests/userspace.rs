@@ -145,7 +145,7 @@ fn what_is_not_ours_is_never_replaced_or_removed() {
     install(&host, "--ct 950").expect(0);
     let smi = container.at("/usr/bin/nvidia-smi");
     fs::write(&smi, "mine now\n").unwrap();
-    assert!(install(&host, "--ct 950").expect(4).stderr.contains("was changed"));
+    assert!(install(&host, "--ct 950").expect(4).stderr.contains("was modified"));
     let ran = uninstall(&host, "--ct 950").expect(0);
     assert_eq!(statuses(&ran), ["changed", "skipped"]);
     assert_eq!(fs::read_to_string(&smi).unwrap(), "mine now\n");

@@ -8,38 +8,38 @@ use nvidia::userspace::Set;
 
 use crate::cli::values::{Caps, Files, sha256};
 
-/// Where a driver goes.
+/// Where a driver is installed.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub struct InstallTarget {
-    /// Into this container, running or stopped
+    /// Install in this container, running or stopped
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: Option<u32>,
 
-    /// Into a new directory, for all containers
+    /// Install into a new directory for all containers
     ///
     /// For 'lxc-gpu-conf add --share-driver DIR'.
     #[arg(long, value_name = "DIR")]
     pub share: Option<PathBuf>,
 
-    /// On this host, after a pre-flight
+    /// Install on this host, after a pre-flight check
     ///
     /// Runs the installer.
     #[arg(long)]
     pub host: bool,
 }
 
-/// How a driver gets into a container.
+/// How a driver is installed in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Place the files of its manifest from outside
+    /// Place the files of the manifest from the host
     #[default]
     Unpack,
-    /// Run the installer inside, without kernel modules
+    /// Run the installer in the container, without kernel modules
     Installer,
 }
 
-/// What programs in a container are to do.
+/// Library sets, by what programs in a container do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LibrarySet {
     /// CUDA and OpenCL
@@ -53,7 +53,7 @@ pub enum LibrarySet {
 }
 
 impl LibrarySet {
-    /// The set.
+    /// The library set.
     pub fn set(self) -> Set {
         match self {
             LibrarySet::Compute => Set::Compute,
@@ -64,24 +64,21 @@ impl LibrarySet {
     }
 }
 
-/// Operands and options of `install`.
 #[derive(Args, Debug)]
 pub struct Install {
-    /// What is named.
     #[command(flatten)]
     pub named: Files,
 
-    /// Where it goes.
     #[command(flatten)]
     pub target: InstallTarget,
 
-    /// How it gets into a container
+    /// How to install in a container
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub mode: Mode,
 
-    /// What is installed
+    /// Install these library sets
     ///
-    /// By what programs in the container are to do.
+    /// A set has what programs in the container need for one purpose.
     #[arg(
         long,
         value_enum,
@@ -91,56 +88,52 @@ pub struct Install {
     )]
     pub set: Vec<LibrarySet>,
 
-    /// With --host: remove other packagings first
+    /// With --host: first remove drivers installed by other means
     ///
-    /// Packages and DKMS modules of another packaging; --dry-run shows which.
+    /// Removes packages and DKMS modules; --dry-run shows which.
     #[arg(long)]
     pub purge: bool,
 
-    /// With --host: build the modules with DKMS
+    /// With --host: build the kernel modules with DKMS
     ///
-    /// So that new kernels get them; the default where dkms is installed.
+    /// DKMS builds them for new kernels too. This is the default if dkms is installed.
     #[arg(long, conflicts_with = "no_dkms")]
     pub dkms: bool,
 
-    /// With --host: for the running kernel only
+    /// With --host: build for the running kernel only
     #[arg(long)]
     pub no_dkms: bool,
 
-    /// SHA-256 that the file must have
+    /// Require this SHA-256
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub sha256: Option<String>,
 
-    /// How much it may hold.
     #[command(flatten)]
     pub caps: Caps,
 
-    /// Go on where a refusal says that --force overrides it
+    /// Override a safety refusal that mentions --force
     ///
-    /// Install a version other than the loaded kernel module's; replace files of
-    /// ours that were changed; run the installer on a host that is not ready.
+    /// Installs another version than the loaded kernel module's, replaces files that
+    /// were modified, or runs the installer on a host that is not ready.
     #[arg(long)]
     pub force: bool,
 
-    /// Options of tools that change something.
     #[command(flatten)]
     pub change: ChangeOptions,
 }
 
-/// Options of `uninstall`.
 #[derive(Args, Debug)]
 pub struct Uninstall {
-    /// From this container, running or stopped
+    /// Remove from this container, running or stopped
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: u32,
 
-    /// Go on where a refusal says that --force overrides it
+    /// Override a safety refusal that mentions --force
     ///
-    /// Remove files of ours that were changed since, too.
+    /// Also removes files that were modified since they were installed.
     #[arg(long)]
     pub force: bool,
 
-    /// Options of tools that change something.
     #[command(flatten)]
     pub change: ChangeOptions,
 }

@@ -9,10 +9,9 @@ use crate::cli::fetch::Patience;
 use crate::cli::values::sha256;
 use crate::toolkit::release::{CudaRelease, cuda_release};
 
-/// Options of `toolkit`.
 #[derive(Args, Debug)]
 pub struct Toolkit {
-    /// In this container, which must run
+    /// Install in this container, which must be running
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: u32,
 
@@ -27,45 +26,43 @@ pub struct Toolkit {
 
     /// Run the toolkit part of this CUDA installer
     ///
-    /// Inside the container, instead of taking packages from a repository.
+    /// Runs it in the container instead of installing packages from a repository.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["repo_url", "key"])]
     pub runfile: Option<PathBuf>,
 
-    /// SHA-256 that the file must have
+    /// Require this SHA-256
     #[arg(long, value_name = "HEX", value_parser = sha256, requires = "runfile")]
     pub sha256: Option<String>,
 
-    /// Repository in place of NVIDIA's
+    /// Use this repository, not NVIDIA's
     ///
-    /// The one for the container's distribution, as the container reaches it.
+    /// The repository for the container's distribution, as the container reaches it.
     #[arg(long, value_name = "URL")]
     pub repo_url: Option<String>,
 
-    /// The repository's signing key
+    /// Use this signing key of the repository
     ///
-    /// By default NVIDIA's is fetched from the repository and held against its
-    /// known fingerprint.
+    /// By default NVIDIA's key is downloaded from the repository and its fingerprint
+    /// is compared with the known one.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// Take away what toolkit wrote into it
+    /// Remove the files that toolkit added
     ///
-    /// Installed packages stay.
+    /// Installed packages are kept.
     #[arg(long, conflicts_with_all = ["cuda", "runfile", "repo_url", "key"])]
     pub remove: bool,
 
-    /// Go on where a refusal says that --force overrides it
+    /// Override a safety refusal that mentions --force
     ///
-    /// Install a toolkit that the loaded driver is too old for; replace or remove
-    /// files that are not as toolkit wrote them.
+    /// Installs a toolkit although the loaded driver is too old for it, or replaces
+    /// and removes files that were modified.
     #[arg(long)]
     pub force: bool,
 
-    /// How the network is used.
     #[command(flatten)]
     pub patience: Patience,
 
-    /// Options of tools that change something.
     #[command(flatten)]
     pub change: ChangeOptions,
 }

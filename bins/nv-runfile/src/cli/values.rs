@@ -4,20 +4,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Installers by name.
 #[derive(Args, Debug)]
 pub struct Files {
-    /// Installers; none: piped runfile records
+    /// Installers [default: runfile records from a pipe]
     ///
-    /// Without one runfile records are read from standard input.
+    /// Without a FILE runfile records are read from standard input.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
-/// Caps on what is unpacked.
+/// Limits for what is unpacked.
 #[derive(Args, Debug)]
 pub struct Caps {
-    /// Refuse more bytes in all (K, M, G, T)
+    /// Refuse more bytes in total (suffixes K, M, G, T)
     #[arg(long, value_name = "SIZE", default_value = "32G", value_parser = size, hide_short_help = true)]
     pub max_size: u64,
 
@@ -26,10 +25,10 @@ pub struct Caps {
     pub max_entries: u64,
 }
 
-/// Who owns what is unpacked.
+/// The owner of unpacked files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// What the archive says.
+    /// As in the archive.
     Archive,
     /// User and group.
     Ids(u32, u32),
@@ -43,21 +42,21 @@ pub fn sha256(text: &str) -> Result<String, String> {
 }
 
 pub fn owner(text: &str) -> Result<Owner, String> {
-    // the highest number means "leave it" to chown(2)
+    // chown(2) takes the highest number for "leave it"
     let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
     let ids = match text.split_once(':') {
         _ if text == "archive" => return Ok(Owner::Archive),
         Some((user, group)) => id(user).zip(id(group)),
         None => id(text).map(|user| (user, user)),
     };
-    let (user, group) = ids.ok_or("neither UID, nor UID:GID, nor 'archive'")?;
+    let (user, group) = ids.ok_or("expected UID, UID:GID or 'archive'")?;
     Ok(Owner::Ids(user, group))
 }
 
 pub fn octal(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mask @ 0..=0o7777) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(mask),
-        _ => Err("an octal number up to 7777".into()),
+        _ => Err("expected an octal number up to 7777".into()),
     }
 }
 
@@ -69,12 +68,12 @@ pub fn size(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        _ => return Err("a number of bytes, such as 512M".into()),
+        _ => return Err("expected a number of bytes such as 512M".into()),
     };
     let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
     number
         .and_then(|n| n.checked_mul(1 << shift))
-        .ok_or_else(|| "a number of bytes, such as 512M".into())
+        .ok_or_else(|| "expected a number of bytes such as 512M".into())
 }
 
 #[cfg(test)]

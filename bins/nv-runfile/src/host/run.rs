@@ -9,9 +9,8 @@ use record::{
 };
 
 use crate::cli::Install;
-use crate::host::cause::Cause;
 use crate::host::facts::HostFacts;
-use crate::host::preflight::{HostOptions, module_type, options, preflight, purge};
+use crate::host::preflight::{Cause, HostOptions, module_type, options, preflight, purge};
 use crate::install::common::{because_of, limits};
 use crate::install::nvidia_smi;
 use crate::install::verify::{VerifiedDriver, verify_driver};

@@ -43,7 +43,7 @@ pub fn cuda_release(text: &str) -> Result<CudaRelease, String> {
     };
     let parts = text.split_once(['-', '.']);
     let numbers = parts.and_then(|(major, minor)| digits(major).zip(digits(minor)));
-    let (major, minor) = numbers.ok_or("a release of two numbers, such as 12-8 or 12.8")?;
+    let (major, minor) = numbers.ok_or("expected a release of two numbers such as 12-8 or 12.8")?;
     Ok(CudaRelease { major, minor })
 }
 
