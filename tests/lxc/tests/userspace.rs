@@ -333,7 +333,7 @@ fn a_damaged_installer_touches_nothing() {
     bytes[middle] ^= 1;
     host.write("/run/damaged.run", bytes);
     let ran = host.tool("nv-runfile").args("install /run/damaged.run --ct 950").run().expect(4);
-    assert!(ran.stderr.contains("is damaged: its "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is damaged: "), "{}", ran.stderr);
     let wrong = "0".repeat(64);
     install(&host, &format!("--ct 950 --sha256 {wrong}")).expect(4);
     assert_eq!(difference(&before, &tree(&container.at("/"))), Vec::<String>::new());
