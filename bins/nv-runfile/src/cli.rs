@@ -8,7 +8,7 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
+use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 
 pub use crate::man::{EXAMPLES, MAN};
 pub use fetch::{Fetch, Patience, Prune};
@@ -171,7 +171,7 @@ pub struct Extract {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("unpack", "extract"),
         ("download", "fetch"),
         ("get", "fetch"),
@@ -185,7 +185,7 @@ impl Common for Options {
         (cli::NUMBER, "--ct {}"),
     ];
 
-    fn common(&self) -> Chosen {
-        self.common.chosen(self.output.choice)
+    fn common(&self) -> CommonValues {
+        self.common.values(self.output.choice)
     }
 }

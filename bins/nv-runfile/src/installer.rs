@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
 use host::InputFile;
 use record::Record;
-use runfile::{Header, HeaderError, Source};
+use runfile::{Header, HeaderError, InstallerInput};
 
 use crate::cli::Files;
 
@@ -52,11 +52,11 @@ impl Installer {
         let size = file.size();
         let header = Header::read(&mut file, size, name).map_err(|error| match error {
             HeaderError::Io(error) => file.error(error).into(),
-            HeaderError::Not(_) if size == 0 => {
+            HeaderError::NotInstaller(_) if size == 0 => {
                 fail(Exit::Usage, format!("'{shown}': not a .run installer: it is empty"))
                     .hint("download it again")
             }
-            HeaderError::Not(_) => fail(Exit::Usage, format!("'{shown}': {error}"))
+            HeaderError::NotInstaller(_) => fail(Exit::Usage, format!("'{shown}': {error}"))
                 .hint("show what kind of file it is")
                 .run(advice::external::file(&shown)),
         })?;
@@ -66,18 +66,18 @@ impl Installer {
     /// The file from its beginning, for one pass.
     pub fn source<'a>(
         &'a mut self,
-        stop: &'a (dyn Fn() -> bool + Sync),
-        at: &'a (dyn Fn(u64) + Sync),
-    ) -> Result<(Source<'a>, &'a Header), Failure> {
+        interrupted: &'a (dyn Fn() -> bool + Sync),
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> Result<(InstallerInput<'a>, &'a Header), Failure> {
         self.file.rewind()?;
-        Ok((Source { input: &mut self.file, stop, at }, &self.header))
+        Ok((InstallerInput { input: &mut self.file, interrupted, progress }, &self.header))
     }
 
     /// Why a pass failed.
-    pub fn pass_error(&self, error: runfile::PassError) -> Failure {
+    pub fn pass_error(&self, error: runfile::ReadError) -> Failure {
         match error {
-            runfile::PassError::Read(error) => self.file.error(error).into(),
-            runfile::PassError::Stopped => fail(Exit::System, "interrupted"),
+            runfile::ReadError::Io(error) => self.file.error(error).into(),
+            runfile::ReadError::Interrupted => fail(Exit::System, "interrupted"),
         }
     }
 }

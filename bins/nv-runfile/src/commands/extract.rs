@@ -3,7 +3,9 @@
 use ::cli::{Exit, Failure, Progress, Say, catch_signals, fail, interrupted};
 use host::{AtomicDir, FileError};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity, Verified};
-use runfile::{Compression, Digested, Limits, PassError, Passed, Stated, TarError, unpack};
+use runfile::{
+    ArchiveLimits, Compression, DigestResult, DigestSpec, ReadError, TarError, Unpacked, unpack,
+};
 
 use crate::cli::Extract;
 use crate::install::common::because_of;
@@ -93,7 +95,7 @@ impl Extraction<'_> {
         TreeOptions {
             owner: self.extract.owner,
             umask: self.extract.umask,
-            limits: Limits { entries: caps.max_entries, bytes: caps.max_size },
+            limits: ArchiveLimits { entries: caps.max_entries, bytes: caps.max_size },
         }
     }
 
@@ -101,7 +103,7 @@ impl Extraction<'_> {
     fn pass(&mut self, unpacker: &mut Unpacker<'_>) -> Result<TreeCounts, ExtractFailure> {
         let mut digests = self.installer.header.digests.clone();
         if let Some(sha256) = &self.extract.sha256 {
-            digests.push(Stated::whole_file(self.installer.header.size, Some(sha256)));
+            digests.push(DigestSpec::whole_file(self.installer.header.size, Some(sha256)));
         }
         let progress = Progress::new(self.say, "unpacking", Some(self.installer.header.size));
         let at = |at| progress.at(at);
@@ -118,7 +120,7 @@ impl Extraction<'_> {
         );
         drop(progress);
         match passed {
-            Err(PassError::Stopped) => Err(self.stopped(&UnpackError::Interrupted)),
+            Err(ReadError::Interrupted) => Err(self.stopped(&UnpackError::Interrupted)),
             Err(error) => {
                 Err(ExtractFailure::new(ChangeStatus::RolledBack, self.installer.pass_error(error)))
             }
@@ -128,7 +130,7 @@ impl Extraction<'_> {
 
     fn conclude(
         &self,
-        passed: Passed<Result<TreeCounts, UnpackError>>,
+        passed: Unpacked<Result<TreeCounts, UnpackError>>,
     ) -> Result<TreeCounts, ExtractFailure> {
         let path = &self.installer.path;
         let wrong = mismatches(&passed.digests);
@@ -150,7 +152,7 @@ impl Extraction<'_> {
         Ok(counts)
     }
 
-    fn damaged(&self, digests: &[Digested]) -> Failure {
+    fn damaged(&self, digests: &[DigestResult]) -> Failure {
         damaged(&self.installer.path, digests)
             .hint("download it again, or use --force to unpack it anyway")
     }

@@ -2,7 +2,7 @@
 
 use ::cli::{Exit, Say, fail};
 use record::{Record, RecordWriter};
-use runfile::Limits;
+use runfile::ArchiveLimits;
 
 use crate::cli::{Info, Options};
 use crate::installer::content::{ContentDepth, read_content};
@@ -35,7 +35,7 @@ pub fn run(
             let found = read_content(
                 &mut installer,
                 ContentDepth::ManifestAndGpus,
-                Limits::default(),
+                ArchiveLimits::default(),
                 say,
                 &mut |_| {},
             )?;
@@ -52,7 +52,7 @@ pub fn run(
             let found = read_content(
                 &mut installer,
                 ContentDepth::All,
-                Limits::default(),
+                ArchiveLimits::default(),
                 say,
                 &mut |_| {},
             )?;

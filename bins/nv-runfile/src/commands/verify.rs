@@ -2,7 +2,7 @@
 
 use ::cli::{Exit, Progress, Say, fail};
 use record::{Record, RecordWriter, Verified};
-use runfile::{Stated, digest};
+use runfile::{DigestSpec, digest};
 
 use crate::cli::Verify;
 use crate::installer::runfile_record::{describe, mismatches, with_digests};
@@ -17,7 +17,7 @@ pub fn run(verify: &Verify, say: &Say, writer: &mut RecordWriter) -> anyhow::Res
     for path in paths {
         let mut installer = Installer::open(&path)?;
         let mut stated = installer.header.digests.clone();
-        stated.push(Stated::whole_file(installer.header.size, verify.sha256.as_deref()));
+        stated.push(DigestSpec::whole_file(installer.header.size, verify.sha256.as_deref()));
         let progress = Progress::new(say, "verifying", Some(installer.header.size));
         let at = |at| progress.at(at);
         let (source, _) = installer.source(&|| false, &at)?;

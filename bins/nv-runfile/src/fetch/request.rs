@@ -1,6 +1,6 @@
 //! What `fetch` is asked for: a version, a branch, the latest, or a URL.
 
-use runfile::{Flavour, Name, is_version};
+use runfile::{Flavour, InstallerName, is_version};
 use ureq::http::Uri;
 
 use ::cli::{Exit, Failure, fail};
@@ -120,7 +120,7 @@ impl RequestedInstaller {
     /// What a file name tells. Errors: as [`name_in`].
     pub fn named(url: &str, arch: &str) -> Result<RequestedInstaller, Failure> {
         let name = name_in(url)?;
-        let said = Name::of(&name, None, None, None, None, &mut Vec::new());
+        let said = InstallerName::of(&name, None, None, None, None, &mut Vec::new());
         let common = said.flavour == Flavour::Driver && said.variants.is_empty();
         let arch = said.arch.map_or(arch, |arch| arch.as_str()).to_string();
         Ok(RequestedInstaller { name, version: said.version, arch, common })

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::{Attributes, FileError, NewFile, Owner};
 use nvidia::userspace::soname;
-use runfile::{Kind, Limits, Member, Tar, TarError};
+use runfile::{ArchiveLimits, Member, MemberKind, TarError, TarReader};
 use sha2::{Digest, Sha256};
 
 use crate::install::plan::InstallPlan;
@@ -21,7 +21,7 @@ pub fn apply(
     tree: &RootTree<'_>,
     plan: &InstallPlan,
     installer: &mut Installer,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
     check: &mut dyn FnMut() -> Result<(), Failure>,
 ) -> Result<Vec<ReceiptEntry>, Failure> {
@@ -69,7 +69,7 @@ pub type StartFile<'a> = dyn FnMut(&str) -> Result<NewFile, FileError> + 'a;
 pub fn extract_files(
     selected: &[SelectedFile],
     installer: &mut Installer,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
     start: &mut StartFile<'_>,
     owner: Option<Owner>,
@@ -88,7 +88,7 @@ pub fn extract_files(
     let shown = installer.path.clone();
     let (source, header) = installer.source(&interrupted, &at)?;
     let mut extraction = Extraction { missing, made: Vec::new(), start, owner };
-    let consume = |plain: &mut runfile::Plain| extraction.read(plain, limits);
+    let consume = |plain: &mut runfile::Decompressed| extraction.read(plain, limits);
     let passed = runfile::unpack(source, header, &[], consume, |_| true);
     let passed = passed.map_err(|error| installer.pass_error(error))?;
     drop(progress);
@@ -117,15 +117,19 @@ struct Extraction<'a, 'b> {
 }
 
 impl Extraction<'_, '_> {
-    fn read(&mut self, plain: &mut runfile::Plain, limits: Limits) -> Result<(), ExtractError> {
+    fn read(
+        &mut self,
+        plain: &mut runfile::Decompressed,
+        limits: ArchiveLimits,
+    ) -> Result<(), ExtractError> {
         let mut left = limits;
         while plain.next_part().map_err(TarError::Io)? {
-            let mut tar = Tar::new(plain, left);
+            let mut tar = TarReader::new(plain, left);
             while let Some(member) = tar.next_member()? {
-                let Ok(place) = member.place() else { continue };
+                let Ok(place) = member.relative_path() else { continue };
                 let Ok(name) = String::from_utf8(place) else { continue };
                 let found = self.missing.remove(name.as_str());
-                let Some((path, mode)) = found.filter(|_| member.kind == Kind::File) else {
+                let Some((path, mode)) = found.filter(|_| member.kind == MemberKind::File) else {
                     continue;
                 };
                 self.write(path, mode, &member, &mut tar)?;
@@ -143,7 +147,7 @@ impl Extraction<'_, '_> {
         path: &str,
         mode: u32,
         member: &Member,
-        tar: &mut Tar<'_>,
+        tar: &mut TarReader<'_>,
     ) -> Result<(), ExtractError> {
         let mut file = (self.start)(path).map_err(ExtractError::File)?;
         let (mut sha, mut size) = (Sha256::new(), 0u64);

@@ -4,7 +4,7 @@
 use ::cli::{Exit, Failure};
 use nvidia::userspace::Set;
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
-use runfile::Limits;
+use runfile::ArchiveLimits;
 
 use crate::cli::Install;
 
@@ -30,9 +30,9 @@ pub fn because_of(change: &mut Change, failure: &Failure) {
 }
 
 /// How much an installer may hold.
-pub fn limits(install: &Install) -> Limits {
+pub fn limits(install: &Install) -> ArchiveLimits {
     let caps = &install.caps;
-    Limits { entries: caps.max_entries, bytes: caps.max_size }
+    ArchiveLimits { entries: caps.max_entries, bytes: caps.max_size }
 }
 
 /// The library sets that are asked for.

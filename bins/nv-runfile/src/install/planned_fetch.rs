@@ -7,7 +7,7 @@ use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
 use host::Machine;
 use pve::{Conf, Guest};
 use record::{Change, ChangeStatus, Record, RecordWriter};
-use runfile::Name;
+use runfile::InstallerName;
 
 use crate::cli::Install;
 use crate::fetch::cache;
@@ -60,7 +60,7 @@ fn of_record(record: Record) -> Option<InstallerSource> {
         {
             let path = change.target;
             let file = path.rsplit('/').next().unwrap_or_default();
-            let version = Name::of(file, None, None, None, None, &mut Vec::new()).version;
+            let version = InstallerName::of(file, None, None, None, None, &mut Vec::new()).version;
             Some(InstallerSource::Planned(PlannedFetch { path, version }))
         }
         _ => None,

@@ -6,7 +6,8 @@ use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
 use runfile::{
-    Algorithm, Covers, Digested, Flavour, Limits, Manifest, Stated, SupportedGpus, unpack,
+    Algorithm, ArchiveLimits, DigestResult, DigestScope, DigestSpec, Flavour, Manifest,
+    SupportedGpus, unpack,
 };
 
 use crate::installer::Installer;
@@ -47,12 +48,12 @@ fn require_driver(installer: &Installer) -> Result<String, Failure> {
 pub fn verify_driver(
     installer: &mut Installer,
     sha256: Option<&str>,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
 ) -> Result<VerifiedDriver, Failure> {
     let version = require_driver(installer)?;
     let mut stated = installer.header.digests.clone();
-    stated.push(Stated::whole_file(installer.header.size, sha256));
+    stated.push(DigestSpec::whole_file(installer.header.size, sha256));
     let progress = Progress::new(say, "verifying", Some(installer.header.size));
     let at = |at| progress.at(at);
     let (source, header) = installer.source(&interrupted, &at)?;
@@ -70,8 +71,8 @@ pub fn verify_driver(
         return Err(damaged(path, &passed.digests));
     }
     let content = passed.outcome.map_err(|error| archive_error(path, &error))?;
-    let whole = |digested: &&Digested| {
-        digested.stated.covers == Covers::File && digested.stated.algorithm == Algorithm::Sha256
+    let whole = |digested: &&DigestResult| {
+        digested.spec.scope == DigestScope::File && digested.spec.algorithm == Algorithm::Sha256
     };
     let sha256 = passed.digests.iter().find(whole).map(|digested| digested.actual.clone());
     let manifest = content
@@ -92,7 +93,7 @@ pub fn verify_driver(
 }
 
 /// A file whose digests are wrong.
-pub fn damaged(path: &str, digests: &[Digested]) -> Failure {
+pub fn damaged(path: &str, digests: &[DigestResult]) -> Failure {
     let what = mismatches(digests).join(", ");
     fail(Exit::Refused, format!("'{path}' is damaged: {what}")).hint("download it again")
 }

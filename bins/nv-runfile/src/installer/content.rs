@@ -2,7 +2,10 @@
 //! it, which only decompressing it tells.
 
 use ::cli::{Exit, Failure, Progress, Say, fail};
-use runfile::{Kind, Limits, Manifest, Member, Plain, SupportedGpus, Tar, TarError, unpack};
+use runfile::{
+    ArchiveLimits, Decompressed, Manifest, Member, MemberKind, SupportedGpus, TarError, TarReader,
+    unpack,
+};
 
 use crate::installer::Installer;
 
@@ -31,14 +34,14 @@ pub enum ContentDepth {
 pub fn read_content(
     installer: &mut Installer,
     depth: ContentDepth,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
     each: &mut dyn FnMut(&Member),
 ) -> Result<Content, Failure> {
     let progress = Progress::new(say, "reading", Some(installer.header.size));
     let at = |at| progress.at(at);
     let (source, header) = installer.source(&|| false, &at)?;
-    let consume = |plain: &mut Plain| read(plain, depth, limits, each);
+    let consume = |plain: &mut Decompressed| read(plain, depth, limits, each);
     let passed = unpack(source, header, &[], consume, |_| true);
     let passed = passed.map_err(|error| installer.pass_error(error))?;
     drop(progress);
@@ -59,15 +62,15 @@ pub fn archive_error(path: &str, error: &TarError) -> Failure {
 
 /// Reads the parts of an unpacked archive.
 pub fn read(
-    plain: &mut Plain,
+    plain: &mut Decompressed,
     depth: ContentDepth,
-    limits: Limits,
+    limits: ArchiveLimits,
     each: &mut dyn FnMut(&Member),
 ) -> Result<Content, TarError> {
     let mut content = Content::default();
     let mut left = limits;
     while plain.next_part()? {
-        let mut tar = Tar::new(plain, left);
+        let mut tar = TarReader::new(plain, left);
         while let Some(member) = tar.next_member()? {
             each(&member);
             keep(&mut content, &mut tar, &member)?;
@@ -81,11 +84,11 @@ pub fn read(
     Ok(content)
 }
 
-fn keep(content: &mut Content, tar: &mut Tar<'_>, member: &Member) -> Result<(), TarError> {
-    if member.kind != Kind::File {
+fn keep(content: &mut Content, tar: &mut TarReader<'_>, member: &Member) -> Result<(), TarError> {
+    if member.kind != MemberKind::File {
         return Ok(());
     }
-    let Ok(place) = member.place() else { return Ok(()) };
+    let Ok(place) = member.relative_path() else { return Ok(()) };
     match place.as_slice() {
         b".manifest" if content.manifest.is_none() => {
             content.manifest = tar.bytes(MOST_BYTES)?.as_deref().and_then(Manifest::parse);

@@ -1,7 +1,7 @@
 //! The options that the installer of a version has. It accepts no abbreviations
 //! and ends with status 1 at an unknown option.
 
-use runfile::{Stub, Understands};
+use runfile::{OptionSupport, Stub};
 
 /// Options and the first version that has them (option_table.h of each).
 const SINCE: &str = include_str!("../../data/installer-options.txt");
@@ -13,10 +13,10 @@ fn at_least(version: &str, other: &str) -> bool {
 /// Whether the installer of a version has an option: by the list in its own
 /// stub, or if there is none by the table.
 pub fn has_option(option: &str, version: &str, stub: &Stub) -> bool {
-    match stub.understands(option) {
-        Understands::Yes => true,
-        Understands::No => false,
-        Understands::Unknown => since(option).is_some_and(|since| at_least(version, since)),
+    match stub.option_support(option) {
+        OptionSupport::Listed => true,
+        OptionSupport::NotListed => false,
+        OptionSupport::Unknown => since(option).is_some_and(|since| at_least(version, since)),
     }
 }
 

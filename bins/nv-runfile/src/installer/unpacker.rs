@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ::cli::interrupted;
 use host::{AtomicDir, Attributes, FileError};
-use runfile::{Kind, Limits, Member, Plain, Tar, TarError};
+use runfile::{ArchiveLimits, Decompressed, Member, MemberKind, TarError, TarReader};
 
 use crate::cli::Owner;
 
@@ -38,7 +38,7 @@ pub struct TreeOptions {
     pub owner: Option<Owner>,
     /// Permissions that are removed.
     pub umask: u32,
-    pub limits: Limits,
+    pub limits: ArchiveLimits,
 }
 
 /// How much was unpacked.
@@ -69,11 +69,11 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Unpacks all parts of an archive.
-    pub fn unpack(&mut self, plain: &mut Plain) -> Result<TreeCounts, UnpackError> {
+    pub fn unpack(&mut self, plain: &mut Decompressed) -> Result<TreeCounts, UnpackError> {
         self.dirs.insert(Vec::new(), self.implied());
         let mut limits = self.options.limits;
         while plain.next_part().map_err(TarError::Io)? {
-            let mut tar = Tar::new(plain, limits);
+            let mut tar = TarReader::new(plain, limits);
             while let Some(member) = tar.next_member()? {
                 self.member(&member, &mut tar)?;
                 self.counts.entries += 1;
@@ -112,13 +112,13 @@ impl<'a> Unpacker<'a> {
         Ok(Attributes { owner, mode, mtime: Some(member.mtime) })
     }
 
-    fn member(&mut self, member: &Member, tar: &mut Tar<'_>) -> Result<(), UnpackError> {
+    fn member(&mut self, member: &Member, tar: &mut TarReader<'_>) -> Result<(), UnpackError> {
         if interrupted() {
             return Err(UnpackError::Interrupted);
         }
-        let place = member.place().map_err(|why| hostile(member, why))?;
+        let place = member.relative_path().map_err(|why| hostile(member, why))?;
         let attributes = self.attributes(member)?;
-        if place.is_empty() && member.kind != Kind::Dir {
+        if place.is_empty() && member.kind != MemberKind::Dir {
             return Err(hostile(member, "not a directory, but has the path of the top directory"));
         }
         self.imply_above(&place);
@@ -135,17 +135,17 @@ impl<'a> Unpacker<'a> {
         member: &Member,
         place: &[u8],
         attributes: Attributes,
-        tar: &mut Tar<'_>,
+        tar: &mut TarReader<'_>,
     ) -> Result<(), UnpackError> {
         let staging = self.staging;
         match &member.kind {
-            Kind::Dir => {
+            MemberKind::Dir => {
                 if let Some(staging) = staging {
                     staging.dir(place)?;
                 }
                 self.dirs.insert(place.to_vec(), attributes);
             }
-            Kind::File => {
+            MemberKind::File => {
                 let mut file = staging.map(|staging| staging.file(place)).transpose()?;
                 tar.content::<UnpackError>(&mut |bytes| {
                     if interrupted() {
@@ -159,14 +159,14 @@ impl<'a> Unpacker<'a> {
                     file.finish(attributes)?;
                 }
             }
-            Kind::Symlink(_) => {
-                let target = member.link_place().map_err(|why| hostile(member, why))?;
+            MemberKind::Symlink(_) => {
+                let target = member.link_target().map_err(|why| hostile(member, why))?;
                 if let Some(staging) = staging {
                     staging.symlink(place, &target, attributes.owner)?;
                 }
             }
-            Kind::Hardlink(_) => {
-                let target = member.link_place().map_err(|why| hostile(member, why))?;
+            MemberKind::Hardlink(_) => {
+                let target = member.link_target().map_err(|why| hostile(member, why))?;
                 if let Some(staging) = staging {
                     staging.hardlink(place, &target).map_err(|error| {
                         match error.is_not_found() {
@@ -180,7 +180,7 @@ impl<'a> Unpacker<'a> {
                     })?;
                 }
             }
-            Kind::Other(what) => return Err(hostile(member, what)),
+            MemberKind::Other(what) => return Err(hostile(member, what)),
         }
         Ok(())
     }
