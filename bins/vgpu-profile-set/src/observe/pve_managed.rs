@@ -10,16 +10,16 @@ use record::{Address, Slot};
 
 /// Which VMs name which functions with `mdev=`.
 #[derive(Default)]
-pub struct Managed {
+pub struct PveManaged {
     functions: BTreeMap<Address, BTreeSet<u32>>,
     slots: BTreeMap<Slot, BTreeSet<u32>>,
 }
 
-impl Managed {
+impl PveManaged {
     /// Reads the VMs of this node.
-    pub fn read(files: &dyn KernelFiles) -> Managed {
+    pub fn read(files: &dyn KernelFiles) -> PveManaged {
         const DIR: &str = "/etc/pve/qemu-server";
-        let mut managed = Managed::default();
+        let mut managed = PveManaged::default();
         let names = files.list(DIR).unwrap_or_default();
         let mut mapping = None;
         for name in names {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use host::KernelFiles;
 use record::{Address, VgpuHolder};
 
-use crate::observe::DEVICES;
+use crate::sysfs::DEVICES;
 
 /// Processes with VFIO nodes open, and functions that Proxmox VE has reserved.
 pub struct Holders {
@@ -74,16 +74,4 @@ fn reservations(text: &str) -> BTreeMap<Address, u32> {
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     };
     text.lines().filter_map(line).collect()
-}
-
-/// In words: `VM 100`, `process 4242 (kvm)`.
-pub fn words(holder: &VgpuHolder) -> String {
-    match (holder.vm, holder.pid) {
-        (Some(vm), Some(pid)) => format!("VM {vm} (process {pid})"),
-        (Some(vm), None) => format!("VM {vm}"),
-        (None, pid) => {
-            let command = holder.command.as_deref().unwrap_or("?");
-            format!("process {} ({command})", pid.unwrap_or(0))
-        }
-    }
 }
