@@ -1,15 +1,14 @@
 //! Carries steps out, reads back, and rolls everything back where one fails.
 
 mod attributes;
-pub mod outcome;
 
 use std::time::Duration;
 
+use ::apply::{ApplyStop, StepError, StepOutcome};
 use host::KernelFiles;
 use record::Address;
 
 use crate::apply::attributes::VgpuAttributes;
-use crate::apply::outcome::{ApplyStop, StepError, StepOutcome};
 use crate::plan::model::{ProfileChange, ProfileStep};
 
 /// Applies the steps of a plan.

@@ -5,18 +5,17 @@ mod functions;
 mod holders;
 pub mod model;
 pub mod profile_cache;
-mod pve_managed;
 
 use std::collections::BTreeSet;
 
 use host::{FileError, KernelFiles};
+use pve::Vms;
 use record::{Address, VgpuInterface};
 
 use crate::nvidia_programs::NvidiaPrograms;
 use crate::observe::functions::read_gpu;
 use crate::observe::holders::Holders;
 use crate::observe::model::{Gpu, ReadDepth};
-use crate::observe::pve_managed::PveManaged;
 use crate::sysfs::{DEVICES, function_path};
 
 /// Reads all NVIDIA GPUs, by address.
@@ -72,13 +71,22 @@ fn is_gpu(files: &dyn KernelFiles, address: Address) -> bool {
 
 fn read_users(files: &dyn KernelFiles, gpus: &mut [Gpu]) {
     let holders = Holders::read(files);
-    let managed = PveManaged::read(files);
+    let vms = Vms::read(files);
     for function in gpus.iter_mut().flat_map(|gpu| &mut gpu.functions) {
         let busy = function.current != 0 || function.unreadable.is_some();
         function.holder = if busy { holders.of(files, function.address) } else { None };
-        function.managed_by = managed.of(function.address);
+        function.managed_by = managed_by(&vms, function.address);
         for mdev in &mut function.mdevs {
             mdev.holder = holders.of_mdev(files, function.address, &mdev.uuid);
         }
     }
+}
+
+/// VMs whose hostpci line has mdev=: Proxmox VE sets the profile when the VM
+/// starts and clears it when the VM stops.
+fn managed_by(vms: &Vms, address: Address) -> Vec<u32> {
+    let manages = |vm: &&pve::Vm| {
+        vm.hostpci.iter().any(|hostpci| hostpci.mdev.is_some() && hostpci.names(address))
+    };
+    vms.all.iter().filter(manages).map(|vm| vm.id).collect()
 }

@@ -1,8 +1,8 @@
 //! The records of plans and steps.
 
+use ::apply::{ApplyStop, StepOutcome};
 use record::{Address, Change, ChangeStatus, Hint};
 
-use crate::apply::outcome::{ApplyStop, StepOutcome};
 use crate::plan::model::{ProfileChange, ProfilePlan, ProfileStep, shown_profile};
 
 /// Makes the `change` records of one tool.

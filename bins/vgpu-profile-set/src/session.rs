@@ -4,20 +4,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ::cli::{Exit, Failure, Say, catch_signals, fail, interrupted};
+use ::apply::{ApplyStop, Objection, StepOutcome, conclude, lock_run};
+use ::cli::{Exit, Failure, Say, fail, interrupted};
 use advice::vgpu_profile_set;
-use host::{FileLock, LockError, Machine};
+use host::{FileLock, Machine};
 use nvidia::Profile;
 use record::{Address, Change, ChangeStatus, Record, RecordWriter};
 
 use crate::apply::ProfileApplier;
-use crate::apply::outcome::{ApplyStop, StepOutcome};
 use crate::input::{Assignment, Input, RequestedProfile};
 use crate::nvidia_programs::NvidiaPrograms;
 use crate::observe::model::{Gpu, ReadDepth};
 use crate::observe::{observe_with_names, profile_cache};
 use crate::plan::assign::expand;
-use crate::plan::model::{InvalidInput, PlanRules, ProfilePlan, ProfileStep};
+use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan, ProfileStep};
 use crate::plan::plan;
 use crate::report::Reporter;
 
@@ -115,25 +115,15 @@ impl Session<'_> {
 
     /// Refuses a plan that has objections, before anything is written.
     pub(crate) fn refuse(&mut self, plan: &ProfilePlan) -> anyhow::Result<()> {
-        let Some(first) = plan.objections.first() else { return Ok(()) };
-        for objection in &plan.objections {
-            let target = objection.address.to_string();
-            let mut change = Change::planned(self.say.tool(), &target, "vgpu_type");
-            change.status = ChangeStatus::Refused;
-            change.reason = Some(objection.why.clone());
-            change.hint = objection.hint.words.clone();
-            change.commands = objection.hint.commands.clone();
-            if self.writer.is_jsonl() || plan.objections.len() > 1 {
-                self.put(change)?;
-            }
-        }
-        let more = match plan.objections.len() {
-            1 => String::new(),
-            2 => " (and 1 more reason)".into(),
-            n => format!(" (and {} more reasons)", n - 1),
+        let objection = |of: &PlanObjection| Objection {
+            target: of.address.to_string(),
+            kind: (),
+            why: of.why.clone(),
+            hint: of.hint.clone(),
+            overridable: false,
         };
-        let message = format!("{}: {}{more}", first.address, first.why);
-        Err(fail(Exit::Refused, message).advise(first.hint.clone()).into())
+        let objections = plan.objections.iter().map(objection).collect();
+        ::apply::refuse(objections, false, "vgpu_type", self.say, self.writer)
     }
 
     /// Carries a plan out and prints what became of it. The caller holds the lock.
@@ -149,10 +139,7 @@ impl Session<'_> {
             let change = self.reporter().outcome(step, outcome, stop.as_ref());
             self.put(change)?;
         }
-        match stop {
-            None => Ok(Exit::Done),
-            Some(stop) => Err(fail(Exit::System, stop.to_string()).into()),
-        }
+        conclude(&outcomes, stop)
     }
 
     pub(crate) fn apply_steps(
@@ -172,16 +159,6 @@ impl Session<'_> {
 
     /// Takes the lock; after that, signals make the run fail and roll back.
     pub(crate) fn lock(&self) -> Result<FileLock, Failure> {
-        catch_signals();
-        let path = "/run/lock/vgpu-profile-set.lock";
-        self.machine.lock_file(path, Duration::from_secs(10), &interrupted).map_err(|error| {
-            let failure = fail(Exit::System, error.to_string());
-            match error {
-                LockError::Busy { .. } => {
-                    failure.hint("another vgpu-profile-set process is running")
-                }
-                LockError::File(_) => failure,
-            }
-        })
+        lock_run(self.machine, self.say.tool())
     }
 }

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ::apply::{ApplyStop, StepOutcome};
 use modelkernel::{Fault, ModelKernel, VgpuCard};
 use proptest::prelude::*;
 use record::Address;
 use testbed::machine;
 use testbed::tree::{Entry, Tree};
 use vgpu_profile_set::apply::ProfileApplier;
-use vgpu_profile_set::apply::outcome::{ApplyStop, StepOutcome};
 use vgpu_profile_set::input::{Assignment, Input, parse};
 use vgpu_profile_set::observe::model::{Gpu, ReadDepth};
 use vgpu_profile_set::observe::observe;

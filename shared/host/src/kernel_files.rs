@@ -1,10 +1,15 @@
 //! The kernel's files as a tool that changes a machine sees them, small enough
 //! that the tests can put a model of the kernel in their place.
 
+use std::io;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
 use crate::child_read::wait_for_state;
-use crate::{FileError, Machine};
+use crate::error::errno_error;
+use crate::{DeviceNumber, FileError, Machine};
 
 /// How a write with a deadline ended.
 #[derive(Debug)]
@@ -44,6 +49,12 @@ pub trait KernelFiles {
 
     /// Whether a path leads to anything, a device node in a list included.
     fn exists(&self, path: &str) -> bool;
+
+    /// The device that a path leads to; `None` for what is not a device, and
+    /// where device numbers are not known. See [`Machine::device_number`].
+    fn device_number(&self, _path: &str) -> Result<Option<DeviceNumber>, FileError> {
+        Ok(None)
+    }
 }
 
 impl KernelFiles for Machine {
@@ -63,8 +74,8 @@ impl KernelFiles for Machine {
     ) -> Result<Written, FileError> {
         // The child writes; what went wrong comes back as the error number,
         // which is all that the kernel said.
-        let (from, to) = nix::unistd::pipe()
-            .map_err(|errno| self.error("write", path, crate::error::errno_error(errno)))?;
+        let (from, to) =
+            nix::unistd::pipe().map_err(|errno| self.error("write", path, errno_error(errno)))?;
         let finished = wait_for_state(deadline, &|| false, || {
             let errno = match Machine::write_attr(self, path, value) {
                 Ok(()) => 0,
@@ -81,9 +92,9 @@ impl KernelFiles for Machine {
                 let got = nix::unistd::read(&from, &mut errno).unwrap_or(0);
                 match i32::from_le_bytes(errno) {
                     0 if got == errno.len() => Ok(Written::Done),
-                    0 => Err(self.error("write", path, std::io::Error::other("no answer"))),
+                    0 => Err(self.error("write", path, io::Error::other("no answer"))),
                     errno => {
-                        let source = std::io::Error::from_raw_os_error(errno);
+                        let source = io::Error::from_raw_os_error(errno);
                         Err(self.error("write", path, source))
                     }
                 }
@@ -101,6 +112,33 @@ impl KernelFiles for Machine {
 
     fn exists(&self, path: &str) -> bool {
         self.node(path).is_ok_and(|node| node.is_some())
+    }
+
+    fn device_number(&self, path: &str) -> Result<Option<DeviceNumber>, FileError> {
+        Machine::device_number(self, path)
+    }
+}
+
+impl Machine {
+    /// Writes one attribute: opened without create or truncate, one write(2).
+    ///
+    /// sysfs takes each write as a whole value, so a value split in two is two
+    /// wrong values; and an empty write never reaches the kernel's store
+    /// function, so an empty `value` is refused (`"\n"` clears a
+    /// driver_override). Errors: the kernel's, or a short write.
+    pub fn write_attr(&self, path: &str, value: &str) -> Result<(), FileError> {
+        let write = || -> io::Result<()> {
+            if value.is_empty() {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            let fd = self.open(path, OFlag::O_WRONLY | OFlag::O_NOCTTY, Mode::empty())?;
+            let written = nix::unistd::write(&fd, value.as_bytes()).map_err(errno_error)?;
+            if written != value.len() {
+                return Err(io::Error::other(format!("took {written} of {} bytes", value.len())));
+            }
+            Ok(())
+        };
+        write().map_err(|error| self.error("write", path, error))
     }
 }
 
@@ -126,6 +164,20 @@ mod tests {
         let start = Instant::now();
         assert!(matches!(write("/stuck"), Ok(Written::TimedOut { state: Some(_) })));
         assert!(start.elapsed() < Duration::from_secs(5));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn an_attribute_is_never_created() {
+        let dir = std::env::temp_dir().join(format!("host-attr-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        assert!(machine.write_attr("/numvfs", "4").unwrap_err().is_not_found());
+        assert!(!dir.join("numvfs").exists());
+        std::fs::write(dir.join("numvfs"), "0\n").unwrap();
+        machine.write_attr("/numvfs", "4\n").unwrap();
+        assert_eq!(machine.attr("/numvfs").unwrap(), "4");
+        assert_eq!(machine.write_attr("/numvfs", "").unwrap_err().errno(), libc::EINVAL);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -9,8 +9,9 @@
 #![allow(clippy::disallowed_methods)]
 
 mod atomic_dir;
-mod attr;
+pub mod boot_loader;
 pub mod child_read;
+mod claimed;
 pub mod command;
 mod container_open;
 mod dir;
@@ -22,12 +23,14 @@ mod kernel_log;
 mod lock;
 mod machine;
 mod node;
+mod open_nodes;
 mod private_dir;
 mod replace;
 mod service;
 mod untrusted_root;
 
 pub use atomic_dir::{AtomicDir, Attributes, NewFile};
+pub use claimed::Claim;
 pub use container_open::{OpenOutcome, open_in_container};
 pub use dir::Dir;
 pub use error::FileError;
@@ -36,7 +39,8 @@ pub use journal::{Journal, Undone};
 pub use kernel_files::{KernelFiles, Written};
 pub use lock::{FileLock, GUEST_LOCK_WAIT, LockError};
 pub use machine::{FileKind, Machine, Stat};
-pub use node::{Node, NodeKind};
+pub use node::{DeviceNumber, Node, NodeKind};
+pub use open_nodes::{NodeHolder, OpenNode, OpenNodes};
 pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
 pub use service::{FileWatch, Woken, tell_service_manager};

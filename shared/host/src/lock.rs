@@ -10,11 +10,13 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::child_read::wait_for;
-use crate::machine::Machine;
-use crate::{FileError, Stat};
+use crate::{FileError, FileKind, Machine, Stat};
 
 /// How long PVE itself waits for this lock (pve-container, PVE::Tools::lock_file).
 pub const GUEST_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// The directory of these tools' own locks.
+const TOOL_LOCKS: &str = "/run/pve-gpu-tools";
 
 /// A flock(2) on a lock file, held until dropped or until the process ends. The
 /// file is never removed: a removed one would let two writers in, and Proxmox VE
@@ -88,18 +90,56 @@ impl Machine {
         self.lock_file(&format!("/run/lock/lxc/pve-config-{ctid}.lock"), wait, stop)
     }
 
-    /// Takes flock(2) on a lock file, made with its directories where it is not
-    /// there. Waits at most `wait`, less where `stop` says so.
+    /// Takes the lock `name` of these tools, `/run/pve-gpu-tools/<name>.lock`:
+    /// in a directory of root's own, since in /run/lock every user may make the
+    /// file first and hold its lock for good. Waits at most `wait`, less where
+    /// `stop` says so. Errors also where others could write in the directory.
+    pub fn lock_tool(
+        &self,
+        name: &str,
+        wait: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FileLock, LockError> {
+        let path = format!("{TOOL_LOCKS}/{name}.lock");
+        self.make_parents(TOOL_LOCKS).map_err(LockError::File)?;
+        let error = |source| LockError::File(self.error("use", TOOL_LOCKS, source));
+        self.make_dir_with(TOOL_LOCKS, 0o700).map_err(error)?;
+        let found = self.lstat(TOOL_LOCKS).map_err(LockError::File)?;
+        let me = nix::unistd::geteuid().as_raw();
+        if found.kind != FileKind::Dir {
+            return Err(error(io::Error::other("it is not a directory")));
+        }
+        if found.uid != 0 && found.uid != me {
+            return Err(error(io::Error::other("it belongs to another user")));
+        }
+        if found.mode & 0o022 != 0 {
+            return Err(error(io::Error::other("other users can write to it")));
+        }
+        self.lock_path(&path, 0o600, wait, stop)
+    }
+
+    /// Takes flock(2) on a lock file, made with its directories where it does
+    /// not exist. Waits at most `wait`, less where `stop` says so.
     pub fn lock_file(
         &self,
         path: &str,
         wait: Duration,
         stop: &dyn Fn() -> bool,
     ) -> Result<FileLock, LockError> {
-        let error = |source| LockError::File(self.error("lock", path, source));
         self.make_parents(path).map_err(LockError::File)?;
+        self.lock_path(path, 0o644, wait, stop)
+    }
+
+    fn lock_path(
+        &self,
+        path: &str,
+        mode: u32,
+        wait: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FileLock, LockError> {
+        let error = |source| LockError::File(self.error("lock", path, source));
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
-        let fd = self.open(path, flags, Mode::from_bits_truncate(0o644)).map_err(error)?;
+        let fd = self.open(path, flags, Mode::from_bits_truncate(mode)).map_err(error)?;
         let file = File::from(fd);
         match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
             Ok(()) => Ok(FileLock { file }),
@@ -157,6 +197,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_lock_excludes_others_and_is_given_back() {
@@ -181,6 +222,29 @@ mod tests {
         machine.lock_guest_config(901, Duration::from_secs(5), &never).unwrap();
         waiter.join().unwrap();
         assert!(dir.join("run/lock/lxc/pve-config-901.lock").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_tools_lock_is_in_a_directory_that_nobody_else_can_write_to() {
+        let dir = std::env::temp_dir().join(format!("host-lock-tool-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let machine = Machine::new(Some(&dir)).unwrap();
+        let lock = || machine.lock_tool("some-tool", Duration::ZERO, &|| false);
+        let held = lock().unwrap();
+        assert!(matches!(lock(), Err(LockError::Busy { .. })));
+        drop(held);
+        drop(lock().unwrap());
+        let mode = |path: &str| machine.stat(path).unwrap().mode;
+        assert_eq!(mode("/run/pve-gpu-tools"), 0o700);
+        assert_eq!(mode("/run/pve-gpu-tools/some-tool.lock"), 0o600);
+        let locks = dir.join("run/pve-gpu-tools");
+        std::fs::set_permissions(&locks, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        let refused = lock().err().unwrap().to_string();
+        assert!(refused.ends_with("other users can write to it"), "{refused}");
+        std::fs::remove_dir_all(&locks).unwrap();
+        std::os::unix::fs::symlink("/tmp", &locks).unwrap();
+        assert!(lock().err().unwrap().to_string().ends_with("it is not a directory"));
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

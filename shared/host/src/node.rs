@@ -2,7 +2,9 @@
 //! somebody sends us, or that is unpacked without privileges, cannot hold them.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 
 use nix::fcntl::{AtFlags, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknodat};
@@ -46,7 +48,35 @@ pub enum NodeKind {
     NoDevice,
 }
 
+/// What identifies a device whatever its node is called: type and numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceNumber {
+    /// A block device rather than a character device.
+    pub is_block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// Of a character device.
+    pub fn character(major: u32, minor: u32) -> DeviceNumber {
+        DeviceNumber { is_block: false, major, minor }
+    }
+}
+
 impl Node {
+    /// Type and numbers; `None` for what is not a device.
+    pub fn device(&self) -> Option<DeviceNumber> {
+        let is_block = match self.kind {
+            NodeKind::Char => false,
+            NodeKind::Block => true,
+            NodeKind::Dir | NodeKind::NoDevice => return None,
+        };
+        Some(DeviceNumber { is_block, major: self.major, minor: self.minor })
+    }
+
     /// Whether it is a character device.
     pub fn is_char(&self) -> bool {
         self.kind == NodeKind::Char
@@ -217,6 +247,25 @@ impl Machine {
         }
     }
 
+    /// The device that a path leads to; `None` for what is not a device. On the
+    /// running host the kernel answers from what it knows, without asking a file
+    /// server that may never answer; in a tree the target of a recorded link
+    /// (`/proc/PID/fd/N`) may stand in the list of devices. Errors: the path
+    /// cannot be looked at.
+    pub fn device_number(&self, path: &str) -> Result<Option<DeviceNumber>, FileError> {
+        if self.is_host() {
+            return device_at(path).map_err(|source| self.error("stat", path, source));
+        }
+        let node = match self.node(path)? {
+            Some(node) => Some(node),
+            None => match self.read_link(path) {
+                Ok(target) => self.node(&target)?,
+                Err(_) => None,
+            },
+        };
+        Ok(node.and_then(|node| node.device()))
+    }
+
     /// Whether a path is a symbolic link.
     pub fn is_link(&self, path: &str) -> bool {
         match self.lstat(path) {
@@ -238,6 +287,29 @@ impl Machine {
         names.dedup();
         Ok(names)
     }
+}
+
+/// statx(2) of what a path leads to.
+fn device_at(path: &str) -> io::Result<Option<DeviceNumber>> {
+    let path = CString::new(path)?;
+    let flags = libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: a path that ends in NUL, and room for what the kernel writes.
+    let found = unsafe {
+        let answer =
+            libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_TYPE, found.as_mut_ptr());
+        if answer != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        found.assume_init()
+    };
+    let is_block = match u32::from(found.stx_mode) & libc::S_IFMT {
+        libc::S_IFCHR => false,
+        libc::S_IFBLK => true,
+        _ => return Ok(None),
+    };
+    let (major, minor) = (found.stx_rdev_major, found.stx_rdev_minor);
+    Ok(Some(DeviceNumber { is_block, major, minor }))
 }
 
 #[cfg(test)]

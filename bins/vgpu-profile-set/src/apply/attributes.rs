@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use host::{FileError, KernelFiles, Written};
+use ::apply::{StepError, write_within};
+use host::{FileError, KernelFiles};
 use nvidia::{parse_creatable, short_name};
 use record::Address;
 
-use crate::apply::outcome::StepError;
 use crate::plan::model::TargetProfile;
 use crate::sysfs::{function_path, link_name};
 
@@ -108,14 +108,7 @@ impl VgpuAttributes<'_> {
         what: &str,
         explain: impl FnOnce(&FileError) -> String,
     ) -> Result<(), StepError> {
-        match self.files.write_attr_within(path, value, self.deadline) {
-            Ok(Written::Done) => Ok(()),
-            Ok(Written::TimedOut { .. }) => Err(StepError::Pending(format!(
-                "{what} did not finish within {} s and may still take effect",
-                self.deadline.as_secs()
-            ))),
-            Err(error) => Err(StepError::Failed(explain(&error))),
-        }
+        write_within(self.files, path, value, self.deadline, what, explain)
     }
 }
 

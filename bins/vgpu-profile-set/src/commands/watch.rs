@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use ::apply::StepOutcome;
 use ::cli::{Exit, Failure, fail, interrupted, signal_descriptor};
 use host::{FileWatch, Woken, tell_service_manager};
 use record::{Change, Hint, shell_words};
 
-use crate::apply::outcome::StepOutcome;
 use crate::cli::WatchOptions;
 use crate::health;
 use crate::input::{self, Input};

@@ -1,47 +1,39 @@
 //! Who uses a virtual function or a mediated device.
 
-use std::collections::BTreeMap;
-
-use host::KernelFiles;
+use host::{KernelFiles, NodeHolder, OpenNodes};
+use pve::Reservations;
 use record::{Address, VgpuHolder};
 
-use crate::sysfs::DEVICES;
+use crate::sysfs::{function_path, link_name};
 
 /// Processes with VFIO nodes open, and functions that Proxmox VE has reserved.
-pub struct Holders {
-    open: BTreeMap<String, (u32, String)>,
-    reserved: BTreeMap<Address, u32>,
+pub(crate) struct Holders {
+    open: OpenNodes,
+    reserved: Reservations,
 }
 
 impl Holders {
     /// Looks once at all processes.
     pub fn read(files: &dyn KernelFiles) -> Holders {
-        let mut open = BTreeMap::new();
-        for name in files.list("/proc").unwrap_or_default() {
-            let Ok(pid) = name.parse::<u32>() else { continue };
-            // a process may end while we look: then it holds nothing
-            for fd in files.list(&format!("/proc/{pid}/fd")).unwrap_or_default() {
-                let Ok(target) = files.read_link(&format!("/proc/{pid}/fd/{fd}")) else { continue };
-                if target.starts_with("/dev/vfio/") {
-                    let command = files.read_attr(&format!("/proc/{pid}/comm"));
-                    open.insert(target, (pid, command.unwrap_or_default().trim().to_string()));
-                }
-            }
+        Holders {
+            open: OpenNodes::scan(files, &|node| node.path.starts_with("/dev/vfio/")),
+            reserved: Reservations::read(files).unwrap_or_default(),
         }
-        let text = files.read_attr("/run/qemu-server/pci-id-reservations").unwrap_or_default();
-        Holders { open, reserved: reservations(&text) }
     }
 
     /// Who uses a function.
     pub fn of(&self, files: &dyn KernelFiles, address: Address) -> Option<VgpuHolder> {
-        let dir = format!("{DEVICES}/{address}");
-        let process = self.process(files, &dir);
-        let vm = self.reserved.get(&address).copied();
-        if process.is_none() && vm.is_none() {
+        let nodes = vfio_nodes(files, address, "");
+        let process = self.process(files, &nodes);
+        let reserved = self.reserved.vm_of(address);
+        if process.is_none() && reserved.is_none() {
             return None;
         }
-        let (pid, command) = process.unzip();
-        Some(VgpuHolder { pid, command, vm })
+        Some(VgpuHolder {
+            pid: process.map(|process| process.pid),
+            command: process.map(|process| process.name.clone()),
+            vm: reserved.or(process.and_then(|process| process.vm)),
+        })
     }
 
     /// Who uses a mediated device.
@@ -51,27 +43,25 @@ impl Holders {
         parent: Address,
         uuid: &str,
     ) -> Option<VgpuHolder> {
-        let (pid, command) = self.process(files, &format!("{DEVICES}/{parent}/{uuid}"))?;
-        Some(VgpuHolder { pid: Some(pid), command: Some(command), vm: None })
+        let nodes = vfio_nodes(files, parent, &format!("{uuid}/"));
+        let process = self.process(files, &nodes)?;
+        Some(VgpuHolder {
+            pid: Some(process.pid),
+            command: Some(process.name.clone()),
+            vm: process.vm,
+        })
     }
 
-    fn process(&self, files: &dyn KernelFiles, dir: &str) -> Option<(u32, String)> {
-        if self.open.is_empty() {
-            return None;
-        }
-        let group = files.read_link(&format!("{dir}/iommu_group")).ok();
-        let group = group.and_then(|link| Some(format!("/dev/vfio/{}", link.rsplit('/').next()?)));
-        let nodes = files.list(&format!("{dir}/vfio-dev")).unwrap_or_default();
-        let nodes = nodes.iter().map(|name| format!("/dev/vfio/devices/{name}"));
-        nodes.chain(group).find_map(|node| self.open.get(&node).cloned())
+    fn process(&self, files: &dyn KernelFiles, nodes: &[String]) -> Option<&NodeHolder> {
+        nodes.iter().find_map(|node| self.open.of_path(files, node).into_iter().next())
     }
 }
 
-/// `BDF VMID time:EPOCH` or `BDF VMID pid:PID` (qemu-server, PCI.pm).
-fn reservations(text: &str) -> BTreeMap<Address, u32> {
-    let line = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-    };
-    text.lines().filter_map(line).collect()
+/// The VFIO nodes of a function, or of the mediated device in a directory of it.
+fn vfio_nodes(files: &dyn KernelFiles, address: Address, dir: &str) -> Vec<String> {
+    let devices = function_path(address, &format!("{dir}vfio-dev"));
+    let devices = files.list(&devices).unwrap_or_default();
+    let devices = devices.iter().map(|name| format!("/dev/vfio/devices/{name}"));
+    let group = link_name(files, address, &format!("{dir}iommu_group"));
+    devices.chain(group.map(|group| format!("/dev/vfio/{group}"))).collect()
 }

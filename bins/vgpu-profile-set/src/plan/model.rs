@@ -54,7 +54,8 @@ impl InvalidInput {
     }
 }
 
-/// One reason against a plan.
+/// One reason against a plan. No option overrides one: `--skip-in-use` makes
+/// [`ProfileChange::Skip`] of those that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanObjection {
     pub gpu: Address,
