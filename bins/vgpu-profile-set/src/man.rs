@@ -64,7 +64,7 @@ Proxmox VE sets and clears the profile of a function whose hostpci line has mdev
 Kubernetes. The manifests in /usr/share/pve-gpu-tools/kubernetes run watch on every node with vGPUs, \
         from an image that holds only this tool. The image needs the static program ('make static' \
         in the sources); the Containerfile beside the manifests describes how it is made. Its name \
-        in daemonset.yaml is vgpu-profile-set:0.1.0.
+        in daemonset.yaml is vgpu-profile-set:0.2.0.
 
 Mediated devices get UUIDs made from the parent's address and a number, the same after each boot. \
         Devices that another program made are left alone.

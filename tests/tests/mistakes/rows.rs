@@ -118,7 +118,12 @@ pub const VGPU: &[Mistake] = &[
     ("list 99:00.0", None, 2, &["at 0000:99:00.0", "NVIDIA GPUs of this host: 0000:41:00.0"]),
     ("plan", Some("41:00.5=L40S-24X\n"), 2, &["line 1", "not a vGPU profile", "list --types"]),
     ("plan", Some("41:00.5=L40S-24q\n"), 2, &["line 1", "not a vGPU profile", "a capital"]),
-    ("plan", Some("41:00.5=NVIDIA-L40S-24Q\n"), 4, &["does not offer", "the driver offers L40S-24Q"]),
+    (
+        "plan",
+        Some("41:00.5=NVIDIA-L40S-24Q\n"),
+        4,
+        &["does not offer", "the driver offers L40S-24Q"],
+    ),
     ("plan", Some("41:00.0=L40S-24Q\n"), 2, &["0000:41:00.0 is a GPU", "virtual functions"]),
     ("plan", Some("41:00:5=L40S-24Q\n"), 2, &["line 1", "did you mean 0000:41:00.5?"]),
     ("plan", Some("41:00.5 L40S-24Q\n"), 2, &["is not ADDRESS=PROFILE", "like 0000:41:00.4="]),
