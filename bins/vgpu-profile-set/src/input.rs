@@ -12,7 +12,7 @@ use std::path::Path;
 use ::cli::{Exit, Failure, fail};
 use advice::vgpu_profile_set;
 use host::Machine;
-use record::{Address, Limits, ReadError, Record};
+use record::{Address, ReadError, ReadLimits, Record};
 
 use crate::input::device_manager::ConfigEntry;
 
@@ -173,13 +173,15 @@ fn lines(text: &str, from: &str) -> Result<Vec<Assignment>, Failure> {
 fn records(text: &[u8], from: &str) -> Result<Vec<Assignment>, Failure> {
     let types = ["vgpu-assignment", "vgpu"];
     let stream =
-        record::read(&mut &text[..], Limits::default(), &types).map_err(|error| match error {
-            ReadError::Line { number, why } => {
-                fail(Exit::Usage, format!("{from}: line {number}: {why}"))
-            }
-            ReadError::Upstream(_) => Failure::from(error),
-            _ => fail(Exit::Usage, format!("{from}: {error}")),
-        })?;
+        record::read(&mut &text[..], ReadLimits::default(), &types).map_err(
+            |error| match error {
+                ReadError::Line { number, why } => {
+                    fail(Exit::Usage, format!("{from}: line {number}: {why}"))
+                }
+                ReadError::Upstream(_) => Failure::from(error),
+                _ => fail(Exit::Usage, format!("{from}: {error}")),
+            },
+        )?;
     let mut assignments = Vec::new();
     for (number, record) in stream.records {
         let at = format!("line {number}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ::apply::StepOutcome;
 use ::cli::{Exit, Failure, fail, interrupted, signal_descriptor};
-use host::{FileWatch, Woken, tell_service_manager};
+use host::{FileWatch, WakeReason, notify_service_manager};
 use record::{Change, Hint, shell_words};
 
 use crate::cli::WatchOptions;
@@ -71,12 +71,12 @@ pub fn run(options: &WatchOptions, session: Session<'_>) -> anyhow::Result<Exit>
         watcher.state.publish(options.health_file.as_deref(), interval, begin);
         begin = "";
         match watch.wait(interval, signals.as_fd()) {
-            Ok(Woken::Other) => break,
+            Ok(WakeReason::Other) => break,
             Ok(_) => {}
             Err(error) => return Err(fail(Exit::System, format!("cannot wait: {error}")).into()),
         }
     }
-    let _ = tell_service_manager("STOPPING=1");
+    let _ = notify_service_manager("STOPPING=1");
     if let Some(path) = &options.health_file {
         let _ = health::write_end(path);
     }
@@ -258,7 +258,7 @@ impl WatchState {
             None => ALL_SET,
             Some(text) => text,
         };
-        let _ = tell_service_manager(&format!("{begin}STATUS={status}"));
+        let _ = notify_service_manager(&format!("{begin}STATUS={status}"));
         if let Some(path) = health_file {
             let _ = health::write(path, healthy, interval, status);
         }
