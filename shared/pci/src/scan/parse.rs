@@ -1,14 +1,14 @@
-//! What was read, understood. Pure.
+//! Functions and groups made of what was read of them. Pure.
 
 use std::io;
 
 use host::child_read::ChildRead;
 use record::{Address, Link};
 
-use super::read::{group_tag, tag};
 use crate::Function;
 use crate::alias::Modalias;
 use crate::group::{Group, OtherMember, reserved_regions};
+use crate::scan::attributes::{group_tag, parent, tag};
 
 /// Understands what was read.
 pub fn function(address: Address, probed: &ChildRead) -> Function {
@@ -96,11 +96,6 @@ fn link(
         || link.max_speed_gts.is_some()
         || link.max_width.is_some();
     known.then_some(link)
-}
-
-/// The bridge above a function, from what its link in the list of all leads to.
-pub fn parent(target: &str) -> Option<Address> {
-    target.rsplit('/').nth(1).and_then(Address::from_sysfs)
 }
 
 /// Whether its link is that of the slot's function 0.
