@@ -79,7 +79,8 @@ fn the_table_can_be_read_by_a_tired_person() {
 STATUS  SUBJECT  PROPERTY   EXPECTED    ACTUAL
 DRIFT   ct 901   userspace  550.163.01  535.247.01
                                         /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.535.247.01: older than the loaded module
-                                        -> nv-runfile fetch 550.163.01 | nv-runfile install --ct 901
+    nv-runfile fetch 550.163.01
+    nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901
 ";
     assert_eq!(ran.stdout, expected);
 }
