@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod atomic_dir;
+mod attribute_writer;
 pub mod boot_loader;
 pub mod child_read;
 mod claimed;
@@ -30,6 +31,7 @@ mod service;
 mod untrusted_root;
 
 pub use atomic_dir::{AtomicDir, Attributes, NewFile};
+pub use attribute_writer::PendingWriter;
 pub use claimed::Claim;
 pub use container_open::{OpenOutcome, open_in_container};
 pub use dir::Dir;
