@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use cli::{Chosen, Common, CommonOptions, OutputChoice};
+use cli::{Common, CommonOptions, CommonValues, OutputChoice};
 
 use crate::baseline::pin;
 pub use crate::man::{EXAMPLES, MAN};
@@ -109,19 +109,19 @@ pub enum OutputFormat {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("--all", "--all-cts"),
         ("--check", "nv-version-check"),
         ("--dry-run", "nv-version-check"),
         (cli::NUMBER, "--ct {}"),
     ];
 
-    fn common(&self) -> Chosen {
+    fn common(&self) -> CommonValues {
         let output = match self.output {
             OutputFormat::Auto => OutputChoice::Auto,
             OutputFormat::Jsonl => OutputChoice::Jsonl,
             OutputFormat::Table | OutputFormat::Prometheus => OutputChoice::Table,
         };
-        self.common.chosen(output)
+        self.common.values(output)
     }
 }
