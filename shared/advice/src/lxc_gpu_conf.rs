@@ -14,7 +14,7 @@ pub fn check(ctid: u32) -> CommandLine {
     command(&["lxc-gpu-conf", "check", &ctid.to_string()])
 }
 
-/// Removes the host's driver libraries from a container.
-pub fn remove_libs(ctid: u32) -> CommandLine {
-    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--libs"])
+/// Creates or fixes the host's device nodes.
+pub fn nodes() -> CommandLine {
+    command(&["lxc-gpu-conf", "nodes"])
 }
