@@ -197,7 +197,7 @@ impl Kernel<'_> {
         };
         match self.files.write_attr_within(&path, &value, deadline) {
             Ok(Written::Done) => Ok(()),
-            Ok(Written::TimedOut { state }) => Err(Failed::Pending(format!(
+            Ok(Written::TimedOut { state, .. }) => Err(Failed::Pending(format!(
                 "{what} did not come back within {} s: the kernel is still at it{}",
                 deadline.as_secs(),
                 state.map_or(String::new(), |state| format!(" (its writer is in state {state})"))

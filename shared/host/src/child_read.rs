@@ -128,9 +128,9 @@ pub fn read_in_child(
         let mut next = Vec::with_capacity(running.len());
         for mut worker in running {
             match worker.take(&mut answers, deadline)? {
-                Step::Going => next.push(worker),
-                Step::Finished => worker.reap(),
-                Step::Stuck => {
+                WorkerProgress::Going => next.push(worker),
+                WorkerProgress::Finished => worker.reap(),
+                WorkerProgress::Stuck => {
                     if let Some(again) = worker.give_up(&mut answers, read)? {
                         next.push(again);
                     }
@@ -142,7 +142,7 @@ pub fn read_in_child(
     Ok(answers)
 }
 
-enum Step {
+enum WorkerProgress {
     Going,
     Finished,
     Stuck,
@@ -195,21 +195,27 @@ impl Worker {
     }
 
     /// Takes what has arrived.
-    fn take(&mut self, answers: &mut [ChildRead], deadline: Duration) -> io::Result<Step> {
+    fn take(
+        &mut self,
+        answers: &mut [ChildRead],
+        deadline: Duration,
+    ) -> io::Result<WorkerProgress> {
         let mut chunk = [0u8; 64 << 10];
         loop {
             match nix::unistd::read(self.pipe.as_fd(), &mut chunk) {
                 // it ended; early where it was killed or could not go on
-                Ok(0) if self.at == self.share.len() => return Ok(Step::Finished),
-                Ok(0) => return Ok(Step::Stuck),
+                Ok(0) if self.at == self.share.len() => return Ok(WorkerProgress::Finished),
+                Ok(0) => return Ok(WorkerProgress::Stuck),
                 Ok(n) => {
                     self.heard = Instant::now();
                     self.buffer.extend_from_slice(&chunk[..n]);
                     self.frames(answers);
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if self.heard.elapsed() < deadline => return Ok(Step::Going),
-                Err(Errno::EAGAIN) => return Ok(Step::Stuck),
+                Err(Errno::EAGAIN) if self.heard.elapsed() < deadline => {
+                    return Ok(WorkerProgress::Going);
+                }
+                Err(Errno::EAGAIN) => return Ok(WorkerProgress::Stuck),
                 Err(errno) => return Err(errno_error(errno)),
             }
         }
@@ -311,16 +317,6 @@ pub fn wait_for(
     stop: &dyn Fn() -> bool,
     work: impl FnOnce() -> bool,
 ) -> io::Result<bool> {
-    wait_for_state(wait, stop, work).map(|ended| ended == Ok(true))
-}
-
-/// The same; `Err` is a child that did not come back, with the kernel's letter
-/// for what it was doing (`D`: waiting, and no signal ends that; proc(5)).
-pub fn wait_for_state(
-    wait: Duration,
-    stop: &dyn Fn() -> bool,
-    work: impl FnOnce() -> bool,
-) -> io::Result<Result<bool, Option<char>>> {
     let (from, to) = pipe().map_err(errno_error)?;
     let pid = in_child(|| {
         let answer = [u8::from(work())];
@@ -333,16 +329,15 @@ pub fn wait_for_state(
         match poll(&mut fds, timeout(left)) {
             Ok(0) if start.elapsed() < wait && !stop() => {}
             Ok(0) => {
-                let state = process_state(pid);
                 let _ = kill(pid, Signal::SIGKILL);
                 let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-                return Ok(Err(state));
+                return Ok(false);
             }
             Ok(_) => {
                 let mut answer = Vec::new();
                 File::from(from).read_to_end(&mut answer)?;
                 let _ = waitpid(pid, None);
-                return Ok(Ok(answer == [1]));
+                return Ok(answer == [1]);
             }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno_error(errno)),
@@ -352,7 +347,7 @@ pub fn wait_for_state(
 
 /// State letter of a process: the field behind the command in parentheses,
 /// which may itself hold any character.
-fn process_state(pid: Pid) -> Option<char> {
+pub(crate) fn process_state(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }

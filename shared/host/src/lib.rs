@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod atomic_dir;
+mod attribute_writer;
 pub mod boot_loader;
 pub mod child_read;
 mod claimed;
@@ -30,6 +31,7 @@ mod service;
 mod untrusted_root;
 
 pub use atomic_dir::{AtomicDir, Attributes, NewFile};
+pub use attribute_writer::PendingWriter;
 pub use claimed::Claim;
 pub use container_open::{OpenOutcome, open_in_container};
 pub use dir::Dir;
@@ -43,5 +45,5 @@ pub use node::{DeviceNumber, Node, NodeKind};
 pub use open_nodes::{NodeHolder, OpenNode, OpenNodes};
 pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
-pub use service::{FileWatch, Woken, tell_service_manager};
+pub use service::{FileWatch, WakeReason, notify_service_manager};
 pub use untrusted_root::Owner;
