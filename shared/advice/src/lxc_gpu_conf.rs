@@ -18,3 +18,8 @@ pub fn check(ctid: u32) -> CommandLine {
 pub fn nodes() -> CommandLine {
     command(&["lxc-gpu-conf", "nodes"])
 }
+
+/// Removes the host's driver libraries from a container.
+pub fn remove_libs(ctid: u32) -> CommandLine {
+    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--libs"])
+}

@@ -1,7 +1,6 @@
 //! `install --ct --mode unpack`: the files of one driver, placed from outside.
 
 use ::cli::{Exit, Failure, Say, fail};
-use advice::lxc_gpu_conf::RemoveOptions;
 use host::Machine;
 use nvidia::userspace::{Set, loaded_version};
 use nvidia::{LibraryArch, LibraryDirError};
@@ -150,9 +149,8 @@ impl UnpackInstall<'_> {
         });
         if mounted {
             let message = format!("{name}: the host's driver files are mounted into it");
-            let options = RemoveOptions { libs: true, ..RemoveOptions::default() };
             return Err(fail(Exit::Refused, message)
-                .run(advice::lxc_gpu_conf::remove(self.guest.ctid, &options)));
+                .run(advice::lxc_gpu_conf::remove_libs(self.guest.ctid)));
         }
         Ok(())
     }
