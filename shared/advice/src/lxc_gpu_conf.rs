@@ -13,3 +13,8 @@ pub fn sync(ctid: u32) -> CommandLine {
 pub fn check(ctid: u32) -> CommandLine {
     command(&["lxc-gpu-conf", "check", &ctid.to_string()])
 }
+
+/// Creates or fixes the host's device nodes.
+pub fn nodes() -> CommandLine {
+    command(&["lxc-gpu-conf", "nodes"])
+}
