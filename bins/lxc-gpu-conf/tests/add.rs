@@ -180,9 +180,9 @@ fn a_stream_that_holds_nothing_of_use_is_told_by_type() {
     let bed = Bed::new(HOST);
     let weather = "{\"type\":\"weather\"}\n{\"type\":\"weather\"}\n";
     let ran = bed.tool(TOOL).args("add 901").input(weather).run().expect(2);
-    assert!(ran.stderr.contains("passed over 2 records of type 'weather'"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ignored 2 records of type 'weather'"), "{}", ran.stderr);
     let ran = bed.tool(TOOL).args("add 901").input(weather.to_string() + &pci("2b:00.0")).run();
-    assert!(ran.expect(0).stderr.contains("passed over 2 records"));
+    assert!(ran.expect(0).stderr.contains("ignored 2 records"));
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn without_the_cluster_file_system_nothing_is_touched() {
 fn a_container_of_another_node_is_said_to_be_there() {
     let bed = Bed::new(HOST);
     bed.write("/etc/pve/nodes/pve2/lxc/907.conf", "arch: amd64\n");
-    add(&bed, "907 -g 0").expect(2).one_line("container 907 lives on node pve2");
+    add(&bed, "907 -g 0").expect(2).one_line("container 907 is on cluster node pve2");
 }
 
 #[test]

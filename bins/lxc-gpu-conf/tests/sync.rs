@@ -266,7 +266,7 @@ fn bad_input_and_what_cannot_be_changed_now() {
         ("99", 2, "by its CTID"),
         ("999", 2, "no container 999"),
         ("100", 2, "100 is a VM"),
-        ("907", 2, "lives on node pve2"),
+        ("907", 2, "is on cluster node pve2"),
         ("910 --all", 2, "--all"),
     ] {
         run(&bed, &format!("sync {args}")).expect(code).one_line(what);

@@ -193,7 +193,7 @@ fn post_start_says_that_a_rule_is_missing() {
     host.write(&container.conf_path(), conf);
     let said = start(&container, &host);
     assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied);
-    let expected = "ct 953: /dev/nvidia-uvm may not be opened (device rules) inside";
+    let expected = "ct 953: /dev/nvidia-uvm cannot be opened (device rules) inside";
     assert!(said.lines().next().unwrap().contains(expected), "{said}");
     assert!(said.contains("exit code 3"), "{said}");
     // and pre-start would have known

@@ -251,7 +251,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Denied);
     let ran = tool(&host, "add 950 -g 0 --wait 1", 3);
     for path in &NODES[..3] {
-        assert_eq!(inside(&ran, path), "may not be opened (device rules)", "{path}");
+        assert_eq!(inside(&ran, path), "cannot be opened (device rules)", "{path}");
     }
 
     // a mode that shuts out: in the user namespace of the container, not in ours
@@ -261,7 +261,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     container.start();
     assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoAccess);
     let ran = tool(&host, "add 951 -g 0 --wait 1", 3);
-    assert_eq!(inside(&ran, "/dev/nvidia0"), "may not be opened (its mode)");
+    assert_eq!(inside(&ran, "/dev/nvidia0"), "cannot be opened (its mode)");
     assert_eq!(inside(&ran, "/dev/nvidiactl"), "has no driver behind it");
     host.run("chmod 0666 /dev/nvidia0").expect(0);
 
@@ -273,7 +273,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     host.run("mv /dev/away /dev/nvidia-uvm").expect(0);
     assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::RegularFile(0));
     let ran = tool(&host, "add 952 -g 0 --wait 1", 3);
-    let expected = "is no device (an empty file in its place)";
+    let expected = "is not a device node (a failed mount left an empty file)";
     assert_eq!(inside(&ran, "/dev/nvidia-uvm"), expected);
     assert_eq!(inside(&ran, "/dev/nvidia0"), "has no driver behind it");
 

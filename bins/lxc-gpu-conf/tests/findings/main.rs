@@ -135,7 +135,7 @@ fn all_containers_are_checked_and_one_that_cannot_be_read_does_not_hide_the_othe
     assert_eq!(ran.values("check", "cause")[0], "given-twice");
     run(&bed, "show 777").expect(0);
     for verb in ["add 777 --gpu 0", "remove 777", "sync 777"] {
-        run(&bed, verb).expect(2).one_line("container 777 lives on node pve2");
+        run(&bed, verb).expect(2).one_line("container 777 is on cluster node pve2");
     }
     assert!(run(&bed, "sync --all").stderr.find("777").is_none());
 }
