@@ -149,8 +149,9 @@ impl UnpackInstall<'_> {
         });
         if mounted {
             let message = format!("{name}: the host's driver files are mounted into it");
+            let options = advice::lxc_gpu_conf::RemoveOptions { libs: true, ..Default::default() };
             return Err(fail(Exit::Refused, message)
-                .run(advice::lxc_gpu_conf::remove_libs(self.guest.ctid)));
+                .run(advice::lxc_gpu_conf::remove(self.guest.ctid, &options)));
         }
         Ok(())
     }
