@@ -9,8 +9,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use advice::{gpu_vfio_bind, lxc_gpu_conf, nv_runfile};
-use record::{CommandLine, Slot};
+use advice::{
+    gpu_iommu_groups, gpu_vfio_bind, lxc_gpu_conf, nv_runfile, nv_version_check, vgpu_profile_set,
+};
+use record::{Address, CommandLine, Slot};
 
 /// Calls of functions, each with the name that it has in the source.
 macro_rules! samples {
@@ -22,11 +24,17 @@ macro_rules! samples {
 
 fn samples() -> Vec<(&'static str, CommandLine)> {
     let slot: Slot = "0000:41:00".parse().unwrap();
+    let function: Address = "0000:41:00.0".parse().unwrap();
     let version = "550.163.01";
+    let file = Path::new("/etc/vgpu-profiles");
     samples! {
+        gpu_iommu_groups::groups();
+        gpu_iommu_groups::list("0000:41:00.0");
+        gpu_iommu_groups::list_all();
         gpu_vfio_bind::bind(slot);
         gpu_vfio_bind::release(slot);
         lxc_gpu_conf::check(901);
+        lxc_gpu_conf::nodes();
         lxc_gpu_conf::sync(901);
         nv_runfile::fetch(version);
         nv_runfile::fetch_unverified(version);
@@ -38,6 +46,12 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         nv_runfile::toolkit(901, "12-9");
         nv_runfile::uninstall(901);
         nv_runfile::verify("NVIDIA-Linux-x86_64-550.163.01.run");
+        nv_version_check::check_container(901);
+        vgpu_profile_set::apply(file, Some("default"), true);
+        vgpu_profile_set::clear(function);
+        vgpu_profile_set::list();
+        vgpu_profile_set::list_all_types();
+        vgpu_profile_set::list_types(function);
     }
 }
 
