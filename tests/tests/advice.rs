@@ -94,7 +94,8 @@ fn every_advised_command_line_is_parsed_by_its_tool() {
     let samples = samples();
     for (function, words) in &samples {
         let page = tools::tools().into_iter().find(|page| page.command.get_name() == words[0]);
-        let page = page.unwrap_or_else(|| panic!("{function}: {} is not one of our tools", words[0]));
+        let page =
+            page.unwrap_or_else(|| panic!("{function}: {} is not one of our tools", words[0]));
         let parsed = page.command.try_get_matches_from(words);
         assert!(parsed.is_ok(), "{function} makes {words:?}: {}", parsed.unwrap_err());
     }

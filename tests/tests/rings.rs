@@ -115,7 +115,11 @@ impl Crate {
             name => {
                 let here = self.modules.get(from)?;
                 let known = here.children.contains(name) || here.imports.contains_key(name);
-                return if known && depth < 16 { self.descend(from.clone(), words, depth) } else { None };
+                return if known && depth < 16 {
+                    self.descend(from.clone(), words, depth)
+                } else {
+                    None
+                };
             }
         };
         let mut rest = if first == "super" { words } else { &words[1..] };
@@ -143,8 +147,7 @@ impl Crate {
             if depth >= 16 || target.first() == Some(word) {
                 return None;
             }
-            let target: Vec<String> =
-                target.iter().chain(&words[index + 1..]).cloned().collect();
+            let target: Vec<String> = target.iter().chain(&words[index + 1..]).cloned().collect();
             return self.module_of(&at, &target, depth + 1);
         }
         Some(at)
@@ -299,8 +302,7 @@ fn no_two_files_of_a_crate_import_each_other() {
                 if ring.contains(from) && ring.contains(to) {
                     let short = |path: &Path| path.strip_prefix(top).unwrap().display().to_string();
                     let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
-                    report +=
-                        &format!("  {}:{} -> {}\n", short(from), lines.join(","), short(to));
+                    report += &format!("  {}:{} -> {}\n", short(from), lines.join(","), short(to));
                 }
             }
         }
