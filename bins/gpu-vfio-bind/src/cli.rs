@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, Example, ManText, OutputOption};
+use cli::{ChangeOptions, Common, CommonOptions, CommonValues, Example, ManText, OutputOption};
 
 /// Move whole GPU slots to vfio-pci and back
 ///
@@ -204,7 +204,7 @@ pub struct Wait {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("unbind", "release"),
         ("rebind", "release"),
         ("attach", "bind"),
@@ -215,8 +215,8 @@ impl Common for Options {
         (cli::ADDRESS, "bind {}"),
     ];
 
-    fn common(&self) -> Chosen {
-        self.common.chosen(self.output.choice)
+    fn common(&self) -> CommonValues {
+        self.common.values(self.output.choice)
     }
 }
 

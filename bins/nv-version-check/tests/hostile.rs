@@ -1,5 +1,5 @@
-//! Root file systems that mean harm: nothing outside of them is opened, nothing
-//! hangs, nothing crashes, and the others are looked at all the same.
+//! Hostile root file systems: nothing outside of them is opened, nothing hangs,
+//! nothing crashes, and the others are checked.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Host, TOOL, V, check, text};
+use common::{Host, TOOL, V, advice, check, text};
 use testbed::bed::program;
 use testbed::driver::{LIB, RootFs};
 use testbed::{Bed, Ran, Tool};
@@ -64,7 +64,7 @@ fn rootfs_tool(dirs: &[&Path], args: &str) -> Tool {
 }
 
 #[test]
-fn a_trapped_root_file_system_neither_hangs_nor_crashes_nor_tells_of_the_host() {
+fn a_trapped_root_file_system_neither_hangs_nor_crashes_nor_reveals_the_host() {
     let bed = Bed::empty();
     let root = RootFs::new(bed.at("/trapped"));
     traps(&root);
@@ -183,7 +183,7 @@ fn a_tree_that_changes_while_it_is_read_is_one_of_its_states() {
     mover.join().unwrap();
 }
 
-/// A FUSE file system that never answers: whoever looks at it waits.
+/// A FUSE file system that never answers: who reads it blocks.
 struct Silent {
     at: CString,
     _device: fs::File,
@@ -244,7 +244,7 @@ fn a_container_that_blocks_is_given_up_and_the_others_are_not() {
 }
 
 #[test]
-fn a_root_that_is_not_there_is_told_and_exits_with_3() {
+fn a_missing_root_is_reported_and_exits_with_3() {
     let bed = Bed::empty();
     let good = RootFs::new(bed.at("/good"));
     good.debian(V).ldconfig();
@@ -265,7 +265,7 @@ fn a_container_cannot_put_words_into_a_hint_nor_fail_every_run() {
     root.file("/etc/cdi/x;reboot;.yaml", "# nvidia\n- hostPath: /l/libcuda.so.535.247.01\n");
     let ran = host.run("--ct 901").expect(1);
     let stale = check(&ran, "ct 901", "cdi /etc/cdi/x;reboot;.yaml");
-    assert_eq!(stale["hint"], "pct exec 901 -- nvidia-ctk cdi generate");
+    assert_eq!(advice(stale), "pct exec 901 -- nvidia-ctk cdi generate");
     // one without a GPU, full of traps
     let host = Host::debian();
     traps(&host.running(904));

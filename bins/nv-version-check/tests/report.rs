@@ -8,7 +8,7 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use common::{Host, KERNEL, TOOL, V, check, drifts, text};
+use common::{Host, KERNEL, TOOL, V, advice, check, drifts, text};
 use testbed::driver::{LIB, RootFs};
 use testbed::{Bed, Tool};
 
@@ -70,7 +70,7 @@ fn debians_own_packages_are_read_through_their_alternatives() {
 }
 
 #[test]
-fn the_table_can_be_read_by_a_tired_person() {
+fn the_table_shows_commands_whole() {
     let host = Host::debian();
     host.give(901);
     host.volume(901).run_install(LIB, "535.247.01").ldconfig();
@@ -79,13 +79,14 @@ fn the_table_can_be_read_by_a_tired_person() {
 STATUS  SUBJECT  PROPERTY   EXPECTED    ACTUAL
 DRIFT   ct 901   userspace  550.163.01  535.247.01
                                         /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.535.247.01: older than the loaded module
-                                        -> nv-runfile fetch 550.163.01 | nv-runfile install --ct 901
+    nv-runfile fetch 550.163.01
+    nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901
 ";
     assert_eq!(ran.stdout, expected);
 }
 
 #[test]
-fn promtool_has_nothing_to_say_about_the_metrics() {
+fn promtool_accepts_the_metrics() {
     let host = Host::debian();
     host.give(901);
     host.volume(901).debian(V).ldconfig();
@@ -132,7 +133,7 @@ fn promtool_has_nothing_to_say_about_the_metrics() {
     let device = host.bed.at("/metrics/null");
     assert!(Command::new("mknod").arg(&device).args(["c", "1", "3"]).status().unwrap().success());
     let ran = host.tool("").arg("--prometheus-file").arg(&device).run();
-    assert!(ran.expect(2).stderr.contains("is no regular file"));
+    assert!(ran.expect(2).stderr.contains("is not a regular file"));
     let nowhere = host.bed.at("/none/x.prom/y");
     host.bed.write("/none/x.prom", "");
     let ran = host.tool("").arg("--prometheus-file").arg(nowhere).run().expect(3);
@@ -181,14 +182,14 @@ fn a_pin_comes_from_a_runfile_record_or_a_line() {
         assert!(ran.stderr.contains(words), "{input}: {}", ran.stderr);
     }
     host.run("--pin 550").expect(2);
-    host.run("--pin latest").expect(2).one_line("spelled like 550.163.01");
+    host.run("--pin latest").expect(2).one_line("looks like 550.163.01");
 }
 
 #[test]
 fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     let host = Host::debian();
     host.give(901);
-    // a stopped container on a block device: no fault of anybody
+    // a stopped container on a block device: not a fault
     let path = "/etc/pve/nodes/pve1/lxc/901.conf";
     host.bed.write(
         path,
@@ -201,8 +202,10 @@ fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     let ran = host.run("--all-cts").expect(0);
     let unknown = check(&ran, "ct 901", "userspace");
     assert_eq!((&unknown["status"], &unknown["severity"]), (&"unknown".into(), &"info".into()));
-    assert!(text(&unknown["reason"]).contains("is no directory on the host"), "{unknown}");
-    assert!(text(&unknown["hint"]).starts_with("pct mount 901"));
+    assert!(text(&unknown["reason"]).contains("is not a directory on the host"), "{unknown}");
+    assert!(
+        advice(unknown).starts_with("pct mount 901; nv-version-check --ct 901; pct unmount 901")
+    );
     assert_eq!(host.run("--all-cts --problems").expect(0).stdout, "");
     host.run("--ct 901").expect(3);
     // what pct mount has put somewhere is looked at
@@ -239,10 +242,8 @@ fn mounted_libraries_are_those_of_the_configuration() {
     host.volume(901).file(&format!("{LIB}/libnvidia-ml.so.1"), "");
     let ran = host.run("--ct 901").expect(1);
     let behind = check(&ran, "ct 901", "userspace");
-    assert_eq!(
-        (&behind["actual"], &behind["hint"]),
-        (&"535.247.01".into(), &"lxc-gpu-conf sync 901".into())
-    );
+    assert_eq!(behind["actual"], "535.247.01");
+    assert_eq!(advice(behind), "lxc-gpu-conf sync 901");
     host.bed.write(path, format!("{main}\n{}\n[{rest}", mount(V)));
     assert_eq!(check(&host.run("--ct 901").expect(0), "ct 901", "userspace")["actual"], V);
 }
@@ -255,10 +256,10 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
     host.bed.write("/etc/pve/nodes/pve2/lxc/950.conf", "arch: amd64\ndev0: /dev/nvidia0\n");
     let before = host.bed.contents();
     let ran = host.run("--all-cts --cuda --next-boot -v").expect(0);
-    assert!(ran.stderr.contains("1 containers are on other nodes"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 containers are on other cluster nodes"), "{}", ran.stderr);
     assert!(!ran.stdout.contains("950"));
     assert_eq!(host.bed.contents(), before);
-    host.run("--ct 950").expect(2).one_line("lives on node pve2");
+    host.run("--ct 950").expect(2).one_line("is on cluster node pve2");
     host.bed.remove("/etc/pve/local");
     host.run("--all-cts").expect(3).one_line("cluster file system");
     // the host alone does not need it
@@ -267,7 +268,7 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
 }
 
 #[test]
-fn a_module_that_cannot_be_asked_is_not_taken_for_none() {
+fn a_module_that_cannot_be_read_is_not_taken_for_none() {
     let host = Host::debian();
     for path in ["/sys/module/nvidia/version", "/proc/driver/nvidia/version"] {
         host.bed.remove(path);
@@ -276,11 +277,11 @@ fn a_module_that_cannot_be_asked_is_not_taken_for_none() {
     let ran = host.run("").expect(3);
     let module = check(&ran, "host", "module");
     assert_eq!((&module["status"], &module["cause"]), (&"unknown".into(), &"unreadable".into()));
-    assert!(text(&module["reason"]).contains("which module is loaded is not known"), "{module}");
+    assert!(text(&module["reason"]).contains("cannot determine the loaded module"), "{module}");
 }
 
 #[test]
-fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
+fn the_units_and_the_cron_line_print_only_problems() {
     let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("package");
     let service = std::fs::read_to_string(package.join("nv-version-check.service")).unwrap();
     let cron = std::fs::read_to_string(package.join("cron")).unwrap();
@@ -298,7 +299,7 @@ fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
 }
 
 #[test]
-fn a_recording_of_a_host_tells_the_same_as_the_host() {
+fn a_recording_of_a_host_gives_the_same_records_as_the_host() {
     let host = Host::debian();
     host.root().kernel(common::NEWER, None).debian("535.247.01");
     host.bed.write("/etc/kernel/proxmox-boot-pin", format!("{KERNEL}\n"));

@@ -1,7 +1,7 @@
 //! Command lines of programs that are not ours: Proxmox VE's, Debian's,
 //! NVIDIA's.
 
-use record::CommandLine;
+use record::{Address, CommandLine};
 
 use crate::command;
 
@@ -10,9 +10,107 @@ pub fn pct_reboot(ctid: u32) -> CommandLine {
     command(&["pct", "reboot", &ctid.to_string()])
 }
 
+/// Runs a command in a running container.
+pub fn pct_exec(ctid: u32, inner: CommandLine) -> CommandLine {
+    let mut words = command(&["pct", "exec", &ctid.to_string(), "--"]);
+    words.extend(inner);
+    words
+}
+
+/// Mounts the root file system of a stopped container on the host.
+pub fn pct_mount(ctid: u32) -> CommandLine {
+    command(&["pct", "mount", &ctid.to_string()])
+}
+
+/// Takes back `pct mount`.
+pub fn pct_unmount(ctid: u32) -> CommandLine {
+    command(&["pct", "unmount", &ctid.to_string()])
+}
+
+/// Installs a package.
+pub fn apt_install(package: &str) -> CommandLine {
+    command(&["apt-get", "install", package])
+}
+
+/// Upgrades packages that are installed, and installs no other.
+pub fn apt_upgrade(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "install", "--only-upgrade"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// The package with the headers of a kernel: Proxmox VE's or Debian's.
+pub fn headers_package(release: &str) -> String {
+    let distribution = if release.ends_with("-pve") { "proxmox" } else { "linux" };
+    format!("{distribution}-headers-{release}")
+}
+
+/// Builds and installs a module that DKMS knows, `NAME/VERSION`, for a kernel.
+pub fn dkms_install(module: &str, release: &str) -> CommandLine {
+    command(&["dkms", "install", module, "-k", release])
+}
+
+/// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
+pub fn dkms_remove(module: &str) -> CommandLine {
+    command(&["dkms", "remove", module, "--all"])
+}
+
+/// Makes Proxmox VE boot this kernel until it is unpinned.
+pub fn proxmox_kernel_pin(release: &str) -> CommandLine {
+    command(&["proxmox-boot-tool", "kernel", "pin", release])
+}
+
+/// Rebuilds the dynamic linker's cache and the links of sonames.
+pub fn ldconfig() -> CommandLine {
+    command(&["ldconfig"])
+}
+
+/// The same for the root file system in a directory.
+pub fn ldconfig_in(dir: &str) -> CommandLine {
+    command(&["ldconfig", "-r", dir])
+}
+
+/// Generates a CDI specification, into a file or on standard output.
+pub fn nvidia_ctk_cdi_generate(output: Option<&str>) -> CommandLine {
+    let mut words = command(&["nvidia-ctk", "cdi", "generate"]);
+    words.extend(output.map(|output| format!("--output={output}")));
+    words
+}
+
+/// Makes NVIDIA's container runtime leave device rules alone.
+pub fn nvidia_ctk_no_cgroups() -> CommandLine {
+    let setting = "nvidia-container-cli.no-cgroups=true";
+    command(&["nvidia-ctk", "config", "--set", setting, "--in-place"])
+}
+
 /// Loads a kernel module.
 pub fn modprobe(module: &str) -> CommandLine {
     command(&["modprobe", module])
+}
+
+/// Starts a container.
+pub fn pct_start(ctid: u32) -> CommandLine {
+    command(&["pct", "start", &ctid.to_string()])
+}
+
+/// Discards the pending change of one configuration key of a container.
+pub fn pct_revert(ctid: u32, key: &str) -> CommandLine {
+    command(&["pct", "set", &ctid.to_string(), "--revert", key])
+}
+
+/// Shows whether the cluster has a quorum.
+pub fn pvecm_status() -> CommandLine {
+    command(&["pvecm", "status"])
+}
+
+/// Lists MIG compute instances.
+pub fn nvidia_smi_list_mig() -> CommandLine {
+    command(&["nvidia-smi", "mig", "-lci"])
+}
+
+/// Shows the kernel messages of this boot that contain a text.
+pub fn kernel_log(text: &str) -> CommandLine {
+    command(&["journalctl", "-k", "-g", text])
 }
 
 /// Keeps a kernel module from being loaded for a device (modprobe.d(5)).
@@ -25,4 +123,30 @@ pub fn blacklist(module: &str) -> CommandLine {
 /// boot its hook copies them to the ESPs.
 pub fn update_initramfs() -> CommandLine {
     command(&["update-initramfs", "-u", "-k", "all"])
+}
+
+/// Shuts a VM down.
+pub fn qm_shutdown(vmid: u32) -> CommandLine {
+    command(&["qm", "shutdown", &vmid.to_string()])
+}
+
+/// Enables all virtual functions of a GPU (NVIDIA's vGPU host driver).
+pub fn sriov_manage_enable(gpu: Address) -> CommandLine {
+    command(&["/usr/lib/nvidia/sriov-manage", "-e", &gpu.to_string()])
+}
+
+/// Disables all virtual functions of a GPU (NVIDIA's vGPU host driver).
+pub fn sriov_manage_disable(gpu: Address) -> CommandLine {
+    command(&["/usr/lib/nvidia/sriov-manage", "-d", &gpu.to_string()])
+}
+
+/// Turns MIG mode of a GPU on or off.
+pub fn nvidia_smi_mig_mode(gpu: Address, on: bool) -> CommandLine {
+    let mode = if on { "1" } else { "0" };
+    command(&["nvidia-smi", "-i", &gpu.to_string(), "-mig", mode])
+}
+
+/// Lists the MIG instance profiles that a GPU offers.
+pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
+    command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }

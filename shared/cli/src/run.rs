@@ -15,8 +15,8 @@ use crate::usage::usage;
 
 /// Parses the command line, runs `tool` and turns its outcome into an exit
 /// code. A failure is one line on standard error and, where records go out as
-/// JSON lines, an `error` record that stops whoever reads them. A reader that
-/// closed the pipe is no failure.
+/// JSON lines, an `error` record that stops the tool that reads them. A reader that
+/// closed the pipe is not a failure.
 pub fn run<P: Parser + Common>(
     tool: fn(&P, &Say, &mut RecordWriter) -> anyhow::Result<Exit>,
 ) -> ExitCode {
@@ -24,14 +24,14 @@ pub fn run<P: Parser + Common>(
     let name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    if let Some(asked) = help::asked(&command, &words) {
-        command = help::shaped(command, &asked);
+    if let Some(request) = help::requested(&command, &words) {
+        command = help::shaped(command, &request);
         help::spell_out(&mut args);
     }
     let matches = command.try_get_matches_from_mut(iter::once(OsString::from(&name)).chain(args));
     let parsed = match matches.and_then(|mut matches| P::from_arg_matches_mut(&mut matches)) {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&command, &words, &error, P::INSTEAD),
+        Err(error) => return usage(&command, &words, &error, P::CORRECTIONS),
     };
     let common = parsed.common();
     let say = Say::new(&name, common.verbose, common.quiet);
@@ -58,7 +58,7 @@ fn finish(name: &str, say: &Say, writer: &mut RecordWriter, outcome: anyhow::Res
                 hint: failure.hint,
                 commands: failure.commands,
             });
-            // on a terminal the line above has said it all
+            // on a terminal the line above is enough
             let written =
                 if writer.is_jsonl() { writer.put(Record::Error(record)) } else { Ok(()) };
             match written {

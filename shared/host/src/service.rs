@@ -1,5 +1,5 @@
-//! What a program needs that runs on: hearing of a file's changes, and telling
-//! the service manager how it is.
+//! What a service needs: notice of a file's changes, and the messages to the
+//! service manager.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,9 +15,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::error::errno_error;
 
-/// Hears of changes of one file, however it is changed: written to, replaced, or
+/// Notices changes of one file, however it is changed: written to, replaced, or
 /// behind a link that is swapped, as Kubernetes does it. So the directory is
-/// watched, and what is heard is that the file may have changed.
+/// watched, and an event means that the file may have changed.
 pub struct FileWatch {
     inotify: Inotify,
     dir: PathBuf,
@@ -25,9 +25,9 @@ pub struct FileWatch {
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// Time is up.
-    Time,
+    Timeout,
     /// Something happened in the file's directory.
     Changed,
     /// The other descriptor can be read.
@@ -35,7 +35,7 @@ pub enum Woken {
 }
 
 impl FileWatch {
-    /// Begins to watch. Errors: the directory is not there, or inotify's limits.
+    /// Begins to watch. Errors: the directory does not exist, or inotify's limits.
     pub fn new(path: &Path) -> io::Result<FileWatch> {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         let dir = match path.parent() {
@@ -47,7 +47,7 @@ impl FileWatch {
         Ok(watch)
     }
 
-    /// Watches the directory that is there now, should it be another one.
+    /// Watches the directory that has the path now, in case it was replaced.
     fn renew(&self) -> io::Result<()> {
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE
@@ -59,7 +59,7 @@ impl FileWatch {
     }
 
     /// Waits for a change, for `other` to become readable, or for time to pass.
-    pub fn wait(&self, limit: Duration, other: BorrowedFd<'_>) -> io::Result<Woken> {
+    pub fn wait(&self, limit: Duration, other: BorrowedFd<'_>) -> io::Result<WakeReason> {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -72,24 +72,24 @@ impl FileWatch {
             match poll(&mut fds, timeout) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno_error(errno)),
-                Ok(_) if fds[0].any() == Some(true) => return Ok(Woken::Other),
+                Ok(_) if fds[0].any() == Some(true) => return Ok(WakeReason::Other),
                 Ok(0) => {
-                    // a directory that was replaced tells nothing: the next look finds it
+                    // a directory that was replaced gives no event: watch the new one
                     let _ = self.renew();
-                    return Ok(Woken::Time);
+                    return Ok(WakeReason::Timeout);
                 }
                 Ok(_) => {}
             }
-            // all that has been heard so far is one change
+            // all events so far are one change
             while self.inotify.read_events().is_ok() {}
-            return Ok(Woken::Changed);
+            return Ok(WakeReason::Changed);
         }
     }
 }
 
-/// sd_notify(3): tells the service manager, where one wants to know. `state` is
+/// sd_notify(3): a message to the service manager, where there is one. `state` is
 /// like `READY=1` or `STATUS=all is well`, one a line. Errors: those of the socket.
-pub fn tell_service_manager(state: &str) -> io::Result<()> {
+pub fn notify_service_manager(state: &str) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -112,19 +112,19 @@ mod tests {
         let watch = FileWatch::new(&path).unwrap();
         let (quiet, _to) = nix::unistd::pipe().unwrap();
         let wait = |ms| watch.wait(Duration::from_millis(ms), quiet.as_fd()).unwrap();
-        assert_eq!(wait(50), Woken::Time);
+        assert_eq!(wait(50), WakeReason::Timeout);
         std::fs::write(&path, "b").unwrap();
-        assert_eq!(wait(5000), Woken::Changed);
+        assert_eq!(wait(5000), WakeReason::Changed);
         std::fs::write(dir.join("new"), "c").unwrap();
         std::fs::rename(dir.join("new"), &path).unwrap();
-        assert_eq!(wait(5000), Woken::Changed);
+        assert_eq!(wait(5000), WakeReason::Changed);
         std::os::unix::fs::symlink("one", dir.join("..data")).unwrap();
-        assert_eq!(wait(5000), Woken::Changed);
-        assert_eq!(wait(50), Woken::Time);
+        assert_eq!(wait(5000), WakeReason::Changed);
+        assert_eq!(wait(50), WakeReason::Timeout);
         let (readable, to) = nix::unistd::pipe().unwrap();
         nix::unistd::write(&to, b"!").unwrap();
         let woken = watch.wait(Duration::from_secs(5), readable.as_fd()).unwrap();
-        assert_eq!(woken, Woken::Other);
+        assert_eq!(woken, WakeReason::Other);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -5,8 +5,6 @@ use std::io::{self, IsTerminal};
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::colour;
-
 /// Columns that a last cell which is cut keeps beside the others.
 const ROOM: usize = 20;
 /// Where lines begin that have no room beside the other columns.
@@ -20,12 +18,12 @@ const WHOLE: usize = 14;
 pub type Cell = String;
 
 /// What happens to a last column that is wider than the terminal. Where output
-/// is no terminal, nothing does.
+/// is not a terminal, nothing does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// It is cut: the rest of a long name helps nobody.
+    /// It is cut: the rest of a long name is of little use.
     Cut,
-    /// It goes on below itself: every word of a reason counts.
+    /// It continues below itself: every word of a reason counts.
     Wrap,
 }
 
@@ -101,7 +99,7 @@ impl Table {
                 let line = cut(line.trim_end(), width);
                 let (word, rest) =
                     line.split_at(if line.starts_with(status) { status.len() } else { 0 });
-                text.push_str(&colour::painted(word));
+                text.push_str(&painted_word(word));
                 text.push_str(rest);
                 text.push('\n');
             };
@@ -222,9 +220,30 @@ pub(crate) fn terminal_width() -> Option<usize> {
         return None;
     }
     // a shell that knows better says so
-    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    said.filter(|columns| *columns > 0)
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    columns
+        .filter(|columns| *columns > 0)
         .or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
+}
+
+/// Whether standard output gets colour: it is a terminal that knows it, and
+/// NO_COLOR (no-color.org) is not set.
+pub(crate) fn has_colour() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    io::stdout().is_terminal() && !dumb && !is_set("NO_COLOR")
+}
+
+/// A word of the column STATUS: green where all is well, red where it is not,
+/// yellow where the user should look.
+fn painted_word(word: &str) -> Cow<'_, str> {
+    let code = match word {
+        "ok" | "unchanged" | "changed" => 32,
+        "DRIFT" | "refused" | "failed" => 31,
+        "drift" | "unknown" | "planned" | "skipped" | "rolled-back" => 33,
+        _ => return Cow::Borrowed(word),
+    };
+    Cow::Owned(format!("\x1b[{code}m{word}\x1b[0m"))
 }
 
 #[cfg(test)]
@@ -277,5 +296,12 @@ mod tests {
         let mut table = Table::new(&["A"], Overflow::Cut);
         table.row(vec!["\x1b]0;owned\x07".into()]);
         assert!(!table.render(None).contains('\x1b'));
+    }
+
+    #[test]
+    fn only_words_of_a_status_are_painted() {
+        assert_eq!(painted_word("ok"), "\x1b[32mok\x1b[0m");
+        assert_eq!(painted_word("DRIFT"), "\x1b[31mDRIFT\x1b[0m");
+        assert_eq!(painted_word("STATUS"), "STATUS");
     }
 }

@@ -1,9 +1,9 @@
 //! What people, Proxmox VE, the kernel and other programs write.
 
-use lxc_gpu_conf::access::Access;
+use lxc_gpu_conf::config::access::Access;
 use pci::{Function, Modalias, ModuleAliases, PciIds};
 use pve::{Conf, Section};
-use record::{Address, Limits, Slot};
+use record::{Address, ReadLimits, Slot};
 use runfile::{Manifest, SupportedGpus, known_files, sha256_sums};
 
 fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
@@ -26,7 +26,7 @@ pub fn guest_conf(bytes: &[u8]) {
     assert_eq!(conf.bytes(), bytes, "a byte is lost");
     let _ = (conf.effective(), conf.invalid(), conf.snapshots(), conf.pending_deletions());
     let access = Access::of(&conf);
-    let _ = (access.has_nvidia(), access.open_to_all(), access.wipes_dev_rules());
+    let _ = (access.has_nvidia(), access.open_to_all(), access.discards_dev_rules());
     let _ = pve::id_maps(&conf);
     // a key that comes in stands there once, and goes again to the byte
     let had = conf.keys(&Section::Main).contains_key("dev77");
@@ -54,7 +54,7 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
 
 pub fn records(bytes: &[u8]) {
     let wanted = ["pci-device", "vgpu-assignment", "change", "check", "runfile", "vgpu"];
-    let limits = Limits { line: 4096, total: 1 << 16 };
+    let limits = ReadLimits { line: 4096, total: 1 << 16 };
     let mut input = bytes;
     if let Ok(stream) = record::read(&mut input, limits, &wanted) {
         assert!(stream.records.windows(2).all(|pair| pair[0].0 < pair[1].0));

@@ -126,7 +126,7 @@ fn of_nv_version_check() {
 #[test]
 fn of_vgpu_profile_set() {
     all("vgpu-profile-set", Some("pve9-l40s-vgpu"), rows::VGPU);
-    all("vgpu-profile-set", None, &[("list", None, 0, &["no GPU of NVIDIA's on this machine"])]);
+    all("vgpu-profile-set", None, &[("list", None, 0, &["no NVIDIA GPU on this host"])]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn who_is_not_root_is_told() {
     ] {
         let ran = as_nobody(tool, args);
         assert_eq!(ran.code(), 3, "{tool}: {}", ran.stderr);
-        let told = ran.stderr.contains("only root may") || ran.stderr.contains("run as root");
+        let told = ran.stderr.contains("root is required") || ran.stderr.contains("run as root");
         assert!(told, "{tool}: {}", ran.stderr);
     }
 }

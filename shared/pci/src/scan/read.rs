@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
 
     /// Asks for each attribute by name rather than listing the directory, and
     /// not for those that a function of this class cannot have: on a machine
-    /// with hundreds of functions that is what costs. One that is not there is
+    /// with hundreds of functions that is what costs. One that does not exist is
     /// passed over silently.
     pub fn function(&self, address: Address, pipe: &mut ChildPipe) {
         let name = address.to_string();
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
             attr(&dir, tag::NUMVFS, pipe);
         }
         if let (true, Some(group), Some(groups)) = (self.list_groups, group, &self.groups) {
-            pipe.put(tag::MATES, || {
+            pipe.put(tag::GROUP_MEMBERS, || {
                 let names = groups.below(&format!("{group}/devices"))?.list();
                 Ok(names.map_err(|error| error.source)?.join("\n").into_bytes())
             });
