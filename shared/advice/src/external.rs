@@ -151,11 +151,6 @@ pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }
 
-/// Starts a container.
-pub fn pct_start(ctid: u32) -> CommandLine {
-    command(&["pct", "start", &ctid.to_string()])
-}
-
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.
 pub fn unload_nvidia() -> CommandLine {
     command(&["modprobe", "-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])
