@@ -202,7 +202,7 @@ fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     let ran = host.run("--all-cts").expect(0);
     let unknown = check(&ran, "ct 901", "userspace");
     assert_eq!((&unknown["status"], &unknown["severity"]), (&"unknown".into(), &"info".into()));
-    assert!(text(&unknown["reason"]).contains("is no directory on the host"), "{unknown}");
+    assert!(text(&unknown["reason"]).contains("is not a directory on the host"), "{unknown}");
     assert!(
         advice(unknown).starts_with("pct mount 901; nv-version-check --ct 901; pct unmount 901")
     );
@@ -259,7 +259,7 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
     assert!(ran.stderr.contains("1 containers are on other cluster nodes"), "{}", ran.stderr);
     assert!(!ran.stdout.contains("950"));
     assert_eq!(host.bed.contents(), before);
-    host.run("--ct 950").expect(2).one_line("lives on node pve2");
+    host.run("--ct 950").expect(2).one_line("is on cluster node pve2");
     host.bed.remove("/etc/pve/local");
     host.run("--all-cts").expect(3).one_line("cluster file system");
     // the host alone does not need it
