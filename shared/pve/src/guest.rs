@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, fail};
 use host::{FileError, FileKind, Machine};
 
-use crate::{Conf, Section};
+use crate::{Conf, Packages, Section};
 
 /// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
 pub const MOST: usize = 1 << 20;
@@ -170,26 +170,11 @@ pub fn is_unprivileged(conf: &Conf) -> bool {
         || conf.lxc().any(|(key, _)| key == "lxc.idmap")
 }
 
-/// Version of the installed pve-container, from dpkg's own records; `None` where
-/// it is not installed. Errors: the records are there and cannot be read.
+/// Version of pve-container, from dpkg's own records; `None` where it is not
+/// installed. Errors: the records exist and cannot be read.
 pub fn pve_container_version(machine: &Machine) -> Result<Option<Vec<u32>>, FileError> {
-    match machine.read("/var/lib/dpkg/status", 256 << 20) {
-        Ok(status) => Ok(installed_version(&String::from_utf8_lossy(&status))),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn installed_version(status: &str) -> Option<Vec<u32>> {
-    let stanza = status.split("\n\n").find(|stanza| {
-        stanza.trim_start_matches('\n').lines().next() == Some("Package: pve-container")
-    })?;
-    let field =
-        |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    if !field("Status")?.ends_with(" installed") {
-        return None;
-    }
-    version(field("Version")?)
+    let packages = Packages::read(machine)?.unwrap_or_default();
+    Ok(packages.get("pve-container").and_then(|package| version(package.version.as_deref()?)))
 }
 
 /// The numbers of an upstream version: `5.0.7`, `6.0.10-1`, `5.2.0~rc1`.
