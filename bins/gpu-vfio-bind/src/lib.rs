@@ -12,6 +12,7 @@ pub mod boot;
 mod check;
 pub mod cli;
 mod commands;
+pub mod man;
 mod observe;
 pub mod plan;
 mod previous_driver;

@@ -38,7 +38,12 @@ fn to_vfio(address: Address, before: DriverState, driver: &str) -> FunctionStep 
 
 /// The function is unbound first: while the override is set, only VFIO can take
 /// it.
-fn to_host(address: Address, before: DriverState, driver: Option<&str>, none: bool) -> FunctionStep {
+fn to_host(
+    address: Address,
+    before: DriverState,
+    driver: Option<&str>,
+    none: bool,
+) -> FunctionStep {
     let on_vfio = before.driver.as_deref().is_some_and(is_vfio);
     let held = before.driver_override.as_deref().is_some_and(is_vfio);
     let wanted = driver.map(str::to_string);
@@ -79,7 +84,10 @@ mod tests {
     }
 
     fn state(driver: Option<&str>, over: Option<&str>) -> DriverState {
-        DriverState { driver: driver.map(str::to_string), driver_override: over.map(str::to_string) }
+        DriverState {
+            driver: driver.map(str::to_string),
+            driver_override: over.map(str::to_string),
+        }
     }
 
     fn vfio(before: DriverState) -> Vec<DriverAction> {
@@ -120,7 +128,11 @@ mod tests {
         );
         assert_eq!(
             host(bound(), None, false),
-            [DriverAction::Unbind("vfio-pci".into()), DriverAction::Override(None), DriverAction::Probe]
+            [
+                DriverAction::Unbind("vfio-pci".into()),
+                DriverAction::Override(None),
+                DriverAction::Probe
+            ]
         );
         assert_eq!(
             host(bound(), None, true),

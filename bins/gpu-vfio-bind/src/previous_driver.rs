@@ -24,7 +24,10 @@ pub fn recall(machine: &Machine, address: Address) -> Option<PreviousDriver> {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     let driver = field("driver")?;
-    Some(PreviousDriver { driver: Some(driver).filter(valid), moved_to: field("moved_to").filter(valid)? })
+    Some(PreviousDriver {
+        driver: Some(driver).filter(valid),
+        moved_to: field("moved_to").filter(valid)?,
+    })
 }
 
 pub fn remember(

@@ -1,7 +1,7 @@
 //! Command lines of programs that are not ours: Proxmox VE's, Debian's,
 //! NVIDIA's.
 
-use record::CommandLine;
+use record::{Address, CommandLine};
 
 use crate::command;
 
@@ -13,4 +13,40 @@ pub fn pct_reboot(ctid: u32) -> CommandLine {
 /// Loads a kernel module.
 pub fn modprobe(module: &str) -> CommandLine {
     command(&["modprobe", module])
+}
+
+/// Shuts a VM down.
+pub fn qm_shutdown(vmid: u32) -> CommandLine {
+    command(&["qm", "shutdown", &vmid.to_string()])
+}
+
+/// Enables all virtual functions of a GPU (NVIDIA's vGPU host driver).
+pub fn sriov_manage_enable(gpu: Address) -> CommandLine {
+    command(&["/usr/lib/nvidia/sriov-manage", "-e", &gpu.to_string()])
+}
+
+/// Disables all virtual functions of a GPU (NVIDIA's vGPU host driver).
+pub fn sriov_manage_disable(gpu: Address) -> CommandLine {
+    command(&["/usr/lib/nvidia/sriov-manage", "-d", &gpu.to_string()])
+}
+
+/// Turns MIG mode of a GPU on or off.
+pub fn nvidia_smi_mig_mode(gpu: Address, on: bool) -> CommandLine {
+    let mode = if on { "1" } else { "0" };
+    command(&["nvidia-smi", "-i", &gpu.to_string(), "-mig", mode])
+}
+
+/// Lists the MIG instance profiles that a GPU offers.
+pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
+    command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
+}
+
+/// Switches the persistence mode of one GPU off.
+pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
+    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
+}
+
+/// Writes GRUB's configuration anew from /etc/default/grub.
+pub fn update_grub() -> CommandLine {
+    command(&["update-grub"])
 }

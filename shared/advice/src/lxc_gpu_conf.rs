@@ -13,3 +13,8 @@ pub fn sync(ctid: u32) -> CommandLine {
 pub fn check(ctid: u32) -> CommandLine {
     command(&["lxc-gpu-conf", "check", &ctid.to_string()])
 }
+
+/// Removes one GPU from a container's configuration.
+pub fn remove_gpu(ctid: u32, gpu: &str) -> CommandLine {
+    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--gpu", gpu])
+}

@@ -1,105 +1,85 @@
-//! `status`: which driver functions have, against the one they were moved to.
+//! `status`: which driver functions have now and after the next boot, against
+//! the one that they should have.
 
 use std::collections::BTreeSet;
 
-use ::cli::{Exit, Say, fail};
+use ::cli::{Exit, fail};
+use advice::gpu_vfio_bind::{bind, persist, release};
 use host::Machine;
-use pci::Function;
-use record::{Address, Check, CheckStatus, Record, RecordWriter, Severity};
+use pci::{Function, System};
+use record::{Address, Check, CheckStatus, Hint, Severity};
 
-use crate::boot_files::Entry;
-use crate::choose::scan;
+use crate::boot::list::{BootEntry, is_replaced, next_boot_driver};
+use crate::boot::observe::read_list;
 use crate::cli::Status;
-use crate::memory;
-use crate::persist;
+use crate::previous_driver;
+use crate::report::{Report, drift};
+use crate::select::scan;
 
-/// The verb.
-pub fn run(
-    options: &Status,
-    machine: &Machine,
-    say: &Say,
-    writer: &mut RecordWriter,
-) -> anyhow::Result<Exit> {
-    let system = scan(machine, say)?;
-    let mut addresses: BTreeSet<Address> = BTreeSet::new();
-    for operand in &options.operands {
-        let found = system.named(operand);
-        addresses.extend(found.map_err(|error| fail(Exit::Usage, error.to_string()))?);
-    }
-    if options.operands.is_empty() {
-        for gpu in system.functions.values().filter(|f| f.is_gpu()) {
-            addresses.extend(system.slot(gpu).map(|f| f.address));
-        }
-    }
+pub fn run(options: &Status, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
+    let system = scan(machine, report.say)?;
+    let entries = read_list(machine).map_err(::cli::Failure::from)?;
+    let addresses = addresses(&system, &options.operands)?;
+    let functions = || addresses.iter().filter_map(|address| system.functions.get(address));
+    let now = functions().map(|function| driver_now(machine, function));
+    let at_boot = functions().filter_map(|function| driver_at_boot(&entries, function));
     let mut exit = Exit::Done;
-    let entries = persist::list(machine)?;
-    let mut later = Vec::new();
-    for function in addresses.iter().filter_map(|address| system.functions.get(address)) {
-        let memory = memory::recall(machine, function.address);
-        // moved: it should still be there; not moved: whatever it has is right
-        let expected = match &memory {
-            Some(memory) => Some(memory.moved_to.clone()),
-            None => function.driver_override.clone().or_else(|| function.driver.clone()),
-        };
-        let same = expected == function.driver;
-        if !same {
+    for check in now.chain(at_boot) {
+        if check.status != CheckStatus::Ok {
             exit = Exit::Difference;
         }
-        let hint = match (&memory, same) {
-            (_, true) => None,
-            (Some(_), false) => Some(format!("gpu-vfio-bind bind {}", function.address.slot())),
-            (None, false) => Some(format!("gpu-vfio-bind release {}", function.address.slot())),
-        };
-        if let Some(check) = at_boot(&entries, function) {
-            if check.status != CheckStatus::Ok {
-                exit = Exit::Difference;
-            }
-            later.push(check);
-        }
-        writer.put(Record::Check(Check {
-            commands: Vec::new(),
-            subject: function.address.to_string(),
-            property: "driver".into(),
-            expected,
-            actual: function.driver.clone(),
-            status: if same { CheckStatus::Ok } else { CheckStatus::Drift },
-            severity: if same { Severity::Info } else { Severity::Warning },
-            cause: None,
-            reason: None,
-            hint,
-        }))?;
-    }
-    for check in later {
-        writer.put(Record::Check(check))?;
+        report.put_check(check)?;
     }
     Ok(exit)
 }
 
-/// What the files say of a function, against what it is; `None` where they say
-/// nothing of it.
-fn at_boot(entries: &[Entry], function: &Function) -> Option<Check> {
+/// The functions that are named, else the slots of all GPUs.
+fn addresses(system: &System, operands: &[String]) -> anyhow::Result<BTreeSet<Address>> {
+    let mut addresses = BTreeSet::new();
+    for operand in operands {
+        let found = system.named(operand);
+        addresses.extend(found.map_err(|error| fail(Exit::Usage, error.to_string()))?);
+    }
+    if operands.is_empty() {
+        for gpu in system.functions.values().filter(|f| f.is_gpu()) {
+            addresses.extend(system.slot(gpu).map(|f| f.address));
+        }
+    }
+    Ok(addresses)
+}
+
+/// A function that was bound should still be; any other has the driver of its
+/// override, or whichever it has.
+fn driver_now(machine: &Machine, function: &Function) -> Check {
     let slot = function.address.slot();
-    let (expected, status, hint) = if persist::moved_away(entries, function) {
-        let hint =
-            format!("another function is there now: 'gpu-vfio-bind persist {slot}' if it is meant");
-        (None, CheckStatus::Drift, Some(hint))
-    } else {
-        let driver = persist::next_boot(entries, function)?;
-        let same = function.driver.as_deref() == Some(driver.as_str());
-        let hint = format!("reboot, or 'gpu-vfio-bind bind {slot}'");
-        let status = if same { CheckStatus::Ok } else { CheckStatus::Drift };
-        (Some(driver), status, (!same).then_some(hint))
+    let (expected, command) = match previous_driver::recall(machine, function.address) {
+        Some(previous) => (Some(previous.moved_to), bind(slot)),
+        None => {
+            (function.driver_override.clone().or_else(|| function.driver.clone()), release(slot))
+        }
     };
-    Some(Check {
-        commands: Vec::new(),
-        subject: function.address.to_string(),
-        property: "driver_at_boot".into(),
-        expected,
-        actual: function.driver.clone(),
-        status,
-        severity: if status == CheckStatus::Ok { Severity::Info } else { Severity::Warning },
-        cause: None,
-        reason: None,
-        hint,
-    })
+    let check = Check::ok(&function.address.to_string(), "driver", function.driver.clone());
+    if expected == function.driver {
+        return check;
+    }
+    drift(check, expected, Severity::Warning, Hint::command(command))
+}
+
+/// `None` where the list does not name the function.
+fn driver_at_boot(entries: &[BootEntry], function: &Function) -> Option<Check> {
+    let slot = function.address.slot();
+    let name = function.address.to_string();
+    let check = Check::ok(&name, "driver_at_boot", function.driver.clone());
+    if is_replaced(entries, function) {
+        let command = persist(&[slot.to_string()], &Default::default());
+        let hint = Hint::command(command)
+            .because("another function is at this address now; persist it if it is meant");
+        return Some(drift(check, None, Severity::Warning, hint));
+    }
+    let driver = next_boot_driver(entries, function)?;
+    if function.driver.as_ref() == Some(&driver) {
+        return Some(check);
+    }
+    let hint = Hint::command(bind(slot)).because("reboot, or bind it now");
+    Some(drift(check, Some(driver), Severity::Warning, hint))
 }
