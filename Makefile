@@ -1,12 +1,12 @@
 # pve-gpu-tools: build, install, try, test.
 #
-#   make            the tools, optimised, in target/release
-#   make demo       the main job on a recorded Proxmox VE host
-#   make test       all tests (installs what they need, where it may)
-#   make install    below DESTDIR and PREFIX
-#   make deb        one package for Debian 12 and 13 (Proxmox VE 8 and 9), in target
-#   make static     the tools without shared libraries, in target/static
-#   make help       the operator's pipelines: host-vfio, host-driver, ct-gpu, ...
+#   make            build the tools, optimised, in target/release
+#   make demo       build two tools without optimisation and run them on a recorded Proxmox VE host
+#   make test       run all tests but the slow ones; as root it installs the Debian packages that they need
+#   make install    install below DESTDIR and PREFIX
+#   make deb        build one package for Debian 12 and 13 (Proxmox VE 8 and 9) in target
+#   make static     build the tools without shared libraries in target/static
+#   make help       list the operator's pipelines: host-vfio, host-driver, ct-gpu, ...
 
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
@@ -18,7 +18,7 @@ mandir      = $(DESTDIR)$(PREFIX)/share/man
 datadir     = $(DESTDIR)$(PREFIX)/share/pve-gpu-tools
 docdir      = $(DESTDIR)$(PREFIX)/share/doc/pve-gpu-tools
 bashdir     = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-# what a distribution's packages bring has a place of its own in Debian
+# Debian keeps the completions of packages apart from the administrator's.
 zshdir      = $(DESTDIR)$(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 unitdir     = $(DESTDIR)$(PREFIX)/lib/systemd/system
 fishdir     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -30,15 +30,15 @@ all: build
 build:
 	$(CARGO) build --locked --release $(TOOLS:%=-p %)
 
-# For rescue systems and images that hold nothing else. The target is named so that what runs while building
-# (procedural macros) is built as usual.
+# For rescue systems and images that contain nothing else. With a target named, the static flag does not reach
+# procedural macros, which run during the build.
 static: host = $(shell rustc -vV | sed -n 's/^host: //p')
 static:
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile crt-static --target $(host) $(TOOLS:%=-p %)
 	install -d target/static
 	install -m 755 $(TOOLS:%=target/$(host)/crt-static/%) target/static
 
-# Every file that is installed; packages are made from it.
+# Every file that is installed. The package contains the same files.
 install: build
 	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(datadir)/kubernetes \
 		$(docdir) $(bashdir) $(zshdir) $(fishdir) $(unitdir)
@@ -46,14 +46,14 @@ install: build
 	for section in 1 5 7; do install -m 644 man/*.$$section $(mandir)/man$$section || exit 1; done
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
-	$(call placed,bins/lxc-gpu-conf/package/hookscript,$(datadir)/hookscript,755)
-	$(call placed,bins/nv-version-check/package/cron,$(datadir)/nv-version-check.cron,644)
+	$(call for_prefix,bins/lxc-gpu-conf/package/hookscript,$(datadir)/hookscript,755)
+	$(call for_prefix,bins/nv-version-check/package/cron,$(datadir)/nv-version-check.cron,644)
 	install -m 755 shared/pipelines/support-bundle $(datadir)/support-bundle
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do \
-		$(call placed,$$unit,$(unitdir)/$$(basename $$unit),644) || exit 1; \
+		$(call for_prefix,$$unit,$(unitdir)/$$(basename $$unit),644) || exit 1; \
 	done
 	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
-	$(call placed,shared/pipelines/pipelines.mk,$(datadir)/Makefile,644)
+	$(call for_prefix,shared/pipelines/pipelines.mk,$(datadir)/Makefile,644)
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(wildcard man/*.svg) $(docdir)
 	for t in $(TOOLS); do \
 		install -m 644 completions/$$t.bash $(bashdir)/$$t && \
@@ -61,8 +61,8 @@ install: build
 		install -m 644 completions/$$t.fish $(fishdir)/$$t.fish || exit 1; \
 	done
 
-# FILE,AT,MODE: one that names other installed files does so below PREFIX.
-placed = sed -e 's,/usr/bin/,$(PREFIX)/bin/,g' -e 's,/usr/share/,$(PREFIX)/share/,g' $(1) >$(2) && chmod $(3) $(2)
+# FILE,PATH,MODE: installs FILE as PATH; the paths of other installed files in it are those below PREFIX.
+for_prefix = sed -e 's,/usr/bin/,$(PREFIX)/bin/,g' -e 's,/usr/share/,$(PREFIX)/share/,g' $(1) >$(2) && chmod $(3) $(2)
 
 uninstall:
 	rm -f $(TOOLS:%=$(bindir)/%)
@@ -72,16 +72,21 @@ uninstall:
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do rm -f $(unitdir)/$$(basename $$unit) || exit 1; done
 	rm -rf $(datadir) $(docdir)
 
-deb: build
-	shared/package/build-deb target
+# By way of debian/; `dpkg-buildpackage -us -uc -b` does the same, with its results in the parent directory.
+deb:
+	mkdir -p target
+	rm -f target/pve-gpu-tools_*
+	DEB_DIR=target dpkg-buildpackage -us -uc -b -tc \
+		--buildinfo-option=-utarget --buildinfo-file=target/pve-gpu-tools.buildinfo \
+		--changes-option=-utarget --changes-file=target/pve-gpu-tools.changes
+	@ls target/pve-gpu-tools_*.deb
 
-# The README's first command: no GPU and no Proxmox VE needed.
+# The README's first command. It needs no GPU and no Proxmox VE, and builds only what it runs.
 demo:
-	$(CARGO) build --locked --release $(TOOLS:%=-p %)
-	$(CARGO) build --locked --quiet -p testbed --bin machine
+	$(CARGO) build --locked -p gpu-iommu-groups -p lxc-gpu-conf -p testbed --bin gpu-iommu-groups --bin lxc-gpu-conf --bin machine
 	tests/demo
 
-# A Proxmox VE host to try the pipelines on: ROOT=target/recorded-host
+# Makes a Proxmox VE host to try the pipelines on: ROOT=target/recorded-host
 recorded-host:
 	$(CARGO) build --locked --quiet -p testbed --bin machine
 	rm -rf target/recorded-host
@@ -91,21 +96,21 @@ recorded-host:
 test:
 	tests/run
 
-# Minutes instead of seconds: other distributions' toolchains.
+# The package in bare Debian 12 and 13 systems, the static build, and the build with Debian 13's own cargo.
 test-slow:
 	tests/run-slow
 
-# Scenarios in a real kernel under QEMU; `make test` runs them all.
+# Runs scenarios in a real kernel under QEMU; `make test` runs all of them.
 lab: build
 	tests/lab/run $(SCENARIOS)
 
-# Every tool killed, refused and fed with rubbish at every point; `make test` tries a few
-# of each. Half an hour; ONLY="NAME..." runs some, without writing the table.
+# Kills every tool, refuses its system calls and gives it invalid input, at every point; `make test` tries a few
+# of each. It takes half an hour. ONLY="NAME..." runs some, without writing the table.
 campaign:
 	$(CARGO) build --locked --quiet --workspace --bins
 	$(CARGO) run --locked --quiet -p campaign -- $(CAMPAIGN) $(if $(ONLY),$(ONLY),--write tests/CAMPAIGN.md)
 
-# All parts, and tests/BENCH.md from them; PARTS="lister bind" prints only these.
+# Measures all parts and writes tests/BENCH.md; PARTS="lister bind" prints only these.
 bench: build
 	$(CARGO) run --locked --release --quiet -p bench -- target/release $(or $(PARTS),--write tests/BENCH.md)
 
@@ -114,20 +119,20 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tests/shell-scripts | xargs shellcheck -S warning
 
-# Manual pages and completions, from the tools' own definitions; then what README and the recipes
-# show, from real runs (as root, with /dev/fuse: a model of the kernel is mounted).
+# Writes manual pages and completions from the tools' own definitions, then the runs that README and the recipes
+# show, from real ones. This needs root and /dev/fuse, because a model of the kernel is mounted.
 regen:
 	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test generated what_is_committed
 	$(CARGO) build --locked --quiet $(TOOLS:%=-p %)
 	BLESS=1 $(CARGO) test --locked --quiet -p testbed --test documents what_happens
 
-# The picture of the flow; needs graphviz.
+# Draws the picture of the flow; needs graphviz.
 picture:
 	dot -Tsvg man/pve-gpu-tools.dot >man/pve-gpu-tools.svg
 
 clean:
 	$(CARGO) clean
 
-# The operator's pipelines, with what is built here where it is; 'make help' lists them.
+# The operator's pipelines, with the tools built here; 'make help' lists them.
 include shared/pipelines/pipelines.mk
 $(pipelines) drift-versions drift-containers drift-vgpu: export PATH := $(CURDIR)/target/release:$(PATH)

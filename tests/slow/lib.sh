@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# For the slow tests, which are run from the project's directory: bare roots of Debian releases, and the words
-# that a test is written in.
+# For the slow tests, which run in the project's directory: bare roots of Debian releases, and the functions
+# that a test consists of.
 
 slow=target/slow
 roots=()
@@ -9,7 +9,7 @@ passed=0
 ok() { passed=$((passed + 1)); echo "ok: $*"; }
 die() { echo "slow tests: $*" >&2; exit 1; }
 
-# SUITE: debootstraps it once; what follows starts from a copy.
+# SUITE: debootstraps it once; each test uses a copy.
 base() {
 	[ ! -e "$slow/$1.tar" ] || return 0
 	mkdir -p "$slow"
@@ -21,15 +21,15 @@ base() {
 	rm -rf --one-file-system "$made"
 }
 
-# SUITE: a fresh copy in $root, with what programs expect to be mounted.
+# SUITE: makes a copy in $root and mounts the file systems that programs expect.
 enter() {
 	base "$1" || die "cannot make a root of $1"
 	root=$(mktemp -d)
 	roots+=("$root")
 	tar -C "$root" -xf "$slow/$1.tar"
-	chmod 755 "$root" # apt fetches as a user of its own
+	chmod 755 "$root" # apt downloads as a user of its own
 	cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-	# what starts services has to leave them alone in here
+	# Packages must not start services in the root.
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 	chmod 755 "$root/usr/sbin/policy-rc.d"
 	mount -t proc proc "$root/proc"
@@ -42,7 +42,7 @@ enter() {
 leave() {
 	local at
 	for at in "$root/m/var/lib/pve-gpu-tools" "$root/proc" "$root/sys" "$root/dev/pts" "$root/dev"; do
-		# lazily: what ran in there may be about to end
+		# A process in the root may still be about to end.
 		! mountpoint -q "$at" || umount --lazy "$at"
 	done
 	rm -rf --one-file-system "$root"
@@ -53,12 +53,12 @@ leave_all() {
 }
 trap leave_all EXIT
 
-inside() { # COMMAND...: in $root, as if it were the machine
+inside() { # COMMAND...: runs it in $root as on a host
 	chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=xterm \
 		LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
 
-quietly() { # COMMAND...: what it says is shown only if it fails
+quietly() { # COMMAND...: shows its output only if it fails
 	local log
 	log=$(mktemp)
 	"$@" >"$log" 2>&1 || { cat "$log"; rm -f "$log"; die "failed: $*"; }

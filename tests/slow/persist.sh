@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154
-# What 'gpu-vfio-bind persist' writes, taken up by the release's own initramfs-tools, and what becomes of it
-# when the package goes. Read by tests/run-slow.
+# The release's own initramfs-tools build images with what 'gpu-vfio-bind persist' writes; removal and purge of the
+# package treat it as documented. tests/run-slow reads this file.
 
-# A kernel of the lab's, and its first image.
+# Installs a kernel of the lab and builds its first image.
 kernel() {
 	quietly tests/lab/setup
 	local kernel
@@ -16,11 +16,11 @@ kernel() {
 }
 
 persist() {
-	# files and images are the root's; nothing of this machine is bound
+	# This writes files and images of the root only, and binds nothing on the host that runs the tests.
 	local function
 	function=$(inside gpu-iommu-groups --all -q -o jsonl | jq -rs 'map(select(.role == "other"))[-1].address')
 	inside gpu-vfio-bind -q persist "$function" --force >"$root/tmp/persist" || { cat "$root/tmp/persist"; die "persist"; }
-	[ "$(tail -n 1 "$root/tmp/persist" | jq -r '.property + " " + .to')" = "reboot_required yes" ] || die "no reboot required?"
+	[ "$(tail -n 1 "$root/tmp/persist" | jq -r '.property + " " + .to')" = "reboot_required yes" ] || die "persist reports no reboot"
 }
 
 in_image() {
@@ -38,23 +38,23 @@ persisted() { # SUITE
 		die "the script comes after udev"
 	[ -n "$(find "$root/tmp/image" -name "vfio-pci.ko*")" ] || die "the image has no vfio-pci"
 	rm -rf "$root/tmp/image"
-	ok "$1: the image holds list and vfio-pci, and the script comes before udev"
+	ok "$1: the image contains the list and vfio-pci, and the script runs before udev"
 	inside gpu-vfio-bind -q unpersist --all >/dev/null
-	! in_image || die "unpersist left the image as it was"
-	ok "$1: unpersist leaves nothing of it in the image"
+	! in_image || die "the image still contains it after unpersist"
+	ok "$1: unpersist removes it from the image"
 	persist
 }
 
-# Machines boot with it as they did: nothing in it is the package's.
+# The host still binds the functions at boot: none of the files belongs to the package.
 persisted_and_removed() { # SUITE
-	in_image || die "removal took GPUs from virtual machines"
-	! grep -rE '/(gpu-vfio-bind|gpu-iommu-groups) ' "$root/etc/initramfs-tools" || die "a boot script calls what is gone"
+	in_image || die "removal takes GPUs from virtual machines"
+	! grep -rE '/(gpu-vfio-bind|gpu-iommu-groups) ' "$root/etc/initramfs-tools" || die "a boot script runs a tool of the removed package"
 	quietly inside update-initramfs -u -k "$release"
-	in_image || die "the image cannot be made without the package"
-	ok "$1: removal leaves what goes to VFIO at boot, which needs nothing of the package"
+	in_image || die "the image cannot be built without the package"
+	ok "$1: after removal, functions are still bound to vfio-pci at boot"
 }
 
 persisted_and_purged() { # SUITE
-	! in_image || die "purge left the image as it was"
-	ok "$1: purge takes it out of the image"
+	! in_image || die "the image still contains it after purge"
+	ok "$1: purge removes it from the image"
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# The project itself, built in a bare Debian 13 with Debian's own cargo. Read by tests/run-slow.
+# The project itself, built in a bare Debian 13 with Debian's own cargo. tests/run-slow reads this file.
 
 source_part() {
 	echo "== Debian 13 with its own cargo"
@@ -8,7 +8,7 @@ source_part() {
 	ok "$(inside cargo --version)"
 	mkdir "$root/src"
 	git ls-files -z | tar --null -T - -c | tar -x -C "$root/src"
-	# the crates travel with it: what is tried is the compiler, not the network
+	# The crates are copied into the root: this tests the compiler, not the network.
 	mkdir "$root/src/.cargo"
 	cargo vendor --quiet --locked "$root/vendor" >/dev/null
 	cat >"$root/src/.cargo/config.toml" <<-'EOF'
@@ -17,11 +17,11 @@ source_part() {
 		[source.vendored]
 		directory = "/vendor"
 	EOF
-	# that it builds and does its job, not how well it is optimised
+	# Less optimisation: this tests that the tools build and work.
 	local quick=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
 	inside env "${quick[@]}" make -C /src demo >"$root/demo.log" 2>&1 || { cat "$root/demo.log"; die "make demo"; }
 	grep -q '^dev1: /dev/nvidia0,mode=0666$' "$root/demo.log" || { cat "$root/demo.log"; die "make demo"; }
-	ok "make demo in it, with rust-version $(grep -m1 '^rust-version' Cargo.toml | cut -d'"' -f2)"
+	ok "make demo, with rust-version $(grep -m1 '^rust-version' Cargo.toml | cut -d'"' -f2)"
 	quietly inside env "${quick[@]}" make -C /src install PREFIX=/usr
 	inside gpu-iommu-groups --version
 	inside lxc-gpu-conf --version

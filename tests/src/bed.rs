@@ -220,9 +220,11 @@ impl Ran {
         self
     }
 
-    /// Panics unless standard error is one line that contains `what`.
+    /// Panics unless standard error is one message of one line, with what else
+    /// is indented below it (hints), and contains `what`.
     pub fn one_line(self, what: &str) -> Ran {
-        assert_eq!(self.stderr.lines().count(), 1, "stderr:\n{}", self.stderr);
+        let messages = self.stderr.lines().filter(|line| !line.starts_with("  "));
+        assert_eq!(messages.count(), 1, "stderr:\n{}", self.stderr);
         assert!(self.stderr.contains(what), "'{what}' is not in: {}", self.stderr);
         self
     }

@@ -77,7 +77,10 @@ impl RootFs {
             self.link(&format!("{dir}/{stem}.1"), &format!("{stem}.{version}"));
             self.link(&format!("{dir}/{stem}"), &format!("{stem}.1"));
         }
-        self.file("/var/lib/nvidia/log", format!("{version}\nNVIDIA Accelerated Graphics Driver\n"))
+        // the first line as nvidia-installer's backup.c writes it
+        let compatible = version.replace('.', "");
+        let record = format!("1.0-{compatible} ({version})\nNVIDIA Accelerated Graphics Driver\n");
+        self.file("/var/lib/nvidia/log", record)
     }
 
     /// One library without links.

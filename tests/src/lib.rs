@@ -15,6 +15,7 @@ pub mod generate;
 pub mod machine;
 pub mod pages;
 pub mod pipelines;
+pub mod reported;
 pub mod runfile;
 pub mod schema;
 pub mod session;

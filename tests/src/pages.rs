@@ -41,11 +41,7 @@ impl ToolPages {
     pub fn man(&self) -> String {
         let mut command = self.command.clone().disable_help_subcommand(true);
         command.build();
-        let version = env!("CARGO_PKG_VERSION");
-        let mut page = format!(
-            ".TH {} 1 \"\" \"{MANUAL} {version}\" \"User Commands\"\n",
-            self.name().to_uppercase()
-        );
+        let mut page = title(&self.name().to_uppercase(), 1, "User Commands");
         let man = Man::new(command.clone());
         page += &part(|out| man.render_name_section(out));
         page += &part(|out| man.render_synopsis_section(out)).replace("subcommands", "COMMAND");
@@ -96,6 +92,29 @@ impl ToolPages {
         }
         page.push_str(".PP\nWhere several apply the highest wins.\n");
     }
+}
+
+/// The first line of a page. Its date is that of the newest entry in debian/changelog rather than
+/// the build day, so that a release has the same pages wherever it is built.
+fn title(name: &str, section: u8, volume: &str) -> String {
+    let (version, date) = (env!("CARGO_PKG_VERSION"), release_date(CHANGELOG));
+    format!(".TH {} {section} \"{date}\" \"{MANUAL} {version}\" \"{volume}\"\n", escape(name))
+}
+
+const CHANGELOG: &str = include_str!("../../debian/changelog");
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The date of the first entry of a Debian changelog as YYYY-MM-DD. An entry ends with
+/// ` -- NAME <MAIL>  Mon, 30 Nov 2026 12:00:00 +0000` (deb-changelog(5)).
+fn release_date(changelog: &str) -> String {
+    let end = changelog.lines().find(|line| line.starts_with(" -- ")).expect("an entry");
+    let (_, date) = end.rsplit_once(", ").expect("a weekday");
+    let mut words = date.split(' ');
+    let mut word = || words.next().expect("day, month and year");
+    let (day, month, year) = (word(), word(), word());
+    let month = MONTHS.iter().position(|name| *name == month).expect("a month") + 1;
+    format!("{year}-{month:02}-{day:0>2}")
 }
 
 /// A verb's options without those that every verb has.
@@ -165,10 +184,10 @@ fn escape(text: &str) -> String {
 
 /// pve-gpu-records(5), from the schemas.
 pub fn records_page() -> (String, String) {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut page = format!(
-        ".TH PVE\\-GPU\\-RECORDS 5 \"\" \"{MANUAL} {version}\" \"File Formats\"\n\
-         .SH NAME\npve\\-gpu\\-records \\- the JSON lines that the tools of {} speak\n",
+    let mut page = title("PVE-GPU-RECORDS", 5, "File Formats");
+    let _ = write!(
+        page,
+        ".SH NAME\npve\\-gpu\\-records \\- the JSON lines that the tools of {} speak\n",
         escape(MANUAL)
     );
     section(&mut page, "DESCRIPTION");

@@ -61,20 +61,20 @@ fn what_is_missing_or_odd_is_refused_before_the_first_step() {
         ("ct-gpu", "CTID= is missing: for example, make ct-gpu CTID=901"),
         ("ct-gpu CTID=901", "GPU= is missing: for example, make ct-gpu CTID=901 GPU="),
         ("ct-gpu CTID=901 GPU=01:00.0", "VERSION= is missing"),
-        ("ct-gpu CTID=9o1 GPU=01:00.0 VERSION=1.2", "CTID=9o1 is no number"),
+        ("ct-gpu CTID=9o1 GPU=01:00.0 VERSION=1.2", "CTID=9o1 is not a number"),
         ("ct-remove", "CTID= is missing"),
         ("vgpu", "PROFILES= is missing"),
         ("host-vfio", "GPU= is missing"),
         ("host-driver", "VERSION= is missing"),
-        ("host-vfio GPU='01:00.0; touch made'", "GPU= holds"),
-        ("host-vfio GPU='$(shell touch made)'", "GPU= holds"),
-        ("host-vfio GPU='`touch made`'", "GPU= holds"),
-        ("host-driver VERSION='5 50'", "VERSION= holds"),
-        ("vgpu PROFILES=\"it's\"", "PROFILES= holds"),
-        ("host-vfio GPU=01:00.0 EXTRA='--force | touch made'", "EXTRA= holds"),
+        ("host-vfio GPU='01:00.0; touch made'", "GPU= contains"),
+        ("host-vfio GPU='$(shell touch made)'", "GPU= contains"),
+        ("host-vfio GPU='`touch made`'", "GPU= contains"),
+        ("host-driver VERSION='5 50'", "VERSION= contains"),
+        ("vgpu PROFILES=\"it's\"", "PROFILES= contains"),
+        ("host-vfio GPU=01:00.0 EXTRA='--force | touch made'", "EXTRA= contains"),
         // a misspelt DRY=1 would be a real run
-        ("host-vfio GPU=01:00.0 DYR=1", "there is no variable DYR="),
-        ("host-vfio GPU=01:00.0 DRY=yes", "DRY= is 1 or 0"),
+        ("host-vfio GPU=01:00.0 DYR=1", "unknown variable DYR="),
+        ("host-vfio GPU=01:00.0 DRY=yes", "DRY= must be 1 or 0"),
     ] {
         let bed = Bed::empty();
         let line =
@@ -125,7 +125,7 @@ fn a_step_that_fails_is_named_with_the_way_on_and_none_comes_after_it() {
     let bed = Bed::new("pve9-two-gpus");
     let locked = "ct-gpu CTID=903 GPU=0000:2b:00.0 VERSION=550.163.01";
     let made = make(bed.path(), locked);
-    made.stopped_at("lxc-gpu-conf add 903", "the hint above names the way round");
+    made.stopped_at("lxc-gpu-conf add 903", "see the hint above");
     assert!(made.ran.stderr.contains("ct-gpu: this step failed (exit 4): gpu-iommu-groups"));
     assert!(!made.ran.stdout.contains("nv-runfile"), "{made:?}");
     // without pipefail the first program of a pipeline would go unheard

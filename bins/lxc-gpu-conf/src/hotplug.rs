@@ -28,7 +28,7 @@ pub fn has_pct(machine: &Machine) -> bool {
 /// Runs `pct set`, provided that the file still is `old`. Errors: in words.
 pub fn pct_set(machine: &Machine, ctid: u32, added: &[&Step], old: &[u8]) -> Result<(), String> {
     let ctid = ctid.to_string();
-    let digest = hex(&Sha1::digest(old));
+    let digest = hex::encode(Sha1::digest(old));
     let mut argv = vec!["pct".to_string(), "set".into(), ctid, "--digest".into(), digest];
     for step in added {
         argv.push(format!("--{}", step.key));
@@ -41,8 +41,4 @@ pub fn pct_set(machine: &Machine, ctid: u32, added: &[&Step], old: &[u8]) -> Res
         Ok(None) => Err("no command is run below --root".into()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -97,8 +97,7 @@ pub fn store_failure(error: PrivateDirError) -> Failure {
     match error {
         PrivateDirError::Foreign { .. } => fail(Exit::Refused, error.to_string())
             .hint("name a directory that only you write in: --cache DIR"),
-        // EACCES
-        PrivateDirError::File(error) if error.errno() == 13 => {
+        PrivateDirError::File(error) if error.errno() == libc::EACCES => {
             Failure::from(error).hint("run as root, or name a directory of yours: --cache DIR")
         }
         PrivateDirError::File(error) => error.into(),

@@ -78,10 +78,9 @@ fn is_driver_package(name: &str) -> bool {
     NAMES.contains(&name) || STEMS.iter().any(|stem| name.starts_with(stem))
 }
 
-/// The version that a .run installer installed: the first line of its record.
+/// The version that a .run installer installed, by its own record.
 pub fn run_install(root: &Machine) -> Option<String> {
-    let log = root.read_text("/var/lib/nvidia/log", 16 << 20).ok()?;
-    Some(log.lines().next().unwrap_or_default().trim().to_string())
+    nvidia::RunInstallation::read(root).ok()??.version
 }
 
 /// Another packaging of the driver: what it is, and how to get rid of it.

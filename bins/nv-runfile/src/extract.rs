@@ -152,8 +152,7 @@ impl Run<'_> {
     }
 
     fn no_place(&self, error: &FileError) -> Undone {
-        // EEXIST
-        if error.errno() == 17 {
+        if error.errno() == libc::EEXIST {
             let message = format!("'{}' is there already", self.extract.dir.display());
             let failure = fail(Exit::Refused, message).hint("name a directory that is not there");
             return Undone::new(ChangeStatus::Refused, failure);
@@ -184,8 +183,7 @@ impl Run<'_> {
             }
             Stop::File(error) => {
                 let mut failure = fail(Exit::System, error.to_string());
-                // ENOSPC, EDQUOT
-                if [28, 122].contains(&error.errno()) {
+                if [libc::ENOSPC, libc::EDQUOT].contains(&error.errno()) {
                     let bytes = self.installer.header.stub.unpacked;
                     let needs = bytes.map(|bytes| format!(": it takes {} MB", bytes / 1_000_000));
                     failure = failure.hint(format!("free space{}", needs.unwrap_or_default()));

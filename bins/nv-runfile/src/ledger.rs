@@ -215,17 +215,12 @@ fn digest(machine: &Machine, path: &str) -> Result<String, host::FileError> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(sha)),
+            Ok(0) => return Ok(hex::encode(sha.finalize())),
             Ok(n) => sha.update(&buffer[..n]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(file.error(error)),
         }
     }
-}
-
-/// A digest in hexadecimal digits.
-pub fn hex(sha: Sha256) -> String {
-    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes of a written record.

@@ -85,10 +85,9 @@ fn share(
     let picks = pick(&study.manifest, &sets, LIBRARIES);
     let version = study.version.clone();
     if let Err(error) = AtomicDir::could_begin(dir) {
-        // EEXIST
-        return match error.errno() == 17 && is_same(dir, &study, &sets)? {
+        return match error.errno() == libc::EEXIST && is_same(dir, &study, &sets)? {
             true => Ok(Shared { version, new: false }),
-            false if error.errno() == 17 => {
+            false if error.errno() == libc::EEXIST => {
                 let message = format!("'{}' is there already, with something else", dir.display());
                 Err(fail(Exit::Refused, message).hint("name a directory that is not there"))
             }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::content::archive_error;
 use crate::installer::Installer;
-use crate::ledger::{Entry, FORMAT, Ledger, Now, Placed, compare, hex};
+use crate::ledger::{Entry, FORMAT, Ledger, Now, Placed, compare};
 use crate::pick::{Pick, What, pick};
 use crate::study::Study;
 use crate::transition::{Goal, Tree, temporary};
@@ -208,7 +208,7 @@ pub fn take_out(
                 let mtime = Some(member.mtime);
                 let attributes = Attributes { owner, mode, mtime };
                 file.finish(attributes).map_err(Stop::File)?;
-                let what = Placed::File { size, sha256: hex(sha), mode };
+                let what = Placed::File { size, sha256: hex::encode(sha.finalize()), mode };
                 made.push(Entry { path: path.into(), what });
                 if wanted.is_empty() {
                     return Ok(());
@@ -237,8 +237,7 @@ pub fn take_out(
 
 /// A file that could not be written.
 pub fn no_space(error: FileError) -> Failure {
-    // ENOSPC, EDQUOT
-    let full = [28, 122].contains(&error.errno());
+    let full = [libc::ENOSPC, libc::EDQUOT].contains(&error.errno());
     let failure = Failure::from(error);
     if full { failure.hint("free space there") } else { failure }
 }

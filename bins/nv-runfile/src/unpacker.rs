@@ -66,9 +66,8 @@ pub struct Unpacker<'a> {
 /// What a directory has that the archive does not name.
 const IMPLIED: Attributes = Attributes { owner: None, mode: 0o755, mtime: None };
 
-/// Error numbers that mean that a member wants to be where another one is:
-/// EEXIST, EXDEV, ENOTDIR, EISDIR, ELOOP.
-const IN_THE_WAY: [i32; 5] = [17, 18, 20, 21, 40];
+/// What the kernel answers where the archive has another member at the same path.
+const IN_THE_WAY: [i32; 5] = [libc::EEXIST, libc::EXDEV, libc::ENOTDIR, libc::EISDIR, libc::ELOOP];
 
 impl<'a> Unpacker<'a> {
     /// Into `staging`, or nowhere.
@@ -177,8 +176,8 @@ impl<'a> Unpacker<'a> {
                     staging.hardlink(place, &target).map_err(|error| {
                         match error.is_not_found() {
                             true => hostile(member, "a link to what is not there"),
-                            // EPERM, ELOOP: a directory, a symbolic link
-                            false if [1, 40].contains(&error.errno()) => {
+                            // a directory, a symbolic link
+                            false if [libc::EPERM, libc::ELOOP].contains(&error.errno()) => {
                                 hostile(member, "a link to no file")
                             }
                             false => Stop::File(error),

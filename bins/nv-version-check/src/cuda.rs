@@ -2,7 +2,8 @@
 //! compatibility.
 
 use host::{FileKind, Machine};
-use nvidia::userspace::{resolve, version_of};
+use nvidia::resolve;
+use nvidia::userspace::version_of;
 use object::{Object, ObjectSection};
 use serde::{Deserialize, Serialize};
 

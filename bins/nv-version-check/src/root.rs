@@ -3,9 +3,9 @@
 //! small files are read; nothing is executed.
 
 use host::{FileKind, Machine};
-use nvidia::is_version;
-use nvidia::loader::{End, Loader, follow, is_compat};
-use nvidia::userspace::{LIBRARY_DIRS, version_of};
+use nvidia::dynamic_linker::{DynamicLinker, is_compat};
+use nvidia::userspace::version_of;
+use nvidia::{LIBRARY_DIRS, LinkEnd, RunInstallation, follow};
 use serde::{Deserialize, Serialize};
 
 use crate::cdi::{self, Spec};
@@ -104,17 +104,20 @@ impl Root {
 /// Looks. `cuda`: also for toolkits.
 pub fn look(machine: &Machine, cuda: bool) -> Root {
     let mut root = Root::default();
-    let (loader, trouble) = Loader::of(machine);
-    root.unreadable.extend(trouble);
+    let (linker, trouble) = DynamicLinker::read(machine);
+    root.unreadable.extend(trouble.map(|error| error.to_string()));
     for soname in [ML, CUDA] {
-        let library = loaders_choice(machine, &loader, soname, &mut root);
+        let library = linkers_choice(machine, &linker, soname, &mut root);
         match soname {
             ML => root.ml = library,
             _ => root.cuda = library,
         }
     }
     others(machine, &mut root);
-    root.run_install = run_install(machine);
+    match RunInstallation::read(machine) {
+        Ok(found) => root.run_install = found.and_then(|run| run.version),
+        Err(error) => root.unreadable.push(error.to_string()),
+    }
     root.packaged = ["libcuda1", "libnvidia-ml1"].iter().any(|package| {
         [":amd64", ":arm64", ""]
             .iter()
@@ -131,22 +134,22 @@ pub fn look(machine: &Machine, cuda: bool) -> Root {
 }
 
 /// What the loader would take.
-fn loaders_choice(
+fn linkers_choice(
     machine: &Machine,
-    loader: &Loader,
+    linker: &DynamicLinker,
     soname: &str,
     root: &mut Root,
 ) -> Option<Library> {
-    for path in loader.places(soname) {
+    for path in linker.candidates(soname) {
         match follow(machine, &path) {
-            End::File(file) => {
+            LinkEnd::File(file) => {
                 let version = version_of(&file);
                 let compat = is_compat(&path) || is_compat(&file);
                 return Some(Library { path: file, version, compat, linked: true });
             }
-            End::Stub => root.stubs = true,
-            End::Nothing => {}
-            End::Trouble(why) => root.unreadable.push(why),
+            LinkEnd::Empty(_) => root.stubs = true,
+            LinkEnd::Absent => {}
+            LinkEnd::Unresolved(why) => root.unreadable.push(why),
         }
     }
     None
@@ -196,14 +199,14 @@ fn others(machine: &Machine, root: &mut Root) {
                 true => follow(machine, &path),
                 false if version_of(name).is_none() => continue,
                 false => match machine.lstat(&path) {
-                    Ok(stat) if stat.kind == FileKind::File && stat.size > 0 => End::File(path),
-                    Ok(stat) if stat.kind == FileKind::File => End::Stub,
-                    _ => End::Nothing,
+                    Ok(stat) if stat.kind == FileKind::File && stat.size > 0 => LinkEnd::File(path),
+                    Ok(stat) if stat.kind == FileKind::File => LinkEnd::Empty(path),
+                    _ => LinkEnd::Absent,
                 },
             };
             let file = match end {
-                End::File(file) => file,
-                End::Stub => {
+                LinkEnd::File(file) => file,
+                LinkEnd::Empty(_) => {
                     root.stubs = true;
                     continue;
                 }
@@ -222,13 +225,6 @@ fn others(machine: &Machine, root: &mut Root) {
         }
     }
     root.others = seen;
-}
-
-/// nvidia-installer's log of what it installed begins with the version.
-fn run_install(machine: &Machine) -> Option<String> {
-    let text = machine.read_text("/var/lib/nvidia/log", 4 << 20).ok()?;
-    let version = text.lines().next()?.trim();
-    is_version(version).then(|| version.to_string())
 }
 
 fn runtime(machine: &Machine) -> Option<Runtime> {

@@ -60,7 +60,7 @@ Proxmox VE sets and clears the profile of a function whose hostpci line says mde
 Kubernetes. The manifests in /usr/share/pve-gpu-tools/kubernetes run watch on every node with vGPUs, \
         from an image that holds this tool and nothing else. It has to be the static one ('make \
         static' in the sources); the Containerfile beside the manifests says how the image is made. \
-        Its name, vgpu-profile-set:0.1.0, stands in daemonset.yaml.
+        Its name, vgpu-profile-set:0.2.0, stands in daemonset.yaml.
 
 Mediated devices get UUIDs made from the parent's address and a number, the same after each boot. \
         Others' devices are left alone.

@@ -46,7 +46,14 @@ pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
 }
 
-/// Writes GRUB's configuration anew from /etc/default/grub.
-pub fn update_grub() -> CommandLine {
-    command(&["update-grub"])
+/// Keeps a kernel module from being loaded for a device (modprobe.d(5)).
+pub fn blacklist(module: &str) -> CommandLine {
+    let script = format!("echo blacklist {module} >/etc/modprobe.d/blacklist-{module}.conf");
+    command(&["sh", "-c", &script])
+}
+
+/// Rebuilds the initramfs of every kernel; where proxmox-boot-tool manages the
+/// boot its hook copies them to the ESPs.
+pub fn update_initramfs() -> CommandLine {
+    command(&["update-initramfs", "-u", "-k", "all"])
 }

@@ -50,12 +50,12 @@ pub fn write_within(
 ) -> Result<(), StepError> {
     match files.write_attr_within(path, value, deadline) {
         Ok(Written::Done) => Ok(()),
-        Ok(Written::TimedOut { state }) => {
+        Ok(Written::TimedOut { state, pid }) => {
             let seconds = deadline.as_secs();
-            let writer = state.map(|state| format!(" (writing process in state {state})"));
+            let state = state.map(|state| format!(" in state {state}")).unwrap_or_default();
             Err(StepError::Pending(format!(
-                "{what} did not finish within {seconds} s and may still take effect{}",
-                writer.unwrap_or_default()
+                "{what} did not finish within {seconds} s and may still take effect (process \
+                 {pid}{state} waits in the kernel; do not kill it)"
             )))
         }
         Err(error) => Err(StepError::Failed(explain(&error))),

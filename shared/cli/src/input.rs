@@ -2,9 +2,9 @@
 
 use std::io::{self, BufReader, IsTerminal};
 
-use record::{Limits, Record, read};
+use record::{Exit, Failure, Limits, Record, fail, read};
 
-use crate::{Exit, Failure, Say, fail};
+use crate::Say;
 
 /// Reads all records of standard input, before the caller changes anything.
 ///

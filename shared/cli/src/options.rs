@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use host::Machine;
-use record::Output;
-
-use crate::{Failure, Instead};
+use record::{Exit, Failure, Output, fail};
 
 /// How records are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -58,7 +56,7 @@ impl CommonOptions {
     /// The machine to work on. Errors: `--root` names no directory.
     pub fn machine(&self) -> Result<Machine, Failure> {
         Machine::new(self.root.as_deref().map(Path::new))
-            .map_err(|error| crate::fail(crate::Exit::Usage, error.to_string()))
+            .map_err(|error| fail(Exit::Usage, error.to_string()))
     }
 }
 
@@ -107,6 +105,16 @@ pub struct Chosen {
     /// `-o`.
     pub output: OutputChoice,
 }
+
+/// What people type who know another tool, and what is typed here. The first
+/// is a word, or one of [`NUMBER`] and [`ADDRESS`]; `verb word` is only meant
+/// behind that verb. `{}` in the second is what was typed.
+pub type Instead = (&'static str, &'static str);
+
+/// Stands for any number in [`Instead`].
+pub const NUMBER: &str = "<number>";
+/// Stands for any PCI address in [`Instead`].
+pub const ADDRESS: &str = "<address>";
 
 /// A command line that has the common options.
 pub trait Common {

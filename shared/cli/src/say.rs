@@ -7,9 +7,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use record::{escape_controls, shell_words};
-
-use crate::exit::{Exit, Failure};
+use record::{Exit, Failure, escape_controls, shell_words};
 
 /// Speaks for one tool.
 pub struct Say {

@@ -6,20 +6,10 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
-use record::{ErrorRecord, Output, Record, RecordWriter};
+use record::{ErrorRecord, Exit, Output, Record, RecordWriter, fail};
 
-use crate::exit::{Exit, fail};
+use crate::options::{ADDRESS, Instead, NUMBER};
 use crate::say::{Say, print_help};
-
-/// What people type who know another tool, and what is typed here. The first
-/// is a word, or one of [`NUMBER`] and [`ADDRESS`]; `verb word` is only meant
-/// behind that verb. `{}` in the second is what was typed.
-pub type Instead = (&'static str, &'static str);
-
-/// Stands for any number in [`Instead`].
-pub const NUMBER: &str = "<number>";
-/// Stands for any PCI address in [`Instead`].
-pub const ADDRESS: &str = "<address>";
 
 /// Help and version go to standard output with exit code 0; everything else
 /// that clap has to say is a usage error, in our words.

@@ -311,16 +311,6 @@ pub fn wait_for(
     stop: &dyn Fn() -> bool,
     work: impl FnOnce() -> bool,
 ) -> io::Result<bool> {
-    wait_for_state(wait, stop, work).map(|ended| ended == Ok(true))
-}
-
-/// The same; `Err` is a child that did not come back, with the kernel's letter
-/// for what it was doing (`D`: waiting, and no signal ends that; proc(5)).
-pub fn wait_for_state(
-    wait: Duration,
-    stop: &dyn Fn() -> bool,
-    work: impl FnOnce() -> bool,
-) -> io::Result<Result<bool, Option<char>>> {
     let (from, to) = pipe().map_err(errno_error)?;
     let pid = in_child(|| {
         let answer = [u8::from(work())];
@@ -333,16 +323,15 @@ pub fn wait_for_state(
         match poll(&mut fds, timeout(left)) {
             Ok(0) if start.elapsed() < wait && !stop() => {}
             Ok(0) => {
-                let state = process_state(pid);
                 let _ = kill(pid, Signal::SIGKILL);
                 let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-                return Ok(Err(state));
+                return Ok(false);
             }
             Ok(_) => {
                 let mut answer = Vec::new();
                 File::from(from).read_to_end(&mut answer)?;
                 let _ = waitpid(pid, None);
-                return Ok(Ok(answer == [1]));
+                return Ok(answer == [1]);
             }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno_error(errno)),
@@ -352,7 +341,7 @@ pub fn wait_for_state(
 
 /// State letter of a process: the field behind the command in parentheses,
 /// which may itself hold any character.
-fn process_state(pid: Pid) -> Option<char> {
+pub(crate) fn process_state(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }

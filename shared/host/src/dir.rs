@@ -9,7 +9,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::sys::stat::{Mode, fstatat};
 
 use crate::error::errno_error;
-use crate::machine::DIR;
+use crate::machine::{DIR, split};
 use crate::{FileError, Machine, Stat};
 
 /// An open directory. Names are single components; none is followed out.
@@ -136,6 +136,62 @@ impl<'a> Dir<'a> {
 
     pub(crate) fn sync(&self) -> io::Result<()> {
         nix::unistd::fsync(self.fd.as_fd()).map_err(errno_error)
+    }
+}
+
+impl Machine {
+    /// Opens a directory. Errors: as open(2).
+    pub fn dir(&self, path: &str) -> Result<Dir<'_>, FileError> {
+        match self.open(path, DIR, Mode::empty()) {
+            Ok(fd) => Ok(Dir::new(self, fd, path)),
+            Err(error) => Err(self.error("open", path, error)),
+        }
+    }
+
+    /// Names in a directory, sorted; an absent directory has none.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, FileError> {
+        match self.dir(path) {
+            Ok(dir) => dir.list(),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the directories above a path that are not there yet, and has their
+    /// names written to the disk: a file that is safe in a directory that is not
+    /// would be lost with it.
+    pub(crate) fn make_parents(&self, path: &str) -> Result<(), FileError> {
+        let ends = path.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
+        for end in ends {
+            let dir = &path[..end];
+            if !self.exists(dir) {
+                self.make_dir(dir).map_err(|source| self.error("make", dir, source))?;
+                // no boot finds what is there
+                if path.starts_with("/run/") {
+                    continue;
+                }
+                let (above, _) = split(dir);
+                let synced = self.dir(above)?.sync();
+                synced.map_err(|source| self.error("sync", above, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one directory where none is, its parent existing already.
+    pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
+        self.make_dir_with(path, 0o755)
+    }
+
+    /// The same with a mode. A directory that exists keeps its own.
+    pub(crate) fn make_dir_with(&self, path: &str, mode: u32) -> io::Result<()> {
+        let made = self.at(path, |dir, name| {
+            nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(mode)).map_err(errno_error)
+        });
+        match made {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            other => other,
+        }
     }
 }
 

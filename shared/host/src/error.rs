@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use record::{Exit, Failure, fail};
+
 /// A file access that failed.
 #[derive(Debug)]
 pub struct FileError {
@@ -46,6 +48,13 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+/// A file access that failed while a tool was looking: the system refused.
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        fail(Exit::System, error.to_string())
     }
 }
 

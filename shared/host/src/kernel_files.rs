@@ -7,7 +7,6 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use crate::child_read::wait_for_state;
 use crate::error::errno_error;
 use crate::{DeviceNumber, FileError, Machine};
 
@@ -16,11 +15,13 @@ use crate::{DeviceNumber, FileError, Machine};
 pub enum Written {
     /// The kernel took it.
     Done,
-    /// It did not come back in time. It cannot be taken back: it may still
-    /// happen whenever the kernel lets it.
+    /// It did not finish in time. It cannot be cancelled: the writer is left to
+    /// the kernel, which may still complete it at any time.
     TimedOut {
-        /// What the writer was doing: `D` is waiting where no signal ends it.
+        /// What the writer was doing, as proc(5) has it: `S` or `D` is waiting.
         state: Option<char>,
+        /// The writer's process id. It must not be killed.
+        pid: u32,
     },
 }
 
@@ -72,34 +73,7 @@ impl KernelFiles for Machine {
         value: &str,
         deadline: Duration,
     ) -> Result<Written, FileError> {
-        // The child writes; what went wrong comes back as the error number,
-        // which is all that the kernel said.
-        let (from, to) =
-            nix::unistd::pipe().map_err(|errno| self.error("write", path, errno_error(errno)))?;
-        let finished = wait_for_state(deadline, &|| false, || {
-            let errno = match Machine::write_attr(self, path, value) {
-                Ok(()) => 0,
-                Err(error) => error.source.raw_os_error().unwrap_or(libc::EIO),
-            };
-            nix::unistd::write(&to, &errno.to_le_bytes()).is_ok()
-        });
-        drop(to);
-        match finished {
-            Err(error) => Err(self.error("write", path, error)),
-            Ok(Err(state)) => Ok(Written::TimedOut { state }),
-            Ok(Ok(_)) => {
-                let mut errno = [0u8; 4];
-                let got = nix::unistd::read(&from, &mut errno).unwrap_or(0);
-                match i32::from_le_bytes(errno) {
-                    0 if got == errno.len() => Ok(Written::Done),
-                    0 => Err(self.error("write", path, io::Error::other("no answer"))),
-                    errno => {
-                        let source = io::Error::from_raw_os_error(errno);
-                        Err(self.error("write", path, source))
-                    }
-                }
-            }
-        }
+        self.write_attr_apart(path, value, deadline)
     }
 
     fn read_link(&self, path: &str) -> Result<String, FileError> {
@@ -152,8 +126,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("host-kernel-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("attr"), "").unwrap();
-        nix::unistd::mkfifo(&dir.join("stuck"), nix::sys::stat::Mode::from_bits_truncate(0o644))
-            .unwrap();
+        let fifo = dir.join("stuck");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
         let machine = Machine::new(Some(&dir)).unwrap();
         let second = Duration::from_secs(1);
         let write = |path: &str| machine.write_attr_within(path, "x", second);
@@ -162,8 +136,10 @@ mod tests {
         assert!(write("/none").unwrap_err().is_not_found());
         // nobody reads the FIFO: open(2) blocks
         let start = Instant::now();
-        assert!(matches!(write("/stuck"), Ok(Written::TimedOut { state: Some(_) })));
+        assert!(matches!(write("/stuck"), Ok(Written::TimedOut { state: Some(_), .. })));
         assert!(start.elapsed() < Duration::from_secs(5));
+        // lets the writer end
+        assert_eq!(std::fs::read_to_string(fifo).unwrap(), "x");
         std::fs::remove_dir_all(dir).unwrap();
     }
 

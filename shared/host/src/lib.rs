@@ -9,7 +9,10 @@
 #![allow(clippy::disallowed_methods)]
 
 mod atomic_dir;
+mod attribute_writer;
+pub mod boot_loader;
 pub mod child_read;
+mod claimed;
 pub mod command;
 mod container_open;
 mod dir;
@@ -28,6 +31,8 @@ mod service;
 mod untrusted_root;
 
 pub use atomic_dir::{AtomicDir, Attributes, NewFile};
+pub use attribute_writer::PendingWriter;
+pub use claimed::Claim;
 pub use container_open::{OpenOutcome, open_in_container};
 pub use dir::Dir;
 pub use error::FileError;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AtFlags, OFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
+use crate::FileError;
 use crate::error::errno_error;
-use crate::{Dir, FileError};
 
 /// The running host, or a tree that stands for one.
 ///
@@ -154,14 +154,6 @@ impl Machine {
         opened.map_err(errno_error)
     }
 
-    /// Opens a directory. Errors: as open(2).
-    pub fn dir(&self, path: &str) -> Result<Dir<'_>, FileError> {
-        match self.open(path, DIR, Mode::empty()) {
-            Ok(fd) => Ok(Dir::new(self, fd, path)),
-            Err(error) => Err(self.error("open", path, error)),
-        }
-    }
-
     /// Reads a regular file of at most `cap` bytes. A larger one, and one that
     /// is no regular file, is an error: what is read may be hostile, so a FIFO
     /// must not block us nor a sparse giant fill memory; and below a tree a
@@ -237,52 +229,6 @@ impl Machine {
     pub fn is_absent(&self, path: &str) -> bool {
         let looked = self.open(path, OFlag::O_PATH, Mode::empty());
         looked.is_err_and(|error| self.error("open", path, error).is_not_found())
-    }
-
-    /// Names in a directory, sorted; an absent directory has none.
-    pub fn list(&self, path: &str) -> Result<Vec<String>, FileError> {
-        match self.dir(path) {
-            Ok(dir) => dir.list(),
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Makes the directories above a path that are not there yet, and has their
-    /// names written to the disk: a file that is safe in a directory that is not
-    /// would be lost with it.
-    pub(crate) fn make_parents(&self, path: &str) -> Result<(), FileError> {
-        let ends = path.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
-        for end in ends {
-            let dir = &path[..end];
-            if !self.exists(dir) {
-                self.make_dir(dir).map_err(|source| self.error("make", dir, source))?;
-                // no boot finds what is there
-                if path.starts_with("/run/") {
-                    continue;
-                }
-                let (above, _) = split(dir);
-                let synced = self.dir(above)?.sync();
-                synced.map_err(|source| self.error("sync", above, source))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes one directory where none is, its parent existing already.
-    pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
-        self.make_dir_with(path, 0o755)
-    }
-
-    /// The same with a mode. A directory that exists keeps its own.
-    pub(crate) fn make_dir_with(&self, path: &str, mode: u32) -> io::Result<()> {
-        let made = self.at(path, |dir, name| {
-            nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(mode)).map_err(errno_error)
-        });
-        match made {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            other => other,
-        }
     }
 
     /// Calls `f` with the directory that holds the last component of `path`

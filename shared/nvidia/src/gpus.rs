@@ -7,6 +7,8 @@ use host::Machine;
 use host::child_read::read_in_child;
 use record::{Address, NvidiaGpu};
 
+use crate::version::is_version;
+
 const GPUS: &str = "/proc/driver/nvidia/gpus";
 
 /// The driver answers at once, except in the middle of a removal.
@@ -120,13 +122,6 @@ fn version_of_line(text: &str) -> Option<String> {
     };
     let word = rest.split_ascii_whitespace().next()?;
     is_version(word).then(|| word.to_string())
-}
-
-/// Whether a text is a driver version: two or three numbers with points between.
-pub fn is_version(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('.').collect();
-    matches!(parts.len(), 2 | 3)
-        && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! NVIDIA's driver as procfs and /dev show it: GPUs, majors, device nodes, MIG
-//! instances, and its userspace as files. Everything without nvidia-smi, which
-//! needs a working userspace.
+//! instances; its userspace as files; and what is known of its packages and
+//! versions. Everything without nvidia-smi, which needs a working userspace.
 
 mod devices;
+pub mod dynamic_linker;
 mod gpus;
+mod installer_record;
 mod kernels;
 mod ldcache;
-pub mod loader;
+mod library_dirs;
+mod links;
 mod mig;
 mod nodes;
+mod nouveau;
+mod packages;
 mod params;
 mod tables;
 pub mod userspace;
@@ -16,16 +21,21 @@ mod version;
 mod vgpu;
 
 pub use devices::CharDevices;
-pub use gpus::{GpuInfo, is_version, module_version, read_gpus};
+pub use gpus::{GpuInfo, module_version, read_gpus};
+pub use installer_record::{INSTALLER_RECORD, RunInstallation};
 pub use kernels::{NextBoot, installed_kernels, next_boot};
+pub use library_dirs::{LIBRARY_DIRS, LibraryArch, LibraryDirError, library_dir};
+pub use links::{LinkEnd, follow, resolve};
 pub use mig::{Capability, Mig, MigInstance};
 pub use nodes::{
     CAPS_DRIVER, DYNAMIC_DRIVERS, GPU_MAJOR, NodeClass, NodeSpec, UVM_DRIVER, cap_path, classify,
     gpu_nodes,
 };
+pub use nouveau::Nouveau;
+pub use packages::{DriverPart, driver_package_patterns, driver_part};
 pub use params::NodeParams;
 pub use tables::{
     CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, kernel_limits, xid, xids,
 };
-pub use version::{branch, compare_versions, numbers};
+pub use version::{branch, compare_versions, is_version, numbers};
 pub use vgpu::{Profile, VgpuOffer, parse_creatable, short_name};

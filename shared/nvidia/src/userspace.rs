@@ -1,5 +1,5 @@
 //! The driver's userspace as files: which version a root file system has, and
-//! which files make up a set of it.
+//! which files make up a set of it. Nothing is executed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,12 +7,15 @@ use std::fmt;
 use host::{FileKind, Machine};
 use object::Object;
 
-use crate::gpus::is_version;
-use crate::loader::{End, Loader, follow, is_compat};
+use crate::dynamic_linker::{DynamicLinker, is_compat};
+use crate::library_dirs::LIBRARY_DIRS;
+use crate::links::{LinkEnd, follow, resolve};
+use crate::version::is_version;
 
 const TABLE: &str = include_str!("../data/userspace.txt");
 
-/// What programs in a container are to do with the GPU.
+/// What programs in a container use the GPU for: NVIDIA's driver capabilities
+/// (NVIDIA_DRIVER_CAPABILITIES of the container toolkit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Set {
     /// nvidia-smi and NVML.
@@ -26,10 +29,10 @@ pub enum Set {
 }
 
 impl Set {
-    /// All of them.
+    /// All sets.
     pub const ALL: [Set; 4] = [Set::Utility, Set::Compute, Set::Video, Set::Graphics];
 
-    /// Its name, as NVIDIA_DRIVER_CAPABILITIES has it.
+    /// The name in NVIDIA_DRIVER_CAPABILITIES.
     pub fn as_str(self) -> &'static str {
         match self {
             Set::Utility => "utility",
@@ -39,7 +42,7 @@ impl Set {
         }
     }
 
-    /// By name.
+    /// The set of a name.
     pub fn named(name: &str) -> Option<Set> {
         Set::ALL.into_iter().find(|set| set.as_str() == name)
     }
@@ -51,24 +54,9 @@ impl fmt::Display for Set {
     }
 }
 
-/// Where the loader of one distribution or another looks, and where packagings
-/// of the driver put their files, the usual places first.
-pub const LIBRARY_DIRS: [&str; 8] = [
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu/nvidia/current",
-    "/usr/lib64",
-    "/usr/lib64/nvidia",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu/nvidia/current",
-    "/usr/lib",
-    "/usr/local/lib",
-];
-
-/// Where programs are.
+/// Directories of the driver's programs.
 const PROGRAM_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/lib/nvidia/current"];
 
-/// No library name chain is longer.
-const MOST_LINKS: usize = 16;
 /// No driver library is larger (libnvidia-rtcore of 2025: 150 MB).
 const MOST_BYTES: usize = 1 << 29;
 /// Files of a directory given by the user, and how deep they may lie.
@@ -76,20 +64,18 @@ const MOST_FILES: usize = 20_000;
 const MOST_DEPTH: usize = 6;
 
 /// The version that programs of a root file system would load, from what its
-/// loader takes for `libnvidia-ml.so.1`, else for `libcuda.so.1`. `None` where it
-/// has no such library. Libraries for forward compatibility
+/// dynamic linker takes for `libnvidia-ml.so.1`, else for `libcuda.so.1`. `None` where it
+/// has neither library. Libraries for forward compatibility
 /// (/usr/local/cuda-*/compat) do not count.
 pub fn loaded_version(machine: &Machine) -> Option<String> {
-    let (loader, _) = Loader::of(machine);
+    let (linker, _) = DynamicLinker::read(machine);
     ["libnvidia-ml.so.1", "libcuda.so.1"].iter().find_map(|soname| {
-        let places = loader.places(soname);
-        let mut files =
-            places.iter().filter(|path| !is_compat(path)).filter_map(|path| {
-                match follow(machine, path) {
-                    End::File(file) if !is_compat(&file) => Some(file),
-                    _ => None,
-                }
-            });
+        let candidates = linker.candidates(soname);
+        let own = candidates.iter().filter(|path| !is_compat(path));
+        let mut files = own.filter_map(|path| match follow(machine, path) {
+            LinkEnd::File(file) if !is_compat(&file) => Some(file),
+            _ => None,
+        });
         version_of(&files.next()?)
     })
 }
@@ -100,48 +86,14 @@ pub fn version_of(path: &str) -> Option<String> {
     is_version(version).then(|| version.to_string())
 }
 
-/// Where a chain of links ends, inside the machine's root. `None` where it ends
-/// nowhere.
-pub fn resolve(machine: &Machine, path: &str) -> Option<String> {
-    let mut path = path.to_string();
-    for _ in 0..MOST_LINKS {
-        let kind = machine.lstat(&path).ok()?.kind;
-        if kind != FileKind::Link {
-            return (kind == FileKind::File).then_some(path);
-        }
-        let target = machine.read_link(&path).ok()?;
-        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        path = match target.starts_with('/') {
-            true => target,
-            false => normal(&format!("{parent}/{target}")),
-        };
-    }
-    None
-}
-
-/// Without `.`, `..` and double slashes.
-fn normal(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
 /// One file of the userspace and the names that programs know it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserspaceFile {
     /// Path of the file itself.
     pub source: String,
-    /// Set and kind.
+    /// The set that it belongs to.
     pub set: Set,
-    /// A program rather than a library.
+    /// It is a program, not a library.
     pub program: bool,
     /// Names in the library or program directory: `libcuda.so.1`, ...
     pub names: Vec<String>,
@@ -150,23 +102,24 @@ pub struct UserspaceFile {
 /// The userspace of one version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Userspace {
-    /// Its files, in the order of the table.
+    /// The files that were found, in the order of the table.
     pub files: Vec<UserspaceFile>,
-    /// What the sets name and is not there: not every version has everything.
+    /// Files that the sets name and that were not found: not every version has all.
     pub absent: Vec<String>,
 }
 
 /// Finds the files of `sets` of a version: on the machine itself, or below a
-/// directory into which an installer was unpacked. Errors: in words.
+/// directory into which an installer was unpacked. Errors: that directory cannot
+/// be read or holds too many files; the text is for people.
 pub fn find(
     machine: &Machine,
     dir: Option<&str>,
     version: &str,
     sets: &[Set],
 ) -> Result<Userspace, String> {
-    let places = match dir {
-        None => Places::of_machine(machine),
-        Some(dir) => Places::below(machine, dir)?,
+    let index = match dir {
+        None => FileIndex::of_machine(machine),
+        Some(dir) => FileIndex::below(machine, dir)?,
     };
     let mut found = Userspace::default();
     for (set, program, stem) in table() {
@@ -174,7 +127,7 @@ pub fn find(
             continue;
         }
         let name = if program { stem.to_string() } else { format!("{stem}.{version}") };
-        let source = places.paths(&name).find_map(|path| resolve(machine, path));
+        let source = index.paths(&name).find_map(|path| resolve(machine, path));
         let Some(source) = source else {
             found.absent.push(name);
             continue;
@@ -182,7 +135,7 @@ pub fn find(
         let mut names = BTreeSet::new();
         if !program {
             names.extend(soname(machine, &source));
-            let links = places.starting_with(&format!("{stem}."));
+            let links = index.starting_with(&format!("{stem}."));
             let links = links.filter(|(_, path)| resolve(machine, path).as_ref() == Some(&source));
             names.extend(links.map(|(name, _)| name.to_string()));
             names.remove(&name);
@@ -193,7 +146,8 @@ pub fn find(
     Ok(found)
 }
 
-/// What the table holds: set, whether it is a program, name.
+/// The table of files: set, whether it is a program, name (libraries without
+/// their version).
 pub fn table() -> impl Iterator<Item = (Set, bool, &'static str)> {
     TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -203,7 +157,7 @@ pub fn table() -> impl Iterator<Item = (Set, bool, &'static str)> {
 }
 
 /// The name that programs linked against a library ask for (DT_SONAME). `None`
-/// where it is no 64-bit library with such a name.
+/// where the file is not a 64-bit library with such a name.
 pub fn soname(machine: &Machine, path: &str) -> Option<String> {
     let bytes = machine.read(path, MOST_BYTES).ok()?;
     let file = object::File::parse(bytes.as_slice()).ok()?;
@@ -230,30 +184,31 @@ fn elf_soname<'a, E: object::read::elf::FileHeader<Endian = object::Endianness>>
     String::from_utf8(name.to_vec()).ok()
 }
 
-/// Where files of a name may be.
-struct Places {
+/// Paths of files by their names.
+struct FileIndex {
     by_name: BTreeMap<String, Vec<String>>,
 }
 
-impl Places {
-    fn of_machine(machine: &Machine) -> Places {
-        let mut places = Places { by_name: BTreeMap::new() };
+impl FileIndex {
+    fn of_machine(machine: &Machine) -> FileIndex {
+        let mut index = FileIndex { by_name: BTreeMap::new() };
         let interesting: BTreeSet<&str> = table().map(|(_, _, name)| name).collect();
         for dir in LIBRARY_DIRS.iter().chain(&PROGRAM_DIRS) {
             for name in machine.list(dir).unwrap_or_default() {
                 let stem = name.find(".so").map_or(name.as_str(), |at| &name[..at + 3]);
                 if interesting.contains(stem) {
                     let path = format!("{dir}/{name}");
-                    places.by_name.entry(name).or_default().push(path);
+                    index.by_name.entry(name).or_default().push(path);
                 }
             }
         }
-        places
+        index
     }
 
-    /// All below a directory, but for 32-bit libraries of an unpacked installer.
-    fn below(machine: &Machine, dir: &str) -> Result<Places, String> {
-        let mut places = Places { by_name: BTreeMap::new() };
+    /// Every file in a directory and its subdirectories, without the 32-bit libraries
+    /// of an unpacked installer.
+    fn below(machine: &Machine, dir: &str) -> Result<FileIndex, String> {
+        let mut index = FileIndex { by_name: BTreeMap::new() };
         let mut open = vec![(dir.trim_end_matches('/').to_string(), 0)];
         let mut seen = 0;
         while let Some((dir, depth)) = open.pop() {
@@ -262,7 +217,7 @@ impl Places {
             for name in names {
                 seen += 1;
                 if seen > MOST_FILES {
-                    return Err(format!("more than {MOST_FILES} files below it"));
+                    return Err(format!("it holds more than {MOST_FILES} files"));
                 }
                 let path = format!("{dir}/{name}");
                 match machine.lstat(&path).map(|s| s.kind) {
@@ -270,13 +225,13 @@ impl Places {
                         open.push((path, depth + 1));
                     }
                     Ok(FileKind::File | FileKind::Link) => {
-                        places.by_name.entry(name).or_default().push(path);
+                        index.by_name.entry(name).or_default().push(path);
                     }
                     _ => {}
                 }
             }
         }
-        Ok(places)
+        Ok(index)
     }
 
     fn paths(&self, name: &str) -> impl Iterator<Item = &String> {
@@ -314,6 +269,5 @@ mod tests {
         assert_eq!(version_of("/x/libcuda.so.550.163.01").as_deref(), Some("550.163.01"));
         assert_eq!(version_of("/x/libcuda.so.1"), None);
         assert_eq!(version_of("/x/libcuda.so"), None);
-        assert_eq!(normal("/a/b/../c/./d//e"), "/a/c/d/e");
     }
 }

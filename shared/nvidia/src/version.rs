@@ -1,10 +1,18 @@
-//! Driver versions: two or three numbers, zeros significant, never written anew.
+//! Driver versions: two or three numbers with points between. Zeros count, so a
+//! version is never rewritten.
 
 use std::cmp::Ordering;
 
+/// Whether a text is a driver version: `550.163.01`, `580.142`.
+pub fn is_version(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    matches!(parts.len(), 2 | 3)
+        && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Compares two versions number by number: 580.142 is newer than 580.126.20,
-/// 575.64 older than 575.64.03. Texts that are numerically equal and not the
-/// same (`1.04`, `1.4`) are not equal: the driver compares strings.
+/// 575.64 older than 575.64.03. Two different texts
+/// of the same numbers (`1.04`, `1.4`) are not equal: the driver compares strings.
 pub fn compare_versions(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b)).then_with(|| a.cmp(b))
 }
@@ -14,7 +22,7 @@ pub fn branch(version: &str) -> &str {
     version.split('.').next().unwrap_or(version)
 }
 
-/// The numbers of a text in their order, up to what is none: `6.17.13-2-pve`
+/// The numbers of a text in their order, up to the first part that is not one: `6.17.13-2-pve`
 /// is 6, 17, 13, 2.
 pub fn numbers(text: &str) -> Vec<u64> {
     let mut found = Vec::new();

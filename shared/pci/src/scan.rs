@@ -3,8 +3,9 @@
 //! All reads of kernel attributes happen in child processes with a deadline
 //! (see [`host::child_read`]): beside a stuck unbind some of them never return.
 
+mod attributes;
+mod parse;
 mod read;
-mod understand;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::available_parallelism;
@@ -16,13 +17,13 @@ use record::{Address, Slot};
 
 use crate::group::Group;
 use crate::{Function, Iommu};
+use attributes::{DEVICES, GROUPS};
 use read::Reader;
+
+pub use attributes::Depth;
 
 /// A function that sleeps in D3cold needs up to a second to answer.
 const DEADLINE: Duration = Duration::from_secs(3);
-
-const DEVICES: &str = "/sys/bus/pci/devices";
-const GROUPS: &str = "/sys/kernel/iommu_groups";
 
 /// What is there.
 #[derive(Debug)]
@@ -59,18 +60,6 @@ impl System {
     pub fn members<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Function> {
         group.members.iter().filter_map(|address| self.functions.get(address))
     }
-}
-
-/// How much to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// What a verdict needs: of functions neither links nor reset methods nor
-    /// NUMA nodes, which are half of all attributes.
-    Verdict,
-    /// All of the functions, of groups what a verdict needs.
-    Functions,
-    /// Everything.
-    Full,
 }
 
 /// Reads everything. A function or attribute that cannot be read is left out
@@ -171,13 +160,13 @@ impl Found {
         let probed = run(count + ids.len(), &one, warnings);
         let mut shared = Vec::new();
         for (address, probed) in addresses.iter().zip(&probed) {
-            let function = understand::function(*address, probed);
+            let function = parse::function(*address, probed);
             let named = |what: &String| format!("{address}: {what}");
             warnings.extend(function.warnings.iter().map(named));
-            if understand::shares_link(probed) {
+            if parse::shares_link(probed) {
                 shared.push(*address);
             }
-            self.mates.insert(*address, understand::mates(probed));
+            self.mates.insert(*address, parse::mates(probed));
             self.functions.insert(*address, function);
         }
         for address in shared {
@@ -191,7 +180,7 @@ impl Found {
             if probed.stuck_at.is_some() {
                 warnings.push(format!("group {id}: reading it blocks in the kernel"));
             }
-            self.groups.insert(*id, understand::group(*id, probed));
+            self.groups.insert(*id, parse::group(*id, probed));
         }
     }
 

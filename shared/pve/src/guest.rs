@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ::cli::{Exit, Failure, fail};
 use host::{FileError, FileKind, Machine};
+use record::{Exit, Failure, fail};
 
 use crate::{Conf, Packages, Section};
 

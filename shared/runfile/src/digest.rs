@@ -1,9 +1,9 @@
 //! Digests: those that a file states of itself, and how they are computed.
 
+use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use crate::header::{Vars, number};
-use crate::md5::Md5;
 use crate::{Cksum, Dialect, Part};
 
 /// What is computed.
@@ -211,7 +211,7 @@ impl Computing {
     pub(crate) fn new(at: usize, stated: &Stated) -> Computing {
         let state = match stated.algorithm {
             Algorithm::Size => State::Size(0),
-            Algorithm::Cksum => State::Cksum(Cksum::new()),
+            Algorithm::Cksum => State::Cksum(Cksum::default()),
             Algorithm::Md5 => State::Md5(Md5::new()),
             Algorithm::Sha256 => State::Sha256(Sha256::new()),
         };
@@ -239,13 +239,9 @@ impl Computing {
         let value = match self.state {
             State::Size(size) => size.to_string(),
             State::Cksum(cksum) => cksum.finish().to_string(),
-            State::Md5(md5) => hex(&md5.finish()),
-            State::Sha256(sha) => hex(&sha.finalize()),
+            State::Md5(md5) => hex::encode(md5.finalize()),
+            State::Sha256(sha) => hex::encode(sha.finalize()),
         };
         (self.at, value)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -16,7 +16,6 @@ mod gpus;
 mod header;
 mod known;
 mod manifest;
-mod md5;
 mod name;
 mod pass;
 #[cfg(test)]

@@ -154,7 +154,7 @@ fn a_stopped_one_is_started_and_a_failing_step_stops_it_until_the_cause_is_gone(
     fs::write(container.at("/usr/bin/nvidia-smi"), "theirs\n").unwrap();
     let stopped = make(&host, &phase);
     stopped.stopped_at("nv-runfile install --ct 950", "refused for safety");
-    assert!(stopped.ran.stderr.contains("Then run the same again"), "{:?}", stopped.ran);
+    assert!(stopped.ran.stderr.contains("Then repeat the command"), "{:?}", stopped.ran);
     assert!(container.running(), "the steps before it are done");
     assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
     assert!(!stopped.ran.stdout.contains("nv-version-check --ct 950"), "none after it");

@@ -75,7 +75,7 @@ impl KernelFiles for ModelKernel {
         _deadline: Duration,
     ) -> Result<Written, FileError> {
         match self.write_once(path, value)? {
-            WriteOutcome::Blocked(_) => Ok(Written::TimedOut { state: Some('D') }),
+            WriteOutcome::Blocked(_) => Ok(Written::TimedOut { state: Some('S'), pid: 4242 }),
             _ => Ok(Written::Done),
         }
     }

@@ -62,7 +62,7 @@ impl From<Failure> for Miss {
 
 impl From<host::FileError> for Miss {
     fn from(error: host::FileError) -> Miss {
-        let full = [28, 122].contains(&error.errno());
+        let full = [libc::ENOSPC, libc::EDQUOT].contains(&error.errno());
         let failure = Failure::from(error);
         Miss::End(if full { failure.hint("free space; what is there is kept") } else { failure })
     }
@@ -348,7 +348,7 @@ impl Part {
     }
 
     fn sha256(&self) -> String {
-        self.hash.clone().finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(self.hash.clone().finalize())
     }
 
     fn done(self) -> Got {

@@ -8,12 +8,13 @@ use host::InputFile;
 use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
+use ureq_proto::Error as Protocol;
 
 use crate::cli::Patience;
 use crate::fetch::target::file_path;
 
 /// NVIDIA's hosts answer with none; a mirror may need two or three.
-const MOST_REDIRECTS: usize = 5;
+const MOST_REDIRECTS: u32 = 5;
 /// A server that asks for more than this is not waited for.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
@@ -94,35 +95,16 @@ fn from_file(path: &str) -> Result<Answer, Trouble> {
 }
 
 fn from_server(ask: &Ask, patience: Patience) -> Result<Answer, Trouble> {
-    let mut url = ask.url.clone();
-    for _ in 0..=MOST_REDIRECTS {
-        let response = request(&url, ask, patience)?;
-        let status = response.status();
-        if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-            return answer(response, ask);
-        }
-        let location = text(response.headers(), "location");
-        let to = location.as_deref().and_then(|to| redirected(&url, to));
-        let to = to.ok_or_else(|| Trouble::Wrong("redirects to nowhere".into()))?;
-        if url.starts_with("https://") && !to.starts_with("https://") {
-            return Err(Trouble::Wrong("redirects away from https".into()));
-        }
-        url = to;
-    }
-    Err(Trouble::Wrong(format!("redirects more than {MOST_REDIRECTS} times")))
-}
-
-fn request(url: &str, ask: &Ask, patience: Patience) -> Result<Response<Body>, Trouble> {
-    let agent = agent(url, patience)?;
+    let agent = agent(&ask.url, patience)?;
     // what is hashed must be what is kept: no compression on the way
-    let mut request = agent.get(url).header("Accept-Encoding", "identity");
+    let mut request = agent.get(&ask.url).header("Accept-Encoding", "identity");
     if ask.from > 0 {
         request = request.header("Range", format!("bytes={}-", ask.from));
         if let Some(validator) = &ask.if_range {
             request = request.header("If-Range", validator);
         }
     }
-    request.call().map_err(trouble)
+    answer(request.call().map_err(trouble)?, ask)
 }
 
 /// A static C library would load the modules that nsswitch.conf names, and crash
@@ -148,9 +130,8 @@ fn agent(url: &str, patience: Patience) -> Result<Agent, Trouble> {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        // followed here, where the scheme is looked at
-        .max_redirects(0)
-        .max_redirects_will_error(false)
+        .max_redirects(MOST_REDIRECTS)
+        .https_only(url.starts_with("https://"))
         .proxy(proxy(url, &|name| std::env::var(name).ok())?)
         .tls_config(tls)
         .user_agent(concat!("nv-runfile/", env!("CARGO_PKG_VERSION")))
@@ -166,56 +147,41 @@ fn agent(url: &str, patience: Patience) -> Result<Agent, Trouble> {
 }
 
 /// The proxy that the environment names for a URL, as curl reads it, except
-/// that HTTP_PROXY counts too: this is no CGI program.
+/// that HTTP_PROXY counts, too: this program is not run by a CGI server. The
+/// proxy is chosen once; a redirect to a host that NO_PROXY names goes around it.
 fn proxy(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Proxy>, Trouble> {
     let first = |names: &[&str]| names.iter().find_map(|name| env(name).filter(|v| !v.is_empty()));
     let uri: Uri = url.parse().map_err(|_| Trouble::Wrong("is no URL".into()))?;
-    let host = uri.host().unwrap_or_default();
     let named = match uri.scheme_str() {
         Some("https") => first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         _ => first(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
     };
-    let around = first(&["no_proxy", "NO_PROXY"]).is_some_and(|list| goes_around(&list, host));
-    let Some(named) = named.filter(|_| !around) else { return Ok(None) };
-    let proxy = Proxy::new(&named);
+    let Some(named) = named else { return Ok(None) };
+    let excepted = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+    let proxy = Proxy::new(&named).and_then(|proxy| with_exceptions(&proxy, &excepted));
     proxy.map(Some).map_err(|_| Trouble::Wrong("the proxy in the environment is no URL".into()))
 }
 
-/// Whether a list of NO_PROXY names a host: itself, a domain above it, or `*`.
-fn goes_around(list: &str, host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-    list.split(',').map(|entry| entry.trim().trim_start_matches('.').to_ascii_lowercase()).any(
-        |entry| {
-            let below = || host.strip_suffix(&entry).is_some_and(|rest| rest.ends_with('.'));
-            entry == "*" || (!entry.is_empty() && (entry == host || below()))
-        },
-    )
-}
-
-/// Where a Location header leads from a URL.
-fn redirected(from: &str, to: &str) -> Option<String> {
-    if to.bytes().any(|b| b <= b' ' || b == 0x7f) || to.is_empty() {
-        return None;
+/// The proxy, but not for the hosts of a NO_PROXY list: a name there stands for
+/// itself and for the domain below it, `*` for every host.
+fn with_exceptions(proxy: &Proxy, list: &str) -> Result<Proxy, ureq::Error> {
+    let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
+    if let Some(name) = proxy.username() {
+        builder = builder.username(name);
     }
-    let scheme = from.split_once("://")?.0;
-    let authority_end = from[scheme.len() + 3..].find('/').map(|at| at + scheme.len() + 3);
-    let base = &from[..authority_end.unwrap_or(from.len())];
-    let url = if to.starts_with("http://") || to.starts_with("https://") {
-        to.to_string()
-    } else if to.starts_with("//") {
-        format!("{scheme}:{to}")
-    } else if to.starts_with('/') {
-        format!("{base}{to}")
-    } else if to.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':')) {
-        return None;
-    } else {
-        let path = from.split(['?', '#']).next().unwrap_or(from);
-        let dir = path.rfind('/').filter(|at| *at >= base.len()).map_or(base, |at| &path[..at]);
-        format!("{dir}/{to}")
-    };
-    let uri = url.parse::<Uri>().ok()?;
-    uri.host().filter(|host| !host.is_empty())?;
-    Some(url)
+    if let Some(password) = proxy.password() {
+        builder = builder.password(password);
+    }
+    for entry in list.split(',').map(|entry| entry.trim().trim_start_matches('.')) {
+        builder = match entry {
+            "" => builder,
+            "*" => builder.no_proxy("*"),
+            // a URL has an IPv6 address in brackets
+            address if address.contains(':') => builder.no_proxy(&format!("[{address}]")),
+            name => builder.no_proxy(name).no_proxy(&format!(".{name}")),
+        };
+    }
+    builder.build()
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -300,6 +266,15 @@ fn trouble(error: ureq::Error) -> Trouble {
         ureq::Error::Timeout(what) => later(format!("does not answer in time ({what})")),
         ureq::Error::ConnectProxyFailed(why) => later(format!("the proxy refuses: {why}")),
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Trouble::Wrong(tls(&text)),
+        ureq::Error::TooManyRedirects => {
+            Trouble::Wrong(format!("redirects more than {MOST_REDIRECTS} times"))
+        }
+        ureq::Error::RequireHttpsOnly(_) => Trouble::Wrong("redirects away from https".into()),
+        // a Location that is missing, or that is not the URL of a server
+        ureq::Error::BadUri(_)
+        | ureq::Error::Protocol(Protocol::NoLocationHeader | Protocol::BadLocationHeader(_)) => {
+            Trouble::Wrong("redirects to nowhere".into())
+        }
         ureq::Error::Io(error) => io_trouble(&error),
         _ => later(text),
     }
@@ -331,24 +306,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locations_are_resolved_against_where_they_come_from() {
-        let from = "https://a.b:8/c/d.run?x=/y";
-        for (to, url) in [
-            ("https://e/f", "https://e/f"),
-            ("//e/f", "https://e/f"),
-            ("/f", "https://a.b:8/f"),
-            ("f.run", "https://a.b:8/c/f.run"),
-            ("?z", "https://a.b:8/c/?z"),
-        ] {
-            assert_eq!(redirected(from, to).as_deref(), Some(url), "{to}");
-        }
-        for bad in ["", "file:///etc/shadow", "ftp://x/y", "javascript:1", "http://", "/a b"] {
-            assert_eq!(redirected(from, bad), None, "{bad}");
-        }
-        assert_eq!(redirected("http://a", "x").as_deref(), Some("http://a/x"));
-    }
-
-    #[test]
     fn ranges_are_read_strictly() {
         assert_eq!(content_range("bytes 5-9/10"), Some((5, 9, 10)));
         for bad in
@@ -366,7 +323,10 @@ mod tests {
             "no_proxy" => Some("localhost, .example.org,10.0.0.1".to_string()),
             _ => None,
         };
-        let host = |url: &str| proxy(url, &env).unwrap().map(|proxy| proxy.host().to_string());
+        let host = |url: &str| {
+            let proxy = proxy(url, &env).unwrap().filter(|p| !p.is_no_proxy(&url.parse().unwrap()));
+            proxy.map(|proxy| proxy.host().to_string())
+        };
         assert_eq!(host("https://x/y").as_deref(), Some("p"));
         assert_eq!(host("http://x/y").as_deref(), Some("q"));
         for around in [

@@ -6,7 +6,7 @@ use host::{FileError, FileKind, Machine, Owner};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ledger::{DIR, Entry, Now, Placed, bytes, compare, hex};
+use crate::ledger::{DIR, Entry, Now, Placed, bytes, compare};
 use crate::toolkit::repository::{Manager, Repository};
 
 /// The key that apt holds the repository to.
@@ -206,7 +206,7 @@ impl Files<'_> {
     }
 
     fn entry(&self, path: &str, bytes: &[u8]) -> Entry {
-        let sha256 = hex(Sha256::new_with_prefix(bytes));
+        let sha256 = hex::encode(Sha256::digest(bytes));
         let what = Placed::File { size: bytes.len() as u64, sha256, mode: MODE };
         Entry { path: path.into(), what }
     }

@@ -1,11 +1,22 @@
 //! Just enough of OpenPGP (RFC 9580) to tell a public key by its fingerprint.
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
 const BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 const PUBLIC_KEY: u8 = 6;
 const SECRET_KEYS: [u8; 2] = [5, 7];
+
+/// A block may end with or without padding.
+const ARMOR: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A file of public keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,31 +46,10 @@ fn dearmor(text: &str) -> Result<Vec<u8>, String> {
     lines.by_ref().find(|line| *line == BEGIN).ok_or("its armor does not begin")?;
     // headers, then an empty line
     lines.by_ref().find(|line| line.is_empty()).ok_or("its armor is damaged")?;
-    let mut bytes = Vec::new();
-    let (mut bits, mut held) = (0u32, 0u32);
-    for line in lines.by_ref().take_while(|line| *line != END) {
-        // a checksum, which the fingerprint makes needless
-        if line.starts_with('=') {
-            continue;
-        }
-        for byte in line.bytes().filter(|byte| *byte != b'=') {
-            let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return Err("its armor is damaged".into()),
-            };
-            held = held << 6 | u32::from(value);
-            bits += 6;
-            if bits >= 8 {
-                bits -= 8;
-                bytes.push((held >> bits) as u8);
-                held &= (1 << bits) - 1;
-            }
-        }
-    }
+    // a line that begins with '=' is a checksum, which the fingerprint makes needless
+    let body = lines.by_ref().take_while(|line| *line != END);
+    let body: String = body.filter(|line| !line.starts_with('=')).collect();
+    let bytes = ARMOR.decode(body).map_err(|_| "its armor is damaged")?;
     if lines.any(|line| line == BEGIN) {
         return Err("it holds more than one block".into());
     }
@@ -90,7 +80,7 @@ fn fingerprints(bytes: &[u8]) -> Result<Vec<String>, String> {
         sha.update([0x99]);
         sha.update((length as u16).to_be_bytes());
         sha.update(body);
-        found.push(sha.finalize().iter().map(|byte| format!("{byte:02X}")).collect());
+        found.push(hex::encode_upper(sha.finalize()));
     }
     Ok(found)
 }

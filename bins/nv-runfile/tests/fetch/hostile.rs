@@ -218,8 +218,14 @@ fn redirects_are_followed_a_little_way_and_only_to_servers() {
         "redirects more than",
     );
     assert_eq!(server.requests().len(), 6);
-    fails(
+    // a path on the same server, whatever it looks like: nothing but a server is asked
+    let (_, server) = fails(
         |_, reply, _| reply.head("302 Found", &["Location: file:///etc/hostname".into()]),
+        "redirects more than",
+    );
+    assert_eq!(server.requests().len(), 6);
+    fails(
+        |_, reply, _| reply.head("302 Found", &["Location: //a b/c".into()]),
         "redirects to nowhere",
     );
     fails(|_, reply, _| reply.head("302 Found", &[]), "redirects to nowhere");

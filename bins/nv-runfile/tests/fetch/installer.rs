@@ -31,18 +31,14 @@ pub fn installer(version: &str, size: usize, seed: u64) -> Vec<u8> {
     // lines 4 to 19 stand there
     assert_eq!(rest.iter().filter(|b| **b == b'\n').count(), lines - 4);
     rest.extend_from_slice(&payload);
-    let mut cksum = runfile::Cksum::new();
+    let mut cksum = runfile::Cksum::default();
     cksum.update(&rest);
-    let md5 = hex(&Md5::digest(&rest));
+    let md5 = hex::encode(Md5::digest(&rest));
     let mut file = format!("#! /bin/sh\nCRCsum={}\nMD5={md5}\n", cksum.finish()).into_bytes();
     file.extend_from_slice(&rest);
     file
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }

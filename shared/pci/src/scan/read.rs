@@ -6,79 +6,8 @@ use host::child_read::ChildPipe;
 use host::{Dir, Machine};
 use record::Address;
 
-use super::understand::parent;
-use super::{DEVICES, Depth, GROUPS};
 use crate::alias::Modalias;
-
-/// What one read is of. The order is about that of reading: what may block on
-/// some kernel comes last.
-pub mod tag {
-    pub const LINK: u8 = 1;
-    pub const DIR: u8 = 2;
-    pub const MODALIAS: u8 = 3;
-    pub const VENDOR: u8 = 4;
-    pub const DEVICE: u8 = 5;
-    pub const SUBVENDOR: u8 = 6;
-    pub const SUBDEVICE: u8 = 7;
-    pub const CLASS: u8 = 8;
-    pub const REVISION: u8 = 9;
-    pub const DRIVER: u8 = 10;
-    pub const GROUP: u8 = 11;
-    pub const PHYSFN: u8 = 12;
-    pub const BUS: u8 = 13;
-    pub const VGPU: u8 = 14;
-    pub const MDEV: u8 = 15;
-    pub const VFIO: u8 = 16;
-    pub const DRM: u8 = 17;
-    pub const BOOT_VGA: u8 = 18;
-    pub const NUMA: u8 = 19;
-    pub const RESET: u8 = 20;
-    pub const SPEED: u8 = 21;
-    pub const WIDTH: u8 = 22;
-    pub const MAX_SPEED: u8 = 23;
-    pub const MAX_WIDTH: u8 = 24;
-    pub const TOTALVFS: u8 = 25;
-    pub const VFS: u8 = 26;
-    pub const NUMVFS: u8 = 27;
-    pub const OVERRIDE: u8 = 28;
-    pub const SHARED_LINK: u8 = 29;
-    pub const MATES: u8 = 30;
-
-    /// The attribute's name, for messages.
-    pub fn name(tag: u8) -> &'static str {
-        match tag {
-            LINK | DIR => "its directory",
-            MODALIAS => "modalias",
-            VENDOR => "vendor",
-            DEVICE => "device",
-            SUBVENDOR => "subsystem_vendor",
-            SUBDEVICE => "subsystem_device",
-            CLASS => "class",
-            REVISION => "revision",
-            DRIVER => "driver",
-            GROUP => "iommu_group",
-            PHYSFN => "physfn",
-            BUS => "pci_bus",
-            VGPU => "nvidia",
-            MDEV => "mdev_supported_types",
-            VFS => "virtfn*",
-            VFIO => "vfio-dev",
-            DRM => "drm",
-            BOOT_VGA => "boot_vga",
-            NUMA => "numa_node",
-            RESET => "reset_method",
-            SPEED => "current_link_speed",
-            WIDTH => "current_link_width",
-            MAX_SPEED => "max_link_speed",
-            MAX_WIDTH => "max_link_width",
-            TOTALVFS => "sriov_totalvfs",
-            NUMVFS => "sriov_numvfs",
-            OVERRIDE => "driver_override",
-            MATES => "iommu_group/devices",
-            _ => "an attribute",
-        }
-    }
-}
+use crate::scan::attributes::{DEVICES, Depth, GROUPS, group_tag, parent, tag};
 
 /// Reads functions and groups.
 pub struct Reader<'a> {
@@ -218,14 +147,6 @@ impl<'a> Reader<'a> {
             attr(group_tag::TYPE, "type");
         }
     }
-}
-
-/// What one read of a group is of.
-pub mod group_tag {
-    pub const MEMBERS: u8 = 1;
-    pub const RESERVED: u8 = 2;
-    pub const NAME: u8 = 3;
-    pub const TYPE: u8 = 4;
 }
 
 /// Base classes.

@@ -64,7 +64,7 @@ impl Guest {
     /// SHA-1 of the file as it is, which Proxmox VE calls its digest.
     pub fn digest(&self) -> Result<String> {
         let bytes = fs::read(self.file()).context("digest")?;
-        Ok(Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::encode(Sha1::digest(bytes)))
     }
 
     pub fn store(&self, conf: &Conf) -> Result<()> {

@@ -1,0 +1,95 @@
+//! nouveau, the kernel's own driver: where it has a GPU, NVIDIA's cannot take it.
+
+use host::Machine;
+use record::Hint;
+
+const MODULE: &str = "nouveau";
+/// Directories of modprobe.d(5).
+const DIRS: [&str; 4] =
+    ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/lib/modprobe.d"];
+
+/// What a host does with nouveau.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nouveau {
+    /// The module is loaded.
+    pub loaded: bool,
+    /// modprobe's configuration keeps the module from being loaded for a device.
+    pub blacklisted: bool,
+}
+
+impl Nouveau {
+    /// Reads both from /sys/module and modprobe's configuration. A file that
+    /// cannot be read blacklists nothing.
+    pub fn read(machine: &Machine) -> Nouveau {
+        Nouveau {
+            loaded: machine.exists(&format!("/sys/module/{MODULE}")),
+            blacklisted: DIRS.iter().any(|dir| is_blacklisted_in(machine, dir)),
+        }
+    }
+
+    /// What to do so that nouveau is not loaded at the next boot. Where it is
+    /// loaded already the words ask for the reboot.
+    pub fn hint(self) -> Hint {
+        let commands = match self.blacklisted {
+            // the initramfs is older than the configuration
+            true => vec![advice::external::update_initramfs()],
+            false => {
+                vec![advice::external::blacklist(MODULE), advice::external::update_initramfs()]
+            }
+        };
+        let hint = Hint::commands(commands);
+        match self.loaded {
+            true => hint.because("keep nouveau from being loaded, then reboot the host"),
+            false => hint.because("keep nouveau from being loaded at the next boot"),
+        }
+    }
+}
+
+fn is_blacklisted_in(machine: &Machine, dir: &str) -> bool {
+    let names = machine.list(dir).unwrap_or_default();
+    names.iter().filter(|name| name.ends_with(".conf")).any(|name| {
+        let text = machine.read_text(&format!("{dir}/{name}"), 1 << 20).unwrap_or_default();
+        text.lines().any(blacklists)
+    })
+}
+
+/// Whether a line of modprobe.d(5) keeps the module from being loaded.
+fn blacklists(line: &str) -> bool {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    match words[..] {
+        ["blacklist", name, ..] => name == MODULE,
+        ["install", name, "/bin/false" | "/bin/true" | "/usr/bin/false" | "/usr/bin/true", ..] => {
+            name == MODULE
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modprobes_own_lines_blacklist_it() {
+        for (line, expected) in [
+            ("blacklist nouveau", true),
+            ("  install nouveau /bin/false", true),
+            ("install nouveau /usr/bin/true # x", true),
+            ("# blacklist nouveau", false),
+            ("blacklist nouveaufb", false),
+            ("install nouveau /sbin/modprobe nvidia", false),
+            ("options nouveau modeset=0", false),
+        ] {
+            assert_eq!(blacklists(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_hint_names_what_is_missing_alone() {
+        let hint = |loaded, blacklisted| Nouveau { loaded, blacklisted }.hint();
+        assert_eq!(hint(true, false).commands.len(), 2);
+        assert_eq!(hint(true, true).commands, [advice::external::update_initramfs()]);
+        assert!(hint(true, true).words.is_some_and(|words| words.contains("reboot")));
+        assert!(hint(false, false).words.is_some_and(|words| words.contains("next boot")));
+    }
+}

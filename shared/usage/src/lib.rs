@@ -1,0 +1,103 @@
+//! Who uses a PCI function? One answer for all tools: what hangs below it in
+//! sysfs at any depth, looked up from the class directories, and what uses
+//! that.
+//!
+//! What could not be looked at is part of the answer: a check for safety takes
+//! it for a user, not for nobody.
+
+mod disks;
+mod display;
+mod guests;
+mod mediated;
+mod network;
+mod nodes;
+mod processes;
+mod sysfs;
+mod user;
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
+use host::{Machine, OpenNodes};
+use pci::Function;
+
+use disks::Disks;
+use guests::Guests;
+use network::Interfaces;
+use nodes::NodeTable;
+use sysfs::{ClassDevice, Subtree};
+
+pub use nodes::FunctionNode;
+pub use user::{Usage, User, UserKind};
+
+/// Asks a machine about its functions. Each of its tables is read once, when a
+/// function needs it.
+pub struct Users<'a> {
+    machine: &'a Machine,
+    disks: OnceCell<Disks>,
+    interfaces: OnceCell<Interfaces>,
+    nodes: OnceCell<NodeTable>,
+    open: OnceCell<OpenNodes>,
+    guests: OnceCell<Guests>,
+    mediated: OnceCell<Result<Vec<ClassDevice>, String>>,
+}
+
+impl<'a> Users<'a> {
+    /// Nothing is read yet.
+    pub fn new(machine: &'a Machine) -> Users<'a> {
+        Users {
+            machine,
+            disks: OnceCell::new(),
+            interfaces: OnceCell::new(),
+            nodes: OnceCell::new(),
+            open: OnceCell::new(),
+            guests: OnceCell::new(),
+            mediated: OnceCell::new(),
+        }
+    }
+
+    /// Who uses a function.
+    pub fn of(&self, function: &Function) -> Usage {
+        let machine = self.machine;
+        let mut usage = Usage::default();
+        let below = Subtree::of(machine, function.address, &function.vfs);
+        let disks = self.disks.get_or_init(|| Disks::read(machine));
+        disks.below(machine, &below, &mut usage);
+        let interfaces = self.interfaces.get_or_init(|| Interfaces::read(machine));
+        interfaces.below(machine, &below, &mut usage);
+        display::below(machine, function.address, function.boot_vga, &below, &mut usage);
+        let nodes = self.nodes_below(function, &below);
+        usage.unknown.extend(self.node_table().unknown().iter().cloned());
+        processes::of(self.open(), &nodes, &mut usage);
+        let guests = self.guests.get_or_init(|| Guests::read(machine));
+        guests.of(machine, function, &nodes, &mut usage);
+        mediated::of(self.mediated.get_or_init(|| mediated::read(machine)), &below, &mut usage);
+        usage
+    }
+
+    /// The nodes through which a function is used: a driver in the middle of its
+    /// removal no longer says them, so ask before.
+    pub fn nodes_of(&self, function: &Function) -> BTreeSet<FunctionNode> {
+        let below = Subtree::of(self.machine, function.address, &function.vfs);
+        self.nodes_below(function, &below)
+    }
+
+    /// Processes that have one of these nodes open now, whatever was seen before.
+    pub fn holders_now(&self, nodes: &BTreeSet<FunctionNode>) -> Usage {
+        let mut usage = Usage::default();
+        processes::of(&processes::scan(self.machine), nodes, &mut usage);
+        usage
+    }
+
+    fn nodes_below(&self, function: &Function, below: &Subtree) -> BTreeSet<FunctionNode> {
+        self.node_table().of(self.machine, function, below)
+    }
+
+    fn node_table(&self) -> &NodeTable {
+        self.nodes.get_or_init(|| NodeTable::read(self.machine))
+    }
+
+    fn open(&self) -> &OpenNodes {
+        self.open.get_or_init(|| processes::scan(self.machine))
+    }
+}

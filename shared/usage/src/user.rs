@@ -1,0 +1,60 @@
+//! The answer: users, and what could not be found out.
+
+/// What kind of user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UserKind {
+    /// A block device that is mounted, swapped to, part of another or held.
+    Disk,
+    /// A network interface with a route, or that others are built on.
+    Network,
+    /// The boot display, the text console, the firmware's frame buffer.
+    Display,
+    /// A process that has a device node open.
+    Process {
+        /// Process id.
+        pid: u32,
+        /// The VM whose process it is.
+        vm: Option<u32>,
+        /// The container that it runs in.
+        ctid: Option<u32>,
+    },
+    /// A container of this cluster node that is given a device node.
+    Container {
+        /// Its id.
+        ctid: u32,
+        /// It runs now.
+        is_running: bool,
+    },
+    /// A VM of this cluster node that is given the function.
+    Vm {
+        /// Its id.
+        vmid: u32,
+        /// It runs now, or is being started.
+        is_running: bool,
+    },
+    /// A mediated device.
+    MediatedDevice {
+        /// The VM for which Proxmox VE made it.
+        vmid: Option<u32>,
+    },
+}
+
+/// One user of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// What kind of user.
+    pub kind: UserKind,
+    /// Its name: `/dev/sda1`, `eno1`, `VM 100`.
+    pub name: String,
+    /// What it does with the function, in words that follow the name.
+    pub what: String,
+}
+
+/// Who uses one function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Its users.
+    pub users: Vec<User>,
+    /// What could not be found out, in words.
+    pub unknown: Vec<String>,
+}
