@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Parser, ValueEnum};
-use cli::{Chosen, Common, CommonOptions, OutputChoice};
+use cli::{Common, CommonOptions, CommonValues, OutputChoice};
 
 /// Show GPUs and other PCI functions with their IOMMU groups
 ///
@@ -73,19 +73,19 @@ pub enum Format {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("--json", "--output jsonl"),
         ("--tree", "--output tree"),
         ("--gpu", "gpu-iommu-groups 41:00.0"),
     ];
 
-    fn common(&self) -> Chosen {
+    fn common(&self) -> CommonValues {
         let output = match self.output {
             Format::Auto => OutputChoice::Auto,
             Format::Jsonl => OutputChoice::Jsonl,
             Format::Table | Format::Tree => OutputChoice::Table,
         };
-        self.common.chosen(output)
+        self.common.values(output)
     }
 }
 

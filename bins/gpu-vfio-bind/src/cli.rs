@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
+use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 
 use crate::boot::list::MatchBy;
 
@@ -176,7 +176,7 @@ pub struct Wait {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("unbind", "release"),
         ("rebind", "release"),
         ("attach", "bind"),
@@ -187,7 +187,7 @@ impl Common for Options {
         (cli::ADDRESS, "bind {}"),
     ];
 
-    fn common(&self) -> Chosen {
-        self.common.chosen(self.output.choice)
+    fn common(&self) -> CommonValues {
+        self.common.values(self.output.choice)
     }
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
+use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 
 pub use crate::man::{EXAMPLES, MAN};
 
@@ -323,7 +323,7 @@ pub enum StyleChoice {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("list", "show"),
         ("status", "check"),
         ("set", "add"),
@@ -341,7 +341,7 @@ impl Common for Options {
         (cli::ADDRESS, "--gpu {}"),
     ];
 
-    fn common(&self) -> Chosen {
-        self.common.chosen(self.output.choice)
+    fn common(&self) -> CommonValues {
+        self.common.values(self.output.choice)
     }
 }

@@ -287,7 +287,7 @@ impl<'a> Facts<'a> {
         if let Some(minor) = minor.filter(|minor| minor.parse::<u32>().is_ok()) {
             return format!("did you mean --gpu {minor}?");
         }
-        if let Some(hint) = record::meant(name) {
+        if let Some(hint) = record::address_hint(name) {
             return hint;
         }
         if let Ok(slot) = name.parse::<record::Slot>() {
@@ -346,7 +346,7 @@ impl<'a> Facts<'a> {
         self.system()?.functions.get(&address).ok_or_else(|| {
             let gpus = self.system().map(pci::System::gpus).unwrap_or_default();
             fail(Exit::Usage, format!("no function {address} on this machine"))
-                .hint(pci::what_there_is(&gpus))
+                .hint(pci::gpus_hint(&gpus))
         })
     }
 

@@ -7,7 +7,7 @@ use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
 use host::Machine;
 use pve::{Conf, Guest, RootFs};
 use record::{Change, ChangeStatus, Record, RecordWriter};
-use runfile::Name;
+use runfile::InstallerName;
 
 use crate::cli::Install;
 use crate::fetch;
@@ -50,7 +50,7 @@ fn meant(record: Record) -> Option<Meant> {
         {
             let path = change.target;
             let file = path.rsplit('/').next().unwrap_or_default();
-            let version = Name::of(file, None, None, None, None, &mut Vec::new()).version;
+            let version = InstallerName::of(file, None, None, None, None, &mut Vec::new()).version;
             Some(Meant::Planned(Planned { path, version }))
         }
         _ => None,

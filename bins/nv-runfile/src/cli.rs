@@ -6,7 +6,7 @@ mod toolkit;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
+use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 use nvidia::userspace::Set;
 
 pub use crate::man::{EXAMPLES, MAN};
@@ -349,7 +349,7 @@ pub enum Owner {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("unpack", "extract"),
         ("download", "fetch"),
         ("get", "fetch"),
@@ -363,8 +363,8 @@ impl Common for Options {
         (cli::NUMBER, "--ct {}"),
     ];
 
-    fn common(&self) -> Chosen {
-        self.common.chosen(self.output.choice)
+    fn common(&self) -> CommonValues {
+        self.common.values(self.output.choice)
     }
 }
 

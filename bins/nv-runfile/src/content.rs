@@ -1,7 +1,10 @@
 //! What is in an installer, as far as decompressing it tells.
 
 use ::cli::{Exit, Failure, Progress, Say, fail};
-use runfile::{Kind, Limits, Manifest, Member, Plain, SupportedGpus, Tar, TarError, unpack};
+use runfile::{
+    ArchiveLimits, Decompressed, Manifest, Member, MemberKind, SupportedGpus, TarError, TarReader,
+    unpack,
+};
 
 use crate::installer::Installer;
 
@@ -32,14 +35,14 @@ pub enum Look {
 pub fn look(
     installer: &mut Installer,
     look: Look,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
     each: &mut dyn FnMut(&Member),
 ) -> Result<Content, Failure> {
     let progress = Progress::new(say, "reading", Some(installer.header.size));
     let at = |at| progress.at(at);
     let (source, header) = installer.source(&|| false, &at)?;
-    let consume = |plain: &mut Plain| read(plain, look, limits, each);
+    let consume = |plain: &mut Decompressed| read(plain, look, limits, each);
     let passed = unpack(source, header, &[], consume, |_| true);
     let passed = passed.map_err(|error| installer.pass_error(error))?;
     drop(progress);
@@ -60,15 +63,15 @@ pub fn archive_error(path: &str, error: &TarError) -> Failure {
 
 /// Reads the archive's parts.
 pub fn read(
-    plain: &mut Plain,
+    plain: &mut Decompressed,
     look: Look,
-    limits: Limits,
+    limits: ArchiveLimits,
     each: &mut dyn FnMut(&Member),
 ) -> Result<Content, TarError> {
     let mut content = Content::default();
     let mut left = limits;
     while plain.next_part()? {
-        let mut tar = Tar::new(plain, left);
+        let mut tar = TarReader::new(plain, left);
         while let Some(member) = tar.next_member()? {
             each(&member);
             note(&mut content, &mut tar, &member)?;
@@ -82,11 +85,11 @@ pub fn read(
     Ok(content)
 }
 
-fn note(content: &mut Content, tar: &mut Tar<'_>, member: &Member) -> Result<(), TarError> {
-    if member.kind != Kind::File {
+fn note(content: &mut Content, tar: &mut TarReader<'_>, member: &Member) -> Result<(), TarError> {
+    if member.kind != MemberKind::File {
         return Ok(());
     }
-    let Ok(place) = member.place() else { return Ok(()) };
+    let Ok(place) = member.relative_path() else { return Ok(()) };
     match place.as_slice() {
         b".manifest" if content.manifest.is_none() => {
             content.manifest = tar.bytes(MOST_BYTES)?.as_deref().and_then(Manifest::parse);

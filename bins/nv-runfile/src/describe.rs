@@ -3,7 +3,10 @@
 use record::{
     DigestStatus, NestedRunfile, Runfile, RunfileContent, RunfileDigest, RunfileRange, Verified,
 };
-use runfile::{Algorithm, Arch, Compression, Covers, Digested, Flavour, Header, Name, Stated};
+use runfile::{
+    Algorithm, Arch, Compression, DigestResult, DigestScope, DigestSpec, Flavour, Header,
+    InstallerName,
+};
 
 use crate::content::Content;
 
@@ -45,16 +48,16 @@ pub fn describe(path: &str, header: &Header) -> Runfile {
     }
 }
 
-fn digest(stated: &Stated, computed: Option<&Digested>) -> RunfileDigest {
-    let covers = match stated.covers {
-        Covers::AfterLine3 => "after-line-3",
-        Covers::Part(_) => "part",
-        Covers::Payload => "payload",
-        Covers::File => "file",
+fn digest(stated: &DigestSpec, computed: Option<&DigestResult>) -> RunfileDigest {
+    let covers = match stated.scope {
+        DigestScope::AfterLine3 => "after-line-3",
+        DigestScope::Part(_) => "part",
+        DigestScope::Payload => "payload",
+        DigestScope::File => "file",
     };
-    let stated_by = match stated.covers {
+    let stated_by = match stated.scope {
         _ if stated.expected.is_none() => None,
-        Covers::File => Some("user"),
+        DigestScope::File => Some("user"),
         _ => Some("installer"),
     };
     RunfileDigest {
@@ -65,7 +68,7 @@ fn digest(stated: &Stated, computed: Option<&Digested>) -> RunfileDigest {
         stated_by: stated_by.map(str::to_string),
         expected: stated.expected.clone(),
         actual: computed.map(|digested| digested.actual.clone()),
-        status: match computed.map(Digested::matches) {
+        status: match computed.map(DigestResult::matches) {
             None => DigestStatus::Unchecked,
             Some(None) => DigestStatus::Computed,
             Some(Some(true)) => DigestStatus::Ok,
@@ -75,39 +78,39 @@ fn digest(stated: &Stated, computed: Option<&Digested>) -> RunfileDigest {
 }
 
 /// What digests prove together.
-pub fn verdict(digests: &[Digested]) -> Verified {
+pub fn verdict(digests: &[DigestResult]) -> Verified {
     let stated = || digests.iter().filter(|digested| digested.matches().is_some());
     if stated().any(|digested| digested.matches() == Some(false)) {
         return Verified::Mismatch;
     }
     // a size alone proves nothing
-    match stated().filter(|digested| digested.stated.algorithm != Algorithm::Size).count() {
+    match stated().filter(|digested| digested.spec.algorithm != Algorithm::Size).count() {
         0 => Verified::Undigested,
-        _ if stated().any(|digested| digested.stated.covers == Covers::File) => Verified::Pinned,
+        _ if stated().any(|digested| digested.spec.scope == DigestScope::File) => Verified::Pinned,
         _ => Verified::Intact,
     }
 }
 
 /// The record with what a pass found out.
-pub fn with_digests(mut record: Runfile, digests: &[Digested]) -> Runfile {
+pub fn with_digests(mut record: Runfile, digests: &[DigestResult]) -> Runfile {
     record.verified = verdict(digests);
-    let whole = |digested: &&Digested| digested.stated.covers == Covers::File;
+    let whole = |digested: &&DigestResult| digested.spec.scope == DigestScope::File;
     record.sha256 = digests.iter().find(whole).map(|digested| digested.actual.clone());
     record.problems.extend(mismatches(digests));
-    record.digests = digests.iter().map(|one| digest(&one.stated, Some(one))).collect();
+    record.digests = digests.iter().map(|one| digest(&one.spec, Some(one))).collect();
     record
 }
 
 /// What is wrong with digests, one sentence each.
-pub fn mismatches(digests: &[Digested]) -> Vec<String> {
+pub fn mismatches(digests: &[DigestResult]) -> Vec<String> {
     let wrong = digests.iter().filter(|digested| digested.matches() == Some(false));
     wrong
         .map(|digested| {
-            let (what, stated) = (digested.stated.algorithm.as_str(), &digested.stated);
-            let of = match stated.covers {
-                Covers::Part(number) => format!(" of part {number}"),
-                Covers::File => " of the whole file".into(),
-                Covers::AfterLine3 | Covers::Payload => String::new(),
+            let (what, stated) = (digested.spec.algorithm.as_str(), &digested.spec);
+            let of = match stated.scope {
+                DigestScope::Part(number) => format!(" of part {number}"),
+                DigestScope::File => " of the whole file".into(),
+                DigestScope::AfterLine3 | DigestScope::Payload => String::new(),
             };
             let expected = stated.expected.as_deref().unwrap_or_default();
             format!("its {what}{of} is {} and should be {expected}", digested.actual)
@@ -134,7 +137,7 @@ pub fn content(content: &Content) -> RunfileContent {
 
 fn nested(path: &str, size: u64) -> NestedRunfile {
     let file_name = path.rsplit('/').next().unwrap_or(path);
-    let name = Name::of(file_name, None, None, None, None, &mut Vec::new());
+    let name = InstallerName::of(file_name, None, None, None, None, &mut Vec::new());
     let flavour: Flavour = name.flavour;
     NestedRunfile {
         path: path.into(),

@@ -3,7 +3,9 @@
 use ::cli::{Exit, Failure, Progress, Say, catch_signals, fail, interrupted};
 use host::{AtomicDir, FileError};
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity, Verified};
-use runfile::{Compression, Digested, Limits, PassError, Passed, Stated, TarError, unpack};
+use runfile::{
+    ArchiveLimits, Compression, DigestResult, DigestSpec, ReadError, TarError, Unpacked, unpack,
+};
 
 use crate::cli::Extract;
 use crate::content::archive_error;
@@ -91,7 +93,7 @@ impl Run<'_> {
         Wanted {
             owner: self.extract.owner,
             umask: self.extract.umask,
-            limits: Limits { entries: caps.max_entries, bytes: caps.max_size },
+            limits: ArchiveLimits { entries: caps.max_entries, bytes: caps.max_size },
         }
     }
 
@@ -99,7 +101,7 @@ impl Run<'_> {
     fn pass(&mut self, unpacker: &mut Unpacker<'_>) -> Result<Counts, Undone> {
         let mut digests = self.installer.header.digests.clone();
         if let Some(sha256) = &self.extract.sha256 {
-            digests.push(Stated::whole_file(self.installer.header.size, Some(sha256)));
+            digests.push(DigestSpec::whole_file(self.installer.header.size, Some(sha256)));
         }
         let progress = Progress::new(self.say, "unpacking", Some(self.installer.header.size));
         let at = |at| progress.at(at);
@@ -116,7 +118,7 @@ impl Run<'_> {
         );
         drop(progress);
         match passed {
-            Err(PassError::Stopped) => Err(self.stopped(&Stop::Interrupted)),
+            Err(ReadError::Interrupted) => Err(self.stopped(&Stop::Interrupted)),
             Err(error) => {
                 Err(Undone::new(ChangeStatus::RolledBack, self.installer.pass_error(error)))
             }
@@ -124,7 +126,7 @@ impl Run<'_> {
         }
     }
 
-    fn weigh(&self, passed: Passed<Result<Counts, Stop>>) -> Result<Counts, Undone> {
+    fn weigh(&self, passed: Unpacked<Result<Counts, Stop>>) -> Result<Counts, Undone> {
         let path = &self.installer.path;
         let wrong = mismatches(&passed.digests);
         let forced = self.extract.force && passed.outcome.is_ok();
@@ -145,7 +147,7 @@ impl Run<'_> {
         Ok(counts)
     }
 
-    fn damaged(&self, digests: &[Digested]) -> Failure {
+    fn damaged(&self, digests: &[DigestResult]) -> Failure {
         let what = mismatches(digests).join(", ");
         let message = format!("'{}' is damaged: {what}", self.installer.path);
         fail(Exit::Refused, message).hint("get it again; --force unpacks what can be unpacked")

@@ -2,7 +2,7 @@
 
 use ::cli::{Exit, Say, fail};
 use record::{Record, RecordWriter};
-use runfile::Limits;
+use runfile::ArchiveLimits;
 
 use crate::cli::{Info, Options};
 use crate::content::{Look, look};
@@ -29,8 +29,13 @@ pub fn run(
     for path in named(&info.named, say)? {
         let mut installer = Installer::open(&path)?;
         if let Some(gpus) = &gpus {
-            let found =
-                look(&mut installer, Look::ManifestAndGpus, Limits::default(), say, &mut |_| {})?;
+            let found = look(
+                &mut installer,
+                Look::ManifestAndGpus,
+                ArchiveLimits::default(),
+                say,
+                &mut |_| {},
+            )?;
             for check in gpus.checks(&installer, &found) {
                 if check.status != record::CheckStatus::Ok {
                     exit = exit.max(Exit::Difference);
@@ -41,7 +46,8 @@ pub fn run(
         }
         let mut record = describe(&installer.path, &installer.header);
         if info.contents {
-            let found = look(&mut installer, Look::All, Limits::default(), say, &mut |_| {})?;
+            let found =
+                look(&mut installer, Look::All, ArchiveLimits::default(), say, &mut |_| {})?;
             if let Some(Err(why)) = &found.gpus {
                 record.problems.push(format!("its list of GPUs cannot be read: {why}"));
             }

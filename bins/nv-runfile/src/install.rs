@@ -4,7 +4,7 @@ use ::cli::{Exit, Failure, Say, catch_signals, fail};
 use nvidia::userspace::Set;
 use pve::Guest;
 use record::{Change, ChangeStatus, Check, CheckStatus, RecordWriter, Severity};
-use runfile::Limits;
+use runfile::ArchiveLimits;
 
 use crate::ahead::{Meant, foretell, from_stdin};
 use crate::cli::{Install, Mode, Options};
@@ -88,9 +88,9 @@ pub fn failed(tool: &str, target: &str, status: ChangeStatus, failure: &Failure)
 }
 
 /// How much an installer may hold.
-pub fn limits(install: &Install) -> Limits {
+pub fn limits(install: &Install) -> ArchiveLimits {
     let caps = &install.caps;
-    Limits { entries: caps.max_entries, bytes: caps.max_size }
+    ArchiveLimits { entries: caps.max_entries, bytes: caps.max_size }
 }
 
 /// The sets that are asked for.

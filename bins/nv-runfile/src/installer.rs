@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
 use host::InputFile;
 use record::Record;
-use runfile::{Header, HeaderError, Source};
+use runfile::{Header, HeaderError, InstallerInput};
 
 use crate::cli::Files;
 
@@ -45,11 +45,11 @@ impl Installer {
         let size = file.size();
         let header = Header::read(&mut file, size, name).map_err(|error| match error {
             HeaderError::Io(error) => file.error(error).into(),
-            HeaderError::Not(_) if size == 0 => {
+            HeaderError::NotInstaller(_) if size == 0 => {
                 fail(Exit::Usage, format!("'{shown}': not a .run installer: it is empty"))
                     .hint("fetch it again ('nv-runfile fetch VERSION')")
             }
-            HeaderError::Not(_) => fail(Exit::Usage, format!("'{shown}': {error}"))
+            HeaderError::NotInstaller(_) => fail(Exit::Usage, format!("'{shown}': {error}"))
                 .hint("'file' tells what it is; 'nv-runfile fetch VERSION' gets an installer"),
         })?;
         Ok(Installer { path: shown, header, file })
@@ -60,16 +60,19 @@ impl Installer {
         &'a mut self,
         stop: &'a (dyn Fn() -> bool + Sync),
         at: &'a (dyn Fn(u64) + Sync),
-    ) -> Result<(Source<'a>, &'a Header), Failure> {
+    ) -> Result<(InstallerInput<'a>, &'a Header), Failure> {
         self.file.rewind()?;
-        Ok((Source { input: &mut self.file, stop, at }, &self.header))
+        Ok((
+            InstallerInput { input: &mut self.file, interrupted: stop, progress: at },
+            &self.header,
+        ))
     }
 
     /// A failed pass in words.
-    pub fn pass_error(&self, error: runfile::PassError) -> Failure {
+    pub fn pass_error(&self, error: runfile::ReadError) -> Failure {
         match error {
-            runfile::PassError::Read(error) => self.file.error(error).into(),
-            runfile::PassError::Stopped => fail(Exit::System, "interrupted"),
+            runfile::ReadError::Io(error) => self.file.error(error).into(),
+            runfile::ReadError::Interrupted => fail(Exit::System, "interrupted"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ::cli::{Exit, Say};
 use record::{EntryKind, ManifestRow, Record, RecordWriter, RunfileEntry};
-use runfile::{Kind, Limits, Manifest, ManifestEntry, Member};
+use runfile::{ArchiveLimits, Manifest, ManifestEntry, Member, MemberKind};
 
 use crate::cli::List;
 use crate::content::{Look, look};
@@ -12,7 +12,7 @@ use crate::installer::{Installer, named};
 
 /// The verb.
 pub fn run(list: &List, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
-    let limits = Limits { entries: list.caps.max_entries, bytes: list.caps.max_size };
+    let limits = ArchiveLimits { entries: list.caps.max_entries, bytes: list.caps.max_size };
     for path in named(&list.named, say)? {
         let mut installer = Installer::open(&path)?;
         let shown = installer.path.clone();
@@ -34,24 +34,26 @@ pub fn run(list: &List, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<
 fn entry(runfile: &str, member: &Member) -> RunfileEntry {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (kind, target) = match &member.kind {
-        Kind::File => (EntryKind::File, None),
-        Kind::Dir => (EntryKind::Dir, None),
-        Kind::Symlink(target) => (EntryKind::Symlink, Some(text(target))),
-        Kind::Hardlink(target) => (EntryKind::Hardlink, Some(text(target))),
-        Kind::Other(_) => (EntryKind::Other, None),
+        MemberKind::File => (EntryKind::File, None),
+        MemberKind::Dir => (EntryKind::Dir, None),
+        MemberKind::Symlink(target) => (EntryKind::Symlink, Some(text(target))),
+        MemberKind::Hardlink(target) => (EntryKind::Hardlink, Some(text(target))),
+        MemberKind::Other(_) => (EntryKind::Other, None),
     };
-    let mut problem = match member.place() {
+    let mut problem = match member.relative_path() {
         Ok(_) => None,
         Err(why) => Some(why.to_string()),
     };
     if problem.is_none() {
         problem = match &member.kind {
-            Kind::Other(what) => Some((*what).to_string()),
-            Kind::Symlink(_) | Kind::Hardlink(_) => member.link_place().err().map(str::to_string),
+            MemberKind::Other(what) => Some((*what).to_string()),
+            MemberKind::Symlink(_) | MemberKind::Hardlink(_) => {
+                member.link_target().err().map(str::to_string)
+            }
             _ => None,
         };
     }
-    let path = match member.place() {
+    let path = match member.relative_path() {
         Ok(place) if place.is_empty() => ".".into(),
         Ok(place) => text(&place),
         Err(_) => text(&member.path),

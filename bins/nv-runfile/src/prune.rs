@@ -7,7 +7,7 @@ use ::cli::{Exit, Failure, Say, catch_signals, interrupted};
 use host::{FileKind, LockError, PrivateDir, PrivateFile};
 use nvidia::compare_versions;
 use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
-use runfile::Name;
+use runfile::InstallerName;
 
 use crate::cache::{self, lock_name, note_name, part_name, part_note_name};
 use crate::cli::{Options, Prune};
@@ -269,8 +269,8 @@ fn beyond(entries: &[Entry], keep: Option<usize>) -> BTreeSet<String> {
     beyond
 }
 
-fn named(name: &str) -> Name {
-    Name::of(name, None, None, None, None, &mut Vec::new())
+fn named(name: &str) -> InstallerName {
+    InstallerName::of(name, None, None, None, None, &mut Vec::new())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which options an installer of some version understands. It knows no
 //! abbreviations, and ends with status 1 at one that it does not know.
 
-use runfile::{Stub, Understands};
+use runfile::{OptionSupport, Stub};
 
 /// Options and the first version that has them (option_table.h of each).
 const SINCE: &str = include_str!("../data/installer-options.txt");
@@ -14,10 +14,10 @@ pub fn at_least(version: &str, other: &str) -> bool {
 /// Whether the installer of a version has an option: by its own list where its
 /// stub carries one, else by the table.
 pub fn has(option: &str, version: &str, stub: &Stub) -> bool {
-    match stub.understands(option) {
-        Understands::Yes => true,
-        Understands::No => false,
-        Understands::Unknown => since(option).is_some_and(|since| at_least(version, since)),
+    match stub.option_support(option) {
+        OptionSupport::Listed => true,
+        OptionSupport::NotListed => false,
+        OptionSupport::Unknown => since(option).is_some_and(|since| at_least(version, since)),
     }
 }
 

@@ -4,7 +4,9 @@
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
-use runfile::{Algorithm, Covers, Flavour, Limits, Manifest, Stated, SupportedGpus, unpack};
+use runfile::{
+    Algorithm, ArchiveLimits, DigestScope, DigestSpec, Flavour, Manifest, SupportedGpus, unpack,
+};
 
 use crate::content::{Look, archive_error, read};
 use crate::describe::{mismatches, verdict};
@@ -45,12 +47,12 @@ pub fn require_driver(installer: &Installer) -> Result<String, Failure> {
 pub fn study(
     installer: &mut Installer,
     sha256: Option<&str>,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
 ) -> Result<Study, Failure> {
     let version = require_driver(installer)?;
     let mut wanted = installer.header.digests.clone();
-    wanted.push(Stated::whole_file(installer.header.size, sha256));
+    wanted.push(DigestSpec::whole_file(installer.header.size, sha256));
     let progress = Progress::new(say, "verifying", Some(installer.header.size));
     let at = |at| progress.at(at);
     let (source, header) = installer.source(&interrupted, &at)?;
@@ -71,8 +73,8 @@ pub fn study(
         );
     }
     let content = passed.outcome.map_err(|error| archive_error(path, &error))?;
-    let whole = |digested: &&runfile::Digested| {
-        digested.stated.covers == Covers::File && digested.stated.algorithm == Algorithm::Sha256
+    let whole = |digested: &&runfile::DigestResult| {
+        digested.spec.scope == DigestScope::File && digested.spec.algorithm == Algorithm::Sha256
     };
     let sha256 = passed.digests.iter().find(whole).map(|digested| digested.actual.clone());
     let manifest = content

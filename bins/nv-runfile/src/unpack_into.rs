@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::{Attributes, FileError, NewFile, Owner};
 use nvidia::userspace::{Set, soname};
-use runfile::{Kind, Limits, Tar, TarError};
+use runfile::{ArchiveLimits, MemberKind, TarError, TarReader};
 use sha2::{Digest, Sha256};
 
 use crate::content::archive_error;
@@ -135,7 +135,7 @@ pub fn apply(
     tree: &Tree<'_>,
     plan: &Plan,
     installer: &mut Installer,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
     check: &mut dyn FnMut() -> Result<(), Failure>,
 ) -> Result<Vec<Entry>, Failure> {
@@ -167,7 +167,7 @@ pub fn apply(
 pub fn take_out(
     picks: &[Pick],
     installer: &mut Installer,
-    limits: Limits,
+    limits: ArchiveLimits,
     say: &Say,
     start: &mut dyn FnMut(&str) -> Result<NewFile, FileError>,
     owner: Option<Owner>,
@@ -186,14 +186,15 @@ pub fn take_out(
     let at = |at| progress.at(at);
     let shown = installer.path.clone();
     let (source, header) = installer.source(&interrupted, &at)?;
-    let consume = |plain: &mut runfile::Plain| -> Result<(), Stop> {
+    let consume = |plain: &mut runfile::Decompressed| -> Result<(), Stop> {
         let mut left = limits;
         while plain.next_part().map_err(TarError::Io)? {
-            let mut tar = Tar::new(plain, left);
+            let mut tar = TarReader::new(plain, left);
             while let Some(member) = tar.next_member()? {
-                let Ok(place) = member.place() else { continue };
+                let Ok(place) = member.relative_path() else { continue };
                 let Ok(name) = String::from_utf8(place) else { continue };
-                let found = wanted.remove(name.as_str()).filter(|_| member.kind == Kind::File);
+                let found =
+                    wanted.remove(name.as_str()).filter(|_| member.kind == MemberKind::File);
                 let Some((path, mode)) = found else { continue };
                 let mut file = start(path).map_err(Stop::File)?;
                 let (mut sha, mut size) = (Sha256::new(), 0u64);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ::cli::interrupted;
 use host::{AtomicDir, Attributes, FileError};
-use runfile::{Kind, Limits, Member, Plain, Tar, TarError};
+use runfile::{ArchiveLimits, Decompressed, Member, MemberKind, TarError, TarReader};
 
 use crate::cli::Owner;
 
@@ -42,7 +42,7 @@ pub struct Wanted {
     /// Permissions to take away.
     pub umask: u32,
     /// How much it may hold.
-    pub limits: Limits,
+    pub limits: ArchiveLimits,
 }
 
 /// What was unpacked.
@@ -76,11 +76,11 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Unpacks all parts of an archive.
-    pub fn unpack(&mut self, plain: &mut Plain) -> Result<Counts, Stop> {
+    pub fn unpack(&mut self, plain: &mut Decompressed) -> Result<Counts, Stop> {
         self.dirs.insert(Vec::new(), self.implied());
         let mut limits = self.wanted.limits;
         while plain.next_part().map_err(TarError::Io)? {
-            let mut tar = Tar::new(plain, limits);
+            let mut tar = TarReader::new(plain, limits);
             while let Some(member) = tar.next_member()? {
                 self.member(&member, &mut tar)?;
                 self.counts.entries += 1;
@@ -119,13 +119,13 @@ impl<'a> Unpacker<'a> {
         Ok(Attributes { owner, mode, mtime: Some(member.mtime) })
     }
 
-    fn member(&mut self, member: &Member, tar: &mut Tar<'_>) -> Result<(), Stop> {
+    fn member(&mut self, member: &Member, tar: &mut TarReader<'_>) -> Result<(), Stop> {
         if interrupted() {
             return Err(Stop::Interrupted);
         }
-        let place = member.place().map_err(|why| hostile(member, why))?;
+        let place = member.relative_path().map_err(|why| hostile(member, why))?;
         let attributes = self.attributes(member)?;
-        if place.is_empty() && member.kind != Kind::Dir {
+        if place.is_empty() && member.kind != MemberKind::Dir {
             return Err(hostile(member, "no directory where the directory itself is"));
         }
         self.imply_above(&place);
@@ -142,17 +142,17 @@ impl<'a> Unpacker<'a> {
         member: &Member,
         place: &[u8],
         attributes: Attributes,
-        tar: &mut Tar<'_>,
+        tar: &mut TarReader<'_>,
     ) -> Result<(), Stop> {
         let staging = self.staging;
         match &member.kind {
-            Kind::Dir => {
+            MemberKind::Dir => {
                 if let Some(staging) = staging {
                     staging.dir(place)?;
                 }
                 self.dirs.insert(place.to_vec(), attributes);
             }
-            Kind::File => {
+            MemberKind::File => {
                 let mut file = staging.map(|staging| staging.file(place)).transpose()?;
                 tar.content::<Stop>(&mut |bytes| {
                     if interrupted() {
@@ -164,14 +164,14 @@ impl<'a> Unpacker<'a> {
                     file.finish(attributes)?;
                 }
             }
-            Kind::Symlink(_) => {
-                let target = member.link_place().map_err(|why| hostile(member, why))?;
+            MemberKind::Symlink(_) => {
+                let target = member.link_target().map_err(|why| hostile(member, why))?;
                 if let Some(staging) = staging {
                     staging.symlink(place, &target, attributes.owner)?;
                 }
             }
-            Kind::Hardlink(_) => {
-                let target = member.link_place().map_err(|why| hostile(member, why))?;
+            MemberKind::Hardlink(_) => {
+                let target = member.link_target().map_err(|why| hostile(member, why))?;
                 if let Some(staging) = staging {
                     staging.hardlink(place, &target).map_err(|error| {
                         match error.is_not_found() {
@@ -185,7 +185,7 @@ impl<'a> Unpacker<'a> {
                     })?;
                 }
             }
-            Kind::Other(what) => return Err(hostile(member, what)),
+            MemberKind::Other(what) => return Err(hostile(member, what)),
         }
         Ok(())
     }

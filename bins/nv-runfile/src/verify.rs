@@ -2,7 +2,7 @@
 
 use ::cli::{Exit, Progress, Say, fail};
 use record::{Record, RecordWriter, Verified};
-use runfile::{Stated, digest};
+use runfile::{DigestSpec, digest};
 
 use crate::cli::Verify;
 use crate::describe::{describe, mismatches, with_digests};
@@ -18,7 +18,7 @@ pub fn run(verify: &Verify, say: &Say, writer: &mut RecordWriter) -> anyhow::Res
     for path in paths {
         let mut installer = Installer::open(&path)?;
         let mut wanted = installer.header.digests.clone();
-        wanted.push(Stated::whole_file(installer.header.size, verify.sha256.as_deref()));
+        wanted.push(DigestSpec::whole_file(installer.header.size, verify.sha256.as_deref()));
         let progress = Progress::new(say, "verifying", Some(installer.header.size));
         let at = |at| progress.at(at);
         let (source, _) = installer.source(&|| false, &at)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use cli::{Chosen, Common, CommonOptions, Example, ManText, OutputChoice};
+use cli::{Common, CommonOptions, CommonValues, Example, ManText, OutputChoice};
 
 use crate::cause::CAUSES;
 use crate::pin;
@@ -107,20 +107,20 @@ pub enum Format {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("--all", "--all-cts"),
         ("--check", "nv-version-check"),
         ("--dry-run", "nv-version-check"),
         (cli::NUMBER, "--ct {}"),
     ];
 
-    fn common(&self) -> Chosen {
+    fn common(&self) -> CommonValues {
         let output = match self.output {
             Format::Auto => OutputChoice::Auto,
             Format::Jsonl => OutputChoice::Jsonl,
             Format::Table | Format::Prometheus => OutputChoice::Table,
         };
-        self.common.chosen(output)
+        self.common.values(output)
     }
 }
 

@@ -203,7 +203,7 @@ impl Kernel<'_> {
         let written = self.files.write_attr_within(&path, &id.to_string(), self.deadline);
         match written {
             Ok(Written::Done) => done(),
-            Ok(Written::TimedOut { state }) => {
+            Ok(Written::TimedOut { state, .. }) => {
                 // it may still happen: undo looks at what is there
                 done();
                 return Err(format!(

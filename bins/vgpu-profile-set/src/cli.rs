@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{ChangeOptions, Chosen, Common, CommonOptions, OutputOption};
+use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 
 use crate::plan::Rules;
 
@@ -203,7 +203,7 @@ pub struct Watch {
 }
 
 impl Common for Options {
-    const INSTEAD: &'static [cli::Instead] = &[
+    const CORRECTIONS: &'static [cli::Correction] = &[
         ("set", "apply"),
         ("show", "list"),
         ("ls", "list"),
@@ -215,7 +215,7 @@ impl Common for Options {
         (cli::ADDRESS, "list {}"),
     ];
 
-    fn common(&self) -> Chosen {
-        self.common.chosen(self.output.choice)
+    fn common(&self) -> CommonValues {
+        self.common.values(self.output.choice)
     }
 }

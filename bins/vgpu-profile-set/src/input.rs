@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ::cli::{Exit, Failure, fail};
-use record::{Address, Limits, ReadError, Record};
+use record::{Address, ReadError, ReadLimits, Record};
 
 use crate::manager;
 
@@ -143,7 +143,7 @@ fn no_profile(name: &str) -> String {
 /// profile: what `list` printed can be put back.
 fn records(text: &[u8], from: &str) -> Result<Vec<Wish>, Failure> {
     let wanted = ["vgpu-assignment", "vgpu"];
-    let stream = record::read(&mut &text[..], Limits::default(), &wanted).map_err(|error| {
+    let stream = record::read(&mut &text[..], ReadLimits::default(), &wanted).map_err(|error| {
         let upstream = matches!(error, ReadError::Upstream(_));
         match error {
             ReadError::Line { number, why } => {

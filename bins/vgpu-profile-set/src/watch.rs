@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::cli::{Exit, Failure, fail, interrupted, signal_descriptor};
-use host::{FileWatch, Machine, Woken, tell_service_manager};
+use host::{FileWatch, Machine, WakeReason, notify_service_manager};
 use record::{ChangeStatus, Record};
 use std::os::fd::AsFd;
 
@@ -53,12 +53,12 @@ pub fn run(options: &Watch, mut run: Run<'_>) -> anyhow::Result<Exit> {
         health(options.health_file.as_deref(), &state, interval, &mut ready);
         // several changes in a row are one
         match watch.wait(interval, signals.as_fd()) {
-            Ok(Woken::Other) => break,
+            Ok(WakeReason::Other) => break,
             Ok(_) => {}
             Err(error) => return Err(fail(Exit::System, format!("cannot wait: {error}")).into()),
         }
     }
-    let _ = tell_service_manager("STOPPING=1");
+    let _ = notify_service_manager("STOPPING=1");
     if let Some(path) = &options.health_file {
         let _ = write_health(path, "ended\n".into());
     }
@@ -230,7 +230,7 @@ fn health(path: Option<&Path>, state: &State, interval: Duration, ready: &mut bo
     // ready is who has looked once, whatever was found
     let begin = if *ready { "" } else { "READY=1\n" };
     *ready = true;
-    let _ = tell_service_manager(&format!("{begin}STATUS={said}"));
+    let _ = notify_service_manager(&format!("{begin}STATUS={said}"));
     if let Some(path) = path {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let until = (now + 3 * interval + Duration::from_secs(30)).as_secs();

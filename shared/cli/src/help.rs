@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command};
 const COLUMNS: usize = 80;
 
 /// What of a command line matters for help.
-pub(crate) struct Asked {
+pub(crate) struct HelpRequest {
     /// `--help`, or `help` in front.
     long: bool,
     /// A command of the tool is named.
@@ -17,17 +17,17 @@ pub(crate) struct Asked {
 }
 
 /// What kind of help a command line asks for; `None` where it asks for none.
-pub(crate) fn asked(command: &Command, args: &[String]) -> Option<Asked> {
+pub(crate) fn requested(command: &Command, args: &[String]) -> Option<HelpRequest> {
     let args = args.iter().take_while(|arg| *arg != "--");
-    let mut asked = Asked { long: false, verb: false };
+    let mut request = HelpRequest { long: false, verb: false };
     let mut any = false;
     for (at, arg) in args.enumerate() {
         let first = at == 0 && arg == "help" && command.has_subcommands();
-        asked.long |= first || arg == "--help";
+        request.long |= first || arg == "--help";
         any |= first || matches!(arg.as_str(), "--help" | "-h");
-        asked.verb |= command.find_subcommand(arg).is_some();
+        request.verb |= command.find_subcommand(arg).is_some();
     }
-    any.then_some(asked)
+    any.then_some(request)
 }
 
 /// `TOOL help VERB` is `TOOL VERB --help`.
@@ -39,9 +39,9 @@ pub(crate) fn spell_out(args: &mut Vec<OsString>) {
 }
 
 /// The definitions with the texts that are to be shown.
-pub(crate) fn shaped(command: Command, asked: &Asked) -> Command {
+pub(crate) fn shaped(command: Command, request: &HelpRequest) -> Command {
     let command = command.term_width(terminal_width());
-    if asked.long { full(command, asked.verb) } else { short(command, asked.verb) }
+    if request.long { full(command, request.verb) } else { short(command, request.verb) }
 }
 
 fn terminal_width() -> usize {
@@ -86,11 +86,11 @@ fn full(command: Command, verb: bool) -> Command {
 fn compact(command: Command) -> Command {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort);
     let help = help.help("Print help; -h for a summary");
-    command.mut_args(told).disable_help_flag(true).arg(help)
+    command.mut_args(with_full_text).disable_help_flag(true).arg(help)
 }
 
 /// An argument with all that is said of it in its one text.
-fn told(arg: Arg) -> Arg {
+fn with_full_text(arg: Arg) -> Arg {
     let text = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let mut text = text.unwrap_or_default().replace("\n\n", "\n");
     let values = arg.get_possible_values();

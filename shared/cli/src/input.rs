@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, IsTerminal};
 
-use record::{Exit, Failure, Limits, Record, fail, read};
+use record::{Exit, Failure, ReadLimits, Record, fail, read};
 
 use crate::Say;
 
@@ -18,7 +18,7 @@ pub fn records_from_stdin(say: &Say, wanted: &[&str], what: &str) -> Result<Vec<
         return Err(fail(Exit::Usage, format!("nothing to read: pipe {what}, or name it")));
     }
     let mut input = BufReader::with_capacity(64 << 10, stdin.lock());
-    let stream = read(&mut input, Limits::default(), wanted)?;
+    let stream = read(&mut input, ReadLimits::default(), wanted)?;
     for (name, count) in &stream.passed_over {
         let records = if *count == 1 { "record" } else { "records" };
         say.note(&format!("passed over {count} {records} of type '{name}'"));

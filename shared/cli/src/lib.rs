@@ -14,7 +14,7 @@ mod usage;
 pub use input::records_from_stdin;
 pub use man::{EXIT_STATUS, Example, ManText};
 pub use options::{
-    ADDRESS, ChangeOptions, Chosen, Common, CommonOptions, Instead, NUMBER, OutputChoice,
+    ADDRESS, ChangeOptions, Common, CommonOptions, CommonValues, Correction, NUMBER, OutputChoice,
     OutputOption,
 };
 pub use progress::Progress;

@@ -49,8 +49,8 @@ pub struct CommonOptions {
 
 impl CommonOptions {
     /// The values that every tool has.
-    pub fn chosen(&self, output: OutputChoice) -> Chosen {
-        Chosen { verbose: self.verbose, quiet: self.quiet, output }
+    pub fn values(&self, output: OutputChoice) -> CommonValues {
+        CommonValues { verbose: self.verbose, quiet: self.quiet, output }
     }
 
     /// The machine to work on. Errors: `--root` names no directory.
@@ -97,7 +97,7 @@ impl ChangeOptions {
 }
 
 /// What [`crate::run`] needs to know of a parsed command line.
-pub struct Chosen {
+pub struct CommonValues {
     /// Count of `-v`.
     pub verbose: u8,
     /// `-q`.
@@ -109,18 +109,18 @@ pub struct Chosen {
 /// What people type who know another tool, and what is typed here. The first
 /// is a word, or one of [`NUMBER`] and [`ADDRESS`]; `verb word` is only meant
 /// behind that verb. `{}` in the second is what was typed.
-pub type Instead = (&'static str, &'static str);
+pub type Correction = (&'static str, &'static str);
 
-/// Stands for any number in [`Instead`].
+/// Stands for any number in [`Correction`].
 pub const NUMBER: &str = "<number>";
-/// Stands for any PCI address in [`Instead`].
+/// Stands for any PCI address in [`Correction`].
 pub const ADDRESS: &str = "<address>";
 
 /// A command line that has the common options.
 pub trait Common {
     /// What people type who know other tools, and what is typed here.
-    const INSTEAD: &'static [Instead] = &[];
+    const CORRECTIONS: &'static [Correction] = &[];
 
     /// Their values.
-    fn common(&self) -> Chosen;
+    fn common(&self) -> CommonValues;
 }

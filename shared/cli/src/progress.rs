@@ -22,7 +22,7 @@ const COLUMNS: usize = 79;
 /// One line on standard error that says how far something has come and how
 /// long it will take. Nothing where that is no terminal, or with `--quiet`.
 pub struct Progress {
-    line: Option<Mutex<Line>>,
+    line: Option<Mutex<ProgressLine>>,
     what: String,
     total: Option<u64>,
     /// Bytes that were done before it began: they say nothing about its rate.
@@ -33,7 +33,7 @@ pub struct Progress {
 }
 
 #[derive(Default)]
-struct Line {
+struct ProgressLine {
     drawn: bool,
 }
 

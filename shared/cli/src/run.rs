@@ -24,14 +24,14 @@ pub fn run<P: Parser + Common>(
     let name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    if let Some(asked) = help::asked(&command, &words) {
-        command = help::shaped(command, &asked);
+    if let Some(request) = help::requested(&command, &words) {
+        command = help::shaped(command, &request);
         help::spell_out(&mut args);
     }
     let matches = command.try_get_matches_from_mut(iter::once(OsString::from(&name)).chain(args));
     let parsed = match matches.and_then(|mut matches| P::from_arg_matches_mut(&mut matches)) {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&command, &words, &error, P::INSTEAD),
+        Err(error) => return usage(&command, &words, &error, P::CORRECTIONS),
     };
     let common = parsed.common();
     let say = Say::new(&name, common.verbose, common.quiet);

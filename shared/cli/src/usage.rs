@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 use record::{ErrorRecord, Exit, Output, Record, RecordWriter, fail};
 
-use crate::options::{ADDRESS, Instead, NUMBER};
+use crate::options::{ADDRESS, Correction, NUMBER};
 use crate::say::{Say, print_help};
 
 /// Help and version go to standard output with exit code 0; everything else
@@ -17,7 +17,7 @@ pub(crate) fn usage(
     command: &Command,
     args: &[String],
     error: &Error,
-    instead: &[Instead],
+    corrections: &[Correction],
 ) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let code =
@@ -26,7 +26,7 @@ pub(crate) fn usage(
     }
     let name = command.get_name();
     let say = Say::new(name, 0, false);
-    let (message, next) = explain(command, args, error, instead);
+    let (message, next) = explain(command, args, error, corrections);
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         && std::io::stderr().is_terminal()
     {
@@ -54,7 +54,7 @@ fn explain(
     command: &Command,
     args: &[String],
     error: &Error,
-    instead: &[Instead],
+    corrections: &[Correction],
 ) -> (String, String) {
     let name = command.get_name();
     let verb = args.iter().find_map(|arg| command.find_subcommand(arg)).map(Command::get_name);
@@ -71,7 +71,7 @@ fn explain(
     };
     let similar = |kind| text(kind).map(|word| format!("did you mean '{word}'?"));
     let instead = |word: &str| {
-        let found = instead.iter().find(|(typed, _)| match typed.split_once(' ') {
+        let found = corrections.iter().find(|(typed, _)| match typed.split_once(' ') {
             Some((of, typed)) => verb == Some(of) && fits(typed, word),
             None => fits(typed, word),
         });

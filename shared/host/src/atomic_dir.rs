@@ -53,7 +53,7 @@ impl AtomicDir {
     /// Begins to make `target`. Its parent must be there, it must not. What a
     /// run that was killed left behind for the same target is removed.
     pub fn begin(target: &Path) -> Result<AtomicDir, FileError> {
-        let place = Place::of(target)?;
+        let place = NewDirParent::of(target)?;
         let begin = || -> Result<(OsString, OwnedFd), Errno> {
             remove_leftovers(&place.parent_path, &place.name);
             let temporary = temporary_name(&place.name, std::process::id());
@@ -72,7 +72,7 @@ impl AtomicDir {
             }
         };
         let (temporary, root) = begin().map_err(|errno| cannot_make(target, errno))?;
-        let Place { parent, parent_path, name } = place;
+        let NewDirParent { parent, parent_path, name } = place;
         Ok(AtomicDir { parent, parent_path, name, temporary, root })
     }
 
@@ -83,7 +83,7 @@ impl AtomicDir {
 
     /// Whether [`AtomicDir::begin`] could begin, as far as looking tells.
     pub fn could_begin(target: &Path) -> Result<(), FileError> {
-        Place::of(target).map(drop)
+        NewDirParent::of(target).map(drop)
     }
 
     fn error(&self, action: &'static str, path: &[u8], errno: Errno) -> FileError {
@@ -298,15 +298,15 @@ fn apply(fd: BorrowedFd<'_>, attributes: Attributes) -> Result<(), Errno> {
 }
 
 /// Where a directory is to be.
-struct Place {
+struct NewDirParent {
     parent: OwnedFd,
     parent_path: PathBuf,
     name: OsString,
 }
 
-impl Place {
+impl NewDirParent {
     /// Errors: nothing can be made there, or something is there.
-    fn of(target: &Path) -> Result<Place, FileError> {
+    fn of(target: &Path) -> Result<NewDirParent, FileError> {
         // "dir/." and ".." name no entry of a parent
         let name = target.file_name().ok_or_else(|| cannot_make(target, Errno::EEXIST))?;
         let parent_path = match target.parent() {
@@ -323,7 +323,7 @@ impl Place {
             }
         };
         let parent = look().map_err(|errno| cannot_make(target, errno))?;
-        Ok(Place { parent, parent_path, name: name.to_os_string() })
+        Ok(NewDirParent { parent, parent_path, name: name.to_os_string() })
     }
 }
 

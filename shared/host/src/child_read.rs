@@ -128,9 +128,9 @@ pub fn read_in_child(
         let mut next = Vec::with_capacity(running.len());
         for mut worker in running {
             match worker.take(&mut answers, deadline)? {
-                Step::Going => next.push(worker),
-                Step::Finished => worker.reap(),
-                Step::Stuck => {
+                WorkerProgress::Going => next.push(worker),
+                WorkerProgress::Finished => worker.reap(),
+                WorkerProgress::Stuck => {
                     if let Some(again) = worker.give_up(&mut answers, read)? {
                         next.push(again);
                     }
@@ -142,7 +142,7 @@ pub fn read_in_child(
     Ok(answers)
 }
 
-enum Step {
+enum WorkerProgress {
     Going,
     Finished,
     Stuck,
@@ -195,21 +195,27 @@ impl Worker {
     }
 
     /// Takes what has arrived.
-    fn take(&mut self, answers: &mut [ChildRead], deadline: Duration) -> io::Result<Step> {
+    fn take(
+        &mut self,
+        answers: &mut [ChildRead],
+        deadline: Duration,
+    ) -> io::Result<WorkerProgress> {
         let mut chunk = [0u8; 64 << 10];
         loop {
             match nix::unistd::read(self.pipe.as_fd(), &mut chunk) {
                 // it ended; early where it was killed or could not go on
-                Ok(0) if self.at == self.share.len() => return Ok(Step::Finished),
-                Ok(0) => return Ok(Step::Stuck),
+                Ok(0) if self.at == self.share.len() => return Ok(WorkerProgress::Finished),
+                Ok(0) => return Ok(WorkerProgress::Stuck),
                 Ok(n) => {
                     self.heard = Instant::now();
                     self.buffer.extend_from_slice(&chunk[..n]);
                     self.frames(answers);
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if self.heard.elapsed() < deadline => return Ok(Step::Going),
-                Err(Errno::EAGAIN) => return Ok(Step::Stuck),
+                Err(Errno::EAGAIN) if self.heard.elapsed() < deadline => {
+                    return Ok(WorkerProgress::Going);
+                }
+                Err(Errno::EAGAIN) => return Ok(WorkerProgress::Stuck),
                 Err(errno) => return Err(errno_error(errno)),
             }
         }

@@ -103,8 +103,8 @@ fn attend(mut child: Child, deadline: Duration) -> Ran {
     let group = Pid::from_raw(child.id() as i32);
     let end = Instant::now() + deadline;
     let mut streams = [
-        Stream { fd: child.stdout.take().map(OwnedFd::from), kept: Vec::new(), last: false },
-        Stream { fd: child.stderr.take().map(OwnedFd::from), kept: Vec::new(), last: true },
+        OutputStream { fd: child.stdout.take().map(OwnedFd::from), kept: Vec::new(), last: false },
+        OutputStream { fd: child.stderr.take().map(OwnedFd::from), kept: Vec::new(), last: true },
     ];
     let mut timed_out = false;
     while streams.iter().any(|s| s.fd.is_some()) {
@@ -146,14 +146,14 @@ fn attend(mut child: Child, deadline: Duration) -> Ran {
     Ran { ending: ending.unwrap_or(status), stdout: stdout.kept, stderr: stderr.kept }
 }
 
-struct Stream {
+struct OutputStream {
     fd: Option<OwnedFd>,
     kept: Vec<u8>,
     /// Keep the end rather than the beginning.
     last: bool,
 }
 
-impl Stream {
+impl OutputStream {
     fn keep(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
         if self.kept.len() > KEPT {
@@ -166,7 +166,7 @@ impl Stream {
     }
 }
 
-fn read_ready(streams: &mut [Stream; 2], left: Duration) {
+fn read_ready(streams: &mut [OutputStream; 2], left: Duration) {
     let mut fds: Vec<PollFd<'_>> = streams
         .iter()
         .filter_map(|s| s.fd.as_ref())

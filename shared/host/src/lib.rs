@@ -45,5 +45,5 @@ pub use node::{DeviceNumber, Node, NodeKind};
 pub use open_nodes::{NodeHolder, OpenNode, OpenNodes};
 pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
-pub use service::{FileWatch, Woken, tell_service_manager};
+pub use service::{FileWatch, WakeReason, notify_service_manager};
 pub use untrusted_root::Owner;

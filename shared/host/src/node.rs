@@ -140,7 +140,7 @@ impl From<Stat> for Node {
 }
 
 #[derive(Debug)]
-enum Entry {
+enum ListedNode {
     Node(Node),
     Link(String),
 }
@@ -148,7 +148,7 @@ enum Entry {
 /// The parsed list.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceList {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, ListedNode>,
 }
 
 impl DeviceList {
@@ -160,8 +160,8 @@ impl DeviceList {
                 continue;
             };
             let entry = match kind {
-                "c" | "b" => device(kind, &mut words).map(Entry::Node),
-                "l" => words.next().map(|target| Entry::Link(target.to_string())),
+                "c" | "b" => device(kind, &mut words).map(ListedNode::Node),
+                "l" => words.next().map(|target| ListedNode::Link(target.to_string())),
                 _ => None,
             };
             if let Some(entry) = entry {
@@ -175,8 +175,8 @@ impl DeviceList {
         let mut path = path.to_string();
         for _ in 0..8 {
             match self.entries.get(&path) {
-                Some(Entry::Node(node)) => return Some(*node),
-                Some(Entry::Link(target)) => path = join(&path, target),
+                Some(ListedNode::Node(node)) => return Some(*node),
+                Some(ListedNode::Link(target)) => path = join(&path, target),
                 None => return self.directory(&path),
             }
         }
@@ -270,7 +270,7 @@ impl Machine {
     pub fn is_link(&self, path: &str) -> bool {
         match self.lstat(path) {
             Ok(stat) => stat.kind == FileKind::Link,
-            Err(_) => matches!(self.device_list().entries.get(path), Some(Entry::Link(_))),
+            Err(_) => matches!(self.device_list().entries.get(path), Some(ListedNode::Link(_))),
         }
     }
 

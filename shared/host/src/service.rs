@@ -25,9 +25,9 @@ pub struct FileWatch {
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// Time is up.
-    Time,
+    Timeout,
     /// Something happened in the file's directory.
     Changed,
     /// The other descriptor can be read.
@@ -59,7 +59,7 @@ impl FileWatch {
     }
 
     /// Waits for a change, for `other` to become readable, or for time to pass.
-    pub fn wait(&self, limit: Duration, other: BorrowedFd<'_>) -> io::Result<Woken> {
+    pub fn wait(&self, limit: Duration, other: BorrowedFd<'_>) -> io::Result<WakeReason> {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -72,24 +72,24 @@ impl FileWatch {
             match poll(&mut fds, timeout) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno_error(errno)),
-                Ok(_) if fds[0].any() == Some(true) => return Ok(Woken::Other),
+                Ok(_) if fds[0].any() == Some(true) => return Ok(WakeReason::Other),
                 Ok(0) => {
                     // a directory that was replaced tells nothing: the next look finds it
                     let _ = self.renew();
-                    return Ok(Woken::Time);
+                    return Ok(WakeReason::Timeout);
                 }
                 Ok(_) => {}
             }
             // all that has been heard so far is one change
             while self.inotify.read_events().is_ok() {}
-            return Ok(Woken::Changed);
+            return Ok(WakeReason::Changed);
         }
     }
 }
 
 /// sd_notify(3): tells the service manager, where one wants to know. `state` is
 /// like `READY=1` or `STATUS=all is well`, one a line. Errors: those of the socket.
-pub fn tell_service_manager(state: &str) -> io::Result<()> {
+pub fn notify_service_manager(state: &str) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -112,19 +112,19 @@ mod tests {
         let watch = FileWatch::new(&path).unwrap();
         let (quiet, _to) = nix::unistd::pipe().unwrap();
         let wait = |ms| watch.wait(Duration::from_millis(ms), quiet.as_fd()).unwrap();
-        assert_eq!(wait(50), Woken::Time);
+        assert_eq!(wait(50), WakeReason::Timeout);
         std::fs::write(&path, "b").unwrap();
-        assert_eq!(wait(5000), Woken::Changed);
+        assert_eq!(wait(5000), WakeReason::Changed);
         std::fs::write(dir.join("new"), "c").unwrap();
         std::fs::rename(dir.join("new"), &path).unwrap();
-        assert_eq!(wait(5000), Woken::Changed);
+        assert_eq!(wait(5000), WakeReason::Changed);
         std::os::unix::fs::symlink("one", dir.join("..data")).unwrap();
-        assert_eq!(wait(5000), Woken::Changed);
-        assert_eq!(wait(50), Woken::Time);
+        assert_eq!(wait(5000), WakeReason::Changed);
+        assert_eq!(wait(50), WakeReason::Timeout);
         let (readable, to) = nix::unistd::pipe().unwrap();
         nix::unistd::write(&to, b"!").unwrap();
         let woken = watch.wait(Duration::from_secs(5), readable.as_fd()).unwrap();
-        assert_eq!(woken, Woken::Other);
+        assert_eq!(woken, WakeReason::Other);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -17,6 +17,6 @@ pub use function::{Function, NVIDIA, is_vfio_driver};
 pub use group::{Group, OtherMember};
 pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
-pub use operand::{OperandError, what_there_is};
+pub use operand::{OperandError, gpus_hint};
 pub use scan::{Depth, System, scan, scan_slots};
 pub use verdict::{group_verdict, passthrough};

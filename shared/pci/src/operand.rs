@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use record::{Address, Slot, meant};
+use record::{Address, Slot, address_hint};
 
 use crate::System;
 
@@ -24,14 +24,14 @@ impl fmt::Display for OperandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OperandError::Absent { what, gpus } => {
-                write!(f, "no {what} on this machine; {}", what_there_is(gpus))
+                write!(f, "no {what} on this machine; {}", gpus_hint(gpus))
             }
             OperandError::Form(text) => {
                 write!(
                     f,
                     "'{text}' is neither a function (41:00.0), nor a slot (41:00), nor a group (26)"
                 )?;
-                match meant(text) {
+                match address_hint(text) {
                     Some(hint) => write!(f, "; {hint}"),
                     None => write!(f, "; 'gpu-iommu-groups' shows them"),
                 }
@@ -43,7 +43,7 @@ impl fmt::Display for OperandError {
 impl std::error::Error for OperandError {}
 
 /// The GPUs of a machine in words, for whom named something else.
-pub fn what_there_is(gpus: &[Address]) -> String {
+pub fn gpus_hint(gpus: &[Address]) -> String {
     let names: Vec<String> = gpus.iter().take(4).map(Address::to_string).collect();
     match gpus.len() {
         0 => "it has no GPU; 'gpu-iommu-groups --all' shows what it has".into(),

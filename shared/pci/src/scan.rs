@@ -79,9 +79,9 @@ pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
     };
     ids.sort_unstable();
     let reader = Reader::new(machine, devices, groups, depth, &addresses);
-    let mut found = Found::default();
-    found.read(&reader, &addresses, &ids, &mut warnings);
-    Ok(found.system(machine, warnings))
+    let mut scanned = PartialScan::default();
+    scanned.read(&reader, &addresses, &ids, &mut warnings);
+    Ok(scanned.system(machine, warnings))
 }
 
 /// Reads, for a verdict on some slots: their functions, the groups of these, and
@@ -96,22 +96,24 @@ pub fn scan_slots(machine: &Machine, slots: &BTreeSet<Slot>) -> Result<System, F
     let groups = open_groups(machine, &mut warnings);
     let mut reader = Reader::new(machine, devices, groups, Depth::Verdict, &addresses);
     reader.list_groups = true;
-    let mut found = Found::default();
-    found.read(&reader, &chosen, &[], &mut warnings);
+    let mut scanned = PartialScan::default();
+    scanned.read(&reader, &chosen, &[], &mut warnings);
     // a list without the very function whose group it is proves nothing
-    let listed = |f: &Function| found.mates.get(&f.address).is_some_and(|m| m.contains(&f.address));
-    if found.functions.values().any(|f| f.group.is_some() && !listed(f)) {
+    let listed = |f: &Function| {
+        scanned.listed_members.get(&f.address).is_some_and(|m| m.contains(&f.address))
+    };
+    if scanned.functions.values().any(|f| f.group.is_some() && !listed(f)) {
         return scan(machine, Depth::Verdict);
     }
-    let ids: BTreeSet<u32> = found.functions.values().filter_map(|f| f.group).collect();
+    let ids: BTreeSet<u32> = scanned.functions.values().filter_map(|f| f.group).collect();
     let ids: Vec<u32> = ids.into_iter().collect();
-    let mut others: Vec<Address> = found.mates.values().flatten().copied().collect();
+    let mut others: Vec<Address> = scanned.listed_members.values().flatten().copied().collect();
     others.sort_unstable();
     others.dedup();
-    others.retain(|address| !found.functions.contains_key(address));
+    others.retain(|address| !scanned.functions.contains_key(address));
     reader.list_groups = false;
-    found.read(&reader, &others, &ids, &mut warnings);
-    Ok(found.system(machine, warnings))
+    scanned.read(&reader, &others, &ids, &mut warnings);
+    Ok(scanned.system(machine, warnings))
 }
 
 fn addresses(devices: &Dir<'_>) -> Result<Vec<Address>, FileError> {
@@ -135,14 +137,14 @@ fn open_groups<'a>(machine: &'a Machine, warnings: &mut Vec<String>) -> Option<D
 
 /// What has been read so far.
 #[derive(Default)]
-struct Found {
+struct PartialScan {
     functions: BTreeMap<Address, Function>,
     groups: BTreeMap<u32, Group>,
     /// By function, whom the list of its group names.
-    mates: BTreeMap<Address, Vec<Address>>,
+    listed_members: BTreeMap<Address, Vec<Address>>,
 }
 
-impl Found {
+impl PartialScan {
     /// Reads functions, then groups, in one go: starting children costs as much
     /// as reading a hundred attributes.
     fn read(
@@ -157,16 +159,16 @@ impl Found {
             Some(address) => reader.function(*address, pipe),
             None => reader.group(ids[at - count], pipe),
         };
-        let probed = run(count + ids.len(), &one, warnings);
+        let answer = run(count + ids.len(), &one, warnings);
         let mut shared = Vec::new();
-        for (address, probed) in addresses.iter().zip(&probed) {
-            let function = parse::function(*address, probed);
+        for (address, answer) in addresses.iter().zip(&answer) {
+            let function = parse::function(*address, answer);
             let named = |what: &String| format!("{address}: {what}");
             warnings.extend(function.warnings.iter().map(named));
-            if parse::shares_link(probed) {
+            if parse::shares_link(answer) {
                 shared.push(*address);
             }
-            self.mates.insert(*address, parse::mates(probed));
+            self.listed_members.insert(*address, parse::listed_members(answer));
             self.functions.insert(*address, function);
         }
         for address in shared {
@@ -176,11 +178,11 @@ impl Found {
                 function.link = link;
             }
         }
-        for (id, probed) in ids.iter().zip(&probed[count..]) {
-            if probed.stuck_at.is_some() {
+        for (id, answer) in ids.iter().zip(&answer[count..]) {
+            if answer.stuck_at.is_some() {
                 warnings.push(format!("group {id}: reading it blocks in the kernel"));
             }
-            self.groups.insert(*id, parse::group(*id, probed));
+            self.groups.insert(*id, parse::group(*id, answer));
         }
     }
 

@@ -7,11 +7,11 @@ use crate::{Function, Group, System};
 
 /// Drivers that do no DMA through the kernel's mappings (`driver_managed_dma`
 /// in their source), beside VFIO's own.
-const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
+const WITHOUT_KERNEL_DMA: [&str; 2] = ["pci-stub", "pcieport"];
 
 /// What one member means for the group.
-enum Stand {
-    Free,
+enum MemberEffect {
+    Harmless,
     Blocks(String),
     Unknown(String),
 }
@@ -21,24 +21,24 @@ enum Stand {
 /// Before 5.19 (vfio.c, vfio_dev_viable): free of driver, on a VFIO driver or
 /// pci-stub, or any bridge. Since then (iommu.c, iommu_group_claim_dma_owner):
 /// no driver without `driver_managed_dma`, bridges included.
-fn stand(member: &Function, rule: ViabilityRule) -> Stand {
+fn effect_of(member: &Function, rule: ViabilityRule) -> MemberEffect {
     let Some(driver) = member.driver.as_deref() else {
-        return Stand::Free;
+        return MemberEffect::Harmless;
     };
     if member.on_vfio() || driver == "pci-stub" {
-        return Stand::Free;
+        return MemberEffect::Harmless;
     }
     match rule {
-        ViabilityRule::Driver if member.is_bridge() => Stand::Free,
-        ViabilityRule::DmaOwner if HARMLESS.contains(&driver) => Stand::Free,
-        ViabilityRule::DmaOwner if member.is_bridge() => Stand::Unknown(format!(
+        ViabilityRule::Driver if member.is_bridge() => MemberEffect::Harmless,
+        ViabilityRule::DmaOwner if WITHOUT_KERNEL_DMA.contains(&driver) => MemberEffect::Harmless,
+        ViabilityRule::DmaOwner if member.is_bridge() => MemberEffect::Unknown(format!(
             "bridge on driver {driver}: whether the kernel tolerates it depends on that driver"
         )),
-        _ => Stand::Blocks(format!("bound to {driver}, a driver of the host")),
+        _ => MemberEffect::Blocks(format!("bound to {driver}, a driver of the host")),
     }
 }
 
-struct Judged {
+struct GroupObstacles {
     blockers: Vec<Blocker>,
     /// `Some(false)` beats `None` beats `Some(true)`.
     viable: Option<bool>,
@@ -54,21 +54,21 @@ fn worse(so_far: Option<bool>, now: Option<bool>) -> Option<bool> {
 }
 
 /// Judges a group; `own` tells which members are going to be bound.
-fn judge(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> Judged {
-    let mut judged =
-        Judged { blockers: Vec::new(), viable: Some(true), viable_once_bound: Some(true) };
+fn obstacles_in(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> GroupObstacles {
+    let mut obstacles =
+        GroupObstacles { blockers: Vec::new(), viable: Some(true), viable_once_bound: Some(true) };
     let mut add = |blocker: Blocker, verdict: Option<bool>| {
-        judged.viable = worse(judged.viable, verdict);
+        obstacles.viable = worse(obstacles.viable, verdict);
         if !blocker.own_slot {
-            judged.viable_once_bound = worse(judged.viable_once_bound, verdict);
+            obstacles.viable_once_bound = worse(obstacles.viable_once_bound, verdict);
         }
-        judged.blockers.push(blocker);
+        obstacles.blockers.push(blocker);
     };
     for member in system.members(group) {
-        let (why, verdict) = match stand(member, system.iommu.rule) {
-            Stand::Free => continue,
-            Stand::Blocks(why) => (why, Some(false)),
-            Stand::Unknown(why) => (why, None),
+        let (why, verdict) = match effect_of(member, system.iommu.rule) {
+            MemberEffect::Harmless => continue,
+            MemberEffect::Blocks(why) => (why, Some(false)),
+            MemberEffect::Unknown(why) => (why, None),
         };
         let function = Some(member.address.to_string());
         let own_slot = own(member) && !member.is_bridge();
@@ -93,7 +93,7 @@ fn judge(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> Jud
         let function = group.members.first().map(ToString::to_string);
         add(Blocker { function, driver: None, own_slot: false, why }, Some(false));
     }
-    judged
+    obstacles
 }
 
 fn machine_blocker(why: String) -> Blocker {
@@ -123,36 +123,36 @@ pub fn passthrough(system: &System, function: &Function) -> Passthrough {
         });
     };
     let own = |member: &Function| member.is_companion(function);
-    let mut judged = judge(system, group, &own);
-    let stranger = system.members(group).any(|m| !m.is_bridge() && !own(m));
-    let mut isolated = Some(!stranger && group.others.is_empty());
+    let mut obstacles = obstacles_in(system, group, &own);
+    let is_shared = system.members(group).any(|m| !m.is_bridge() && !own(m));
+    let mut isolated = Some(!is_shared && group.others.is_empty());
     // A slot whose functions sit in several groups moves as a whole all the same.
     for sibling in system.slot(function).filter(|s| s.group != function.group) {
         let Some(id) = sibling.group else { continue };
         let Some(other) = system.groups.get(&id) else {
             continue;
         };
-        let rest = judge(system, other, &own);
-        judged.viable_once_bound = worse(judged.viable_once_bound, rest.viable_once_bound);
-        judged.blockers.extend(rest.blockers.into_iter().filter(|b| !b.own_slot));
+        let rest = obstacles_in(system, other, &own);
+        obstacles.viable_once_bound = worse(obstacles.viable_once_bound, rest.viable_once_bound);
+        obstacles.blockers.extend(rest.blockers.into_iter().filter(|b| !b.own_slot));
     }
     if isolated == Some(false) {
-        add_strangers(system, group, &own, &mut judged.blockers);
+        add_other_members(system, group, &own, &mut obstacles.blockers);
     }
     if system.iommu.acs_override {
         isolated = None;
-        judged.blockers.push(machine_blocker(ACS.into()));
+        obstacles.blockers.push(machine_blocker(ACS.into()));
     }
     Passthrough {
         isolated,
-        viable: judged.viable,
-        viable_once_bound: judged.viable_once_bound,
-        blockers: judged.blockers,
+        viable: obstacles.viable,
+        viable_once_bound: obstacles.viable_once_bound,
+        blockers: obstacles.blockers,
     }
 }
 
 /// Names those who share the group, also where the kernel would not mind them.
-fn add_strangers(
+fn add_other_members(
     system: &System,
     group: &Group,
     own: &dyn Fn(&Function) -> bool,
@@ -184,15 +184,15 @@ pub fn group_verdict(system: &System, group: &Group) -> (Option<bool>, Option<bo
     let mut endpoints = system.members(group).filter(|m| !m.is_bridge());
     let first = endpoints.next();
     let one_slot = first.is_none_or(|first| endpoints.all(|m| m.is_companion(first)));
-    let mut judged = judge(system, group, &|_| false);
+    let mut obstacles = obstacles_in(system, group, &|_| false);
     let mut isolated = Some(one_slot && group.others.is_empty());
     if !system.iommu.is_on() {
-        judged.blockers.push(machine_blocker("the IOMMU is off".into()));
-        return (Some(false), None, judged.blockers);
+        obstacles.blockers.push(machine_blocker("the IOMMU is off".into()));
+        return (Some(false), None, obstacles.blockers);
     }
     if system.iommu.acs_override {
         isolated = None;
-        judged.blockers.push(machine_blocker(ACS.into()));
+        obstacles.blockers.push(machine_blocker(ACS.into()));
     }
-    (judged.viable, isolated, judged.blockers)
+    (obstacles.viable, isolated, obstacles.blockers)
 }

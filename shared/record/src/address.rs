@@ -40,7 +40,7 @@ pub struct AddressError(String);
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "'{}' is not a PCI address (like 0000:41:00.0 or 41:00.0)", self.0)?;
-        match meant(&self.0) {
+        match address_hint(&self.0) {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
         }
@@ -49,9 +49,9 @@ impl fmt::Display for AddressError {
 
 impl std::error::Error for AddressError {}
 
-/// What somebody meant who typed `text` for an address: what to do next, or
+/// What somebody address_hint who typed `text` for an address: what to do next, or
 /// `None` where that cannot be guessed.
-pub fn meant(text: &str) -> Option<String> {
+pub fn address_hint(text: &str) -> Option<String> {
     if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("gpu-")) && text.len() > 4 {
         return Some(
             "here GPUs are named by address; 'gpu-iommu-groups' shows address and UUID of each"
@@ -225,13 +225,15 @@ mod tests {
         for text in
             ["0000:41:00:0", "41.00.0", "pci_0000_41_00_0", "/sys/bus/pci/devices/0000:41:00.0"]
         {
-            assert_eq!(meant(text).as_deref(), Some("did you mean 0000:41:00.0?"), "{text}");
+            assert_eq!(address_hint(text).as_deref(), Some("did you mean 0000:41:00.0?"), "{text}");
         }
-        assert!(meant("41:00.9").is_some_and(|hint| hint.contains("functions 0 to 7, not 9")));
-        assert!(meant("41:00.0,42:00.0").is_some_and(|hint| hint.contains("spaces")));
-        assert!(meant("GPU-1234").is_some_and(|hint| hint.contains("by address")));
+        assert!(
+            address_hint("41:00.9").is_some_and(|hint| hint.contains("functions 0 to 7, not 9"))
+        );
+        assert!(address_hint("41:00.0,42:00.0").is_some_and(|hint| hint.contains("spaces")));
+        assert!(address_hint("GPU-1234").is_some_and(|hint| hint.contains("by address")));
         for text in ["", "RTX", "gpu-", "é:é.é", "list", "1.2.3.4.5"] {
-            assert_eq!(meant(text), None, "{text}");
+            assert_eq!(address_hint(text), None, "{text}");
         }
     }
 }

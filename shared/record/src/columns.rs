@@ -5,8 +5,6 @@ use std::io::{self, IsTerminal};
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::colour;
-
 /// Columns that a last cell which is cut keeps beside the others.
 const ROOM: usize = 20;
 /// Where lines begin that have no room beside the other columns.
@@ -101,7 +99,7 @@ impl Table {
                 let line = cut(line.trim_end(), width);
                 let (word, rest) =
                     line.split_at(if line.starts_with(status) { status.len() } else { 0 });
-                text.push_str(&colour::painted(word));
+                text.push_str(&painted_word(word));
                 text.push_str(rest);
                 text.push('\n');
             };
@@ -227,6 +225,26 @@ pub(crate) fn terminal_width() -> Option<usize> {
         .or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
 }
 
+/// Whether standard output gets colour: it is a terminal that knows it, and
+/// NO_COLOR (no-color.org) is not set.
+pub(crate) fn has_colour() -> bool {
+    let said = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    io::stdout().is_terminal() && !dumb && !said("NO_COLOR")
+}
+
+/// A word of the column STATUS: green where all is well, red where it is not,
+/// yellow where somebody should look.
+fn painted_word(word: &str) -> Cow<'_, str> {
+    let code = match word {
+        "ok" | "unchanged" | "changed" => 32,
+        "DRIFT" | "refused" | "failed" => 31,
+        "drift" | "unknown" | "planned" | "skipped" | "rolled-back" => 33,
+        _ => return Cow::Borrowed(word),
+    };
+    Cow::Owned(format!("\x1b[{code}m{word}\x1b[0m"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,5 +295,12 @@ mod tests {
         let mut table = Table::new(&["A"], Overflow::Cut);
         table.row(vec!["\x1b]0;owned\x07".into()]);
         assert!(!table.render(None).contains('\x1b'));
+    }
+
+    #[test]
+    fn only_words_of_a_status_are_painted() {
+        assert_eq!(painted_word("ok"), "\x1b[32mok\x1b[0m");
+        assert_eq!(painted_word("DRIFT"), "\x1b[31mDRIFT\x1b[0m");
+        assert_eq!(painted_word("STATUS"), "STATUS");
     }
 }

@@ -7,9 +7,7 @@
 //! tool prints against it.
 
 mod address;
-mod cause;
 mod change;
-mod colour;
 mod columns;
 mod device;
 mod failure;
@@ -23,14 +21,14 @@ mod table;
 mod vgpu;
 mod write;
 
-pub use address::{Address, AddressError, Slot, meant};
+pub use address::{Address, AddressError, Slot, address_hint};
 pub use change::*;
 pub use columns::{Cell, Overflow, Table, escape_controls};
 pub use device::*;
 pub use failure::{Exit, Failure, fail};
 pub use hint::{CommandLine, Hint, shell_words};
 pub use lxc::*;
-pub use read::{Limits, ReadError, Stream, read};
+pub use read::{ReadError, ReadLimits, RecordStream, read};
 pub use record::*;
 pub use runfile::*;
 pub use schema::{SCHEMAS, Schema};

@@ -11,23 +11,23 @@ use crate::{Address, ErrorRecord, Record, SCHEMAS};
 /// How much a reader takes in before it gives up. A pipe may be hostile or
 /// simply the wrong one.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ReadLimits {
     /// Bytes in one line, its newline not counted.
     pub line: usize,
     /// Bytes in all.
     pub total: u64,
 }
 
-impl Default for Limits {
+impl Default for ReadLimits {
     /// 1 MiB a line (a PF with 256 VFs needs 16 KiB), 256 MiB in all.
-    fn default() -> Limits {
-        Limits { line: 1 << 20, total: 256 << 20 }
+    fn default() -> ReadLimits {
+        ReadLimits { line: 1 << 20, total: 256 << 20 }
     }
 }
 
 /// What a stream held.
 #[derive(Debug, Default)]
-pub struct Stream {
+pub struct RecordStream {
     /// The records that the caller wanted, each with its line number (from 1).
     pub records: Vec<(usize, Record)>,
     /// Records that it has no use for: of an unknown type, or known and not
@@ -47,7 +47,7 @@ pub enum ReadError {
         /// In words.
         why: String,
     },
-    /// More than [`Limits::total`] bytes.
+    /// More than [`ReadLimits::total`] bytes.
     TooLarge(u64),
     /// The tool before us in the pipeline failed and said so.
     Upstream(ErrorRecord),
@@ -85,8 +85,12 @@ fn is_known(name: &str) -> bool {
 /// for; others are checked to be records, counted and passed over. Blank lines
 /// are skipped. An `error` record is always an error: it says that what follows
 /// is missing.
-pub fn read(input: &mut dyn BufRead, limits: Limits, wanted: &[&str]) -> Result<Stream, ReadError> {
-    let mut stream = Stream::default();
+pub fn read(
+    input: &mut dyn BufRead,
+    limits: ReadLimits,
+    wanted: &[&str],
+) -> Result<RecordStream, ReadError> {
+    let mut stream = RecordStream::default();
     let mut line = Vec::new();
     let mut total = 0u64;
     let mut number = 0usize;
@@ -112,14 +116,19 @@ pub fn read(input: &mut dyn BufRead, limits: Limits, wanted: &[&str]) -> Result<
     }
 }
 
-fn take(line: &[u8], number: usize, wanted: &[&str], stream: &mut Stream) -> Result<(), ReadError> {
+fn take(
+    line: &[u8],
+    number: usize,
+    wanted: &[&str],
+    stream: &mut RecordStream,
+) -> Result<(), ReadError> {
     let bad = |why: String| ReadError::Line { number, why };
     let text = std::str::from_utf8(line).map_err(|_| bad("not UTF-8".into()))?;
     if !text.trim_start().starts_with('{') {
         return Err(bad(no_object(text)));
     }
     let peek: Peek = serde_json::from_str(text).map_err(|error| bad(explain(&error)))?;
-    let pass = |stream: &mut Stream, name: String| match stream
+    let pass = |stream: &mut RecordStream, name: String| match stream
         .passed_over
         .iter_mut()
         .find(|(known, _)| *known == name)
@@ -207,8 +216,8 @@ fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>, most: usize) -> Result
 mod tests {
     use super::*;
 
-    fn all(text: &str) -> Result<Stream, ReadError> {
-        read(&mut text.as_bytes(), Limits::default(), &["pci-device"])
+    fn all(text: &str) -> Result<RecordStream, ReadError> {
+        read(&mut text.as_bytes(), ReadLimits::default(), &["pci-device"])
     }
 
     #[test]
@@ -258,13 +267,13 @@ mod tests {
             let message = all(text).unwrap_err().to_string();
             assert!(message.contains(why), "{text}: {message}");
         }
-        let message = read(&mut &b"\xff\xfe\n"[..], Limits::default(), &[]).unwrap_err();
+        let message = read(&mut &b"\xff\xfe\n"[..], ReadLimits::default(), &[]).unwrap_err();
         assert!(message.to_string().contains("line 1: not UTF-8"));
     }
 
     #[test]
     fn limits_hold_for_a_line_and_for_the_whole() {
-        let limits = Limits { line: 64, total: 200 };
+        let limits = ReadLimits { line: 64, total: 200 };
         let long = format!("{{\"type\":\"{}\"}}\n", "x".repeat(80));
         assert!(matches!(
             read(&mut long.as_bytes(), limits, &[]),

@@ -1,8 +1,7 @@
 //! The view for people: aligned columns, one table for each run of records of
 //! one type.
 
-use crate::colour;
-use crate::columns::{Cell, Overflow, Table, terminal_width};
+use crate::columns::{Cell, Overflow, Table, has_colour, terminal_width};
 use crate::hint::shell_words;
 use crate::{
     Change, Check, CheckStatus, ErrorRecord, IommuGroup, LxcGpu, Passthrough, PciDevice, Record,
@@ -12,7 +11,7 @@ use crate::{
 /// All records as tables, in their order.
 pub(crate) fn render(records: &[Record]) -> String {
     let width = terminal_width();
-    let colour = colour::is_wanted();
+    let colour = has_colour();
     let mut parts = Vec::new();
     for run in records.chunk_by(|a, b| a.type_name() == b.type_name()) {
         let (headings, overflow) = shape(&run[0]);

@@ -1,11 +1,11 @@
-//! How a payload is compressed: told by its first bytes only. Versions do not
-//! tell (a repacked installer is gzip whatever the original was).
+//! How a payload is compressed. Only its first bytes decide: versions do not (a
+//! repacked installer is gzip whatever the original was).
 
 use std::io::{self, BufRead, Read};
 
 /// Memory that a decoder may ask for: `xz -9` wants 65 MiB, nothing sane more.
 const XZ_MEMORY: u64 = 256 << 20;
-/// What the zstd program allows without being told otherwise: 128 MiB.
+/// What the zstd program allows by default: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How a payload is compressed.
@@ -52,7 +52,7 @@ impl Compression {
         }
     }
 
-    /// Tells from the first 512 bytes.
+    /// The compression by the first 512 bytes.
     pub fn sniff(bytes: &[u8]) -> Compression {
         const KNOWN: [Compression; 5] = [
             Compression::Gzip,
@@ -68,7 +68,7 @@ impl Compression {
 
     /// Whether `bytes` begin another stream of this kind, which belongs to the
     /// one before (parallel compressors write many).
-    pub(crate) fn goes_on(self, bytes: &[u8]) -> bool {
+    pub(crate) fn continues_with(self, bytes: &[u8]) -> bool {
         !self.magic().is_empty() && bytes.starts_with(self.magic())
     }
 

@@ -1,12 +1,13 @@
-//! Digests: those that a file states of itself, and how they are computed.
+//! Digests: those that a file carries, and how they are computed.
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use crate::header::{Vars, number};
-use crate::{Cksum, Dialect, Part};
+use crate::assignments::{Assignments, number};
+use crate::cksum::Cksum;
+use crate::layout::{Dialect, Part};
 
-/// What is computed.
+/// How a digest is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Algorithm {
     /// The number of bytes.
@@ -31,50 +32,49 @@ impl Algorithm {
     }
 }
 
-/// Where a digest was stated.
+/// What a digest covers, and so where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Covers {
-    /// In the file: everything behind its third line.
+pub enum DigestScope {
+    /// Carried by the file: everything behind its third line.
     AfterLine3,
-    /// In the file: one archive of the payload, counted from 1.
+    /// Carried by the file: one archive of the payload, counted from 1.
     Part(usize),
-    /// In the file: the whole payload.
+    /// Carried by the file: the whole payload.
     Payload,
-    /// Outside of it: the whole file.
+    /// Given by the caller: the whole file.
     File,
 }
 
-/// A digest that somebody stated.
+/// A digest to compute, with the value that is expected where one is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stated {
-    /// What is to be computed.
+pub struct DigestSpec {
+    /// How it is computed.
     pub algorithm: Algorithm,
-    /// Over what.
-    pub covers: Covers,
+    /// What it covers.
+    pub scope: DigestScope,
     /// First byte.
     pub start: u64,
     /// Behind the last byte.
     pub end: u64,
-    /// What should come out: decimal for size and cksum, lower case hex else,
-    /// or whatever stands there.
-    /// `None` where only the value is asked for.
+    /// The expected value: decimal for size and cksum, else lower case hex, or
+    /// whatever the file has in its place. `None` where only the value is asked for.
     pub expected: Option<String>,
 }
 
-/// A digest with what came out.
+/// A computed digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digested {
-    /// What was stated.
-    pub stated: Stated,
-    /// What came out.
+pub struct DigestResult {
+    /// What was asked for.
+    pub spec: DigestSpec,
+    /// The computed value.
     pub actual: String,
 }
 
-impl Digested {
-    /// Whether it is what was stated; `None` where nothing was.
+impl DigestResult {
+    /// Whether the value is the expected one; `None` where none was expected.
     pub fn matches(&self) -> Option<bool> {
-        let expected = self.stated.expected.as_deref()?;
-        Some(match self.stated.algorithm {
+        let expected = self.spec.expected.as_deref()?;
+        Some(match self.spec.algorithm {
             Algorithm::Size => number(expected.as_bytes()) == number(self.actual.as_bytes()),
             // as text, like the stubs
             _ => expected == self.actual,
@@ -82,12 +82,12 @@ impl Digested {
     }
 }
 
-impl Stated {
+impl DigestSpec {
     /// SHA-256 of a whole file of `size` bytes; `expected` where it is known.
-    pub fn whole_file(size: u64, expected: Option<&str>) -> Stated {
-        Stated {
+    pub fn whole_file(size: u64, expected: Option<&str>) -> DigestSpec {
+        DigestSpec {
             algorithm: Algorithm::Sha256,
-            covers: Covers::File,
+            scope: DigestScope::File,
             start: 0,
             end: size,
             expected: expected.map(str::to_ascii_lowercase),
@@ -96,15 +96,15 @@ impl Stated {
 }
 
 /// The digests that a file carries.
-pub(crate) fn stated_digests(
+pub(crate) fn carried_digests(
     dialect: Dialect,
     bytes: &[u8],
-    vars: &Vars<'_>,
+    vars: &Assignments<'_>,
     parts: &[Part],
     payload: u64,
     size: u64,
     problems: &mut Vec<String>,
-) -> Vec<Stated> {
+) -> Vec<DigestSpec> {
     match dialect {
         Dialect::Nvidia => after_line_3(bytes, size, problems),
         Dialect::Makeself => of_parts(vars, parts, payload, size, problems),
@@ -112,9 +112,9 @@ pub(crate) fn stated_digests(
 }
 
 /// NVIDIA's fork takes everything from line 4 on, stub and all. That is by
-/// position: where the two digests do not stand in lines 2 and 3 (as before
-/// 2005) nobody knows what they cover.
-fn after_line_3(bytes: &[u8], size: u64, problems: &mut Vec<String>) -> Vec<Stated> {
+/// position: where the two digests are not in lines 2 and 3 (as before 2005) it
+/// is not known what they cover.
+fn after_line_3(bytes: &[u8], size: u64, problems: &mut Vec<String>) -> Vec<DigestSpec> {
     let mut lines = bytes.splitn(4, |b| *b == b'\n');
     let (first, second, third) = (lines.next(), lines.next(), lines.next());
     let value = |line: Option<&[u8]>, key: &[u8]| {
@@ -127,42 +127,42 @@ fn after_line_3(bytes: &[u8], size: u64, problems: &mut Vec<String>) -> Vec<Stat
     let start = [first, second, third].iter().flatten().map(|line| line.len() as u64 + 1).sum();
     let mut found = Vec::new();
     for (algorithm, value) in [(Algorithm::Cksum, crc), (Algorithm::Md5, md5)] {
-        push(&mut found, algorithm, Covers::AfterLine3, start, size, &value, problems);
+        push(&mut found, algorithm, DigestScope::AfterLine3, start, size, &value, problems);
     }
     found
 }
 
 /// Upstream's lists, one word a part.
 fn of_parts(
-    vars: &Vars<'_>,
+    vars: &Assignments<'_>,
     parts: &[Part],
     payload: u64,
     size: u64,
     problems: &mut Vec<String>,
-) -> Vec<Stated> {
+) -> Vec<DigestSpec> {
     let mut found = Vec::new();
     if let Some(total) = vars.text("totalsize") {
-        let covers = Covers::Payload;
-        push(&mut found, Algorithm::Size, covers, payload, size, total.as_bytes(), problems);
+        let scope = DigestScope::Payload;
+        push(&mut found, Algorithm::Size, scope, payload, size, total.as_bytes(), problems);
     }
     for (key, algorithm) in
         [("CRCsum", Algorithm::Cksum), ("MD5", Algorithm::Md5), ("SHA", Algorithm::Sha256)]
     {
         let Some(values) = vars.text(key) else { continue };
         for (at, (value, part)) in values.split_ascii_whitespace().zip(parts).enumerate() {
-            let covers = Covers::Part(at + 1);
+            let scope = DigestScope::Part(at + 1);
             let value = value.as_bytes();
-            push(&mut found, algorithm, covers, part.start, part.end, value, problems);
+            push(&mut found, algorithm, scope, part.start, part.end, value, problems);
         }
     }
     found
 }
 
-/// Adds one, unless it is the row of zeros that says there is none.
+/// Adds a digest, unless it is the row of zeros that stands for a missing one.
 fn push(
-    found: &mut Vec<Stated>,
+    found: &mut Vec<DigestSpec>,
     algorithm: Algorithm,
-    covers: Covers,
+    scope: DigestScope,
     start: u64,
     end: u64,
     value: &[u8],
@@ -186,39 +186,39 @@ fn push(
     if !valid {
         problems.push(format!("its {} is none: it cannot be checked", algorithm.as_str()));
     }
-    // a value that is none is kept: what comes out will differ from it
+    // an invalid value is kept: the computed one will differ from it
     let expected = String::from_utf8_lossy(&value[..value.len().min(128)]).into_owned();
-    found.push(Stated { algorithm, covers, start, end, expected: Some(expected) });
+    found.push(DigestSpec { algorithm, scope, start, end, expected: Some(expected) });
 }
 
-/// One digest in the making.
-pub(crate) struct Computing {
+/// A digest that is being computed.
+pub(crate) struct DigestComputation {
     at: usize,
     start: u64,
     end: u64,
-    state: State,
+    state: DigestState,
 }
 
-enum State {
+enum DigestState {
     Size(u64),
     Cksum(Cksum),
     Md5(Md5),
     Sha256(Sha256),
 }
 
-impl Computing {
+impl DigestComputation {
     /// The digest number `at` of a list.
-    pub(crate) fn new(at: usize, stated: &Stated) -> Computing {
-        let state = match stated.algorithm {
-            Algorithm::Size => State::Size(0),
-            Algorithm::Cksum => State::Cksum(Cksum::default()),
-            Algorithm::Md5 => State::Md5(Md5::new()),
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+    pub(crate) fn new(at: usize, spec: &DigestSpec) -> DigestComputation {
+        let state = match spec.algorithm {
+            Algorithm::Size => DigestState::Size(0),
+            Algorithm::Cksum => DigestState::Cksum(Cksum::default()),
+            Algorithm::Md5 => DigestState::Md5(Md5::new()),
+            Algorithm::Sha256 => DigestState::Sha256(Sha256::new()),
         };
-        Computing { at, start: stated.start, end: stated.end, state }
+        DigestComputation { at, start: spec.start, end: spec.end, state }
     }
 
-    /// Takes what of `bytes`, which stand at `offset` of the file, it covers.
+    /// Adds the bytes that it covers of those at `offset` of the file.
     pub(crate) fn update(&mut self, offset: u64, bytes: &[u8]) {
         let to = |at: u64| at.saturating_sub(offset).min(bytes.len() as u64) as usize;
         let (from, to) = (to(self.start), to(self.end));
@@ -227,20 +227,20 @@ impl Computing {
         }
         let bytes = &bytes[from..to];
         match &mut self.state {
-            State::Size(size) => *size += bytes.len() as u64,
-            State::Cksum(cksum) => cksum.update(bytes),
-            State::Md5(md5) => md5.update(bytes),
-            State::Sha256(sha) => sha.update(bytes),
+            DigestState::Size(size) => *size += bytes.len() as u64,
+            DigestState::Cksum(cksum) => cksum.update(bytes),
+            DigestState::Md5(md5) => md5.update(bytes),
+            DigestState::Sha256(sha) => sha.update(bytes),
         }
     }
 
     /// Its number in the list and its value.
     pub(crate) fn finish(self) -> (usize, String) {
         let value = match self.state {
-            State::Size(size) => size.to_string(),
-            State::Cksum(cksum) => cksum.finish().to_string(),
-            State::Md5(md5) => hex::encode(md5.finalize()),
-            State::Sha256(sha) => hex::encode(sha.finalize()),
+            DigestState::Size(size) => size.to_string(),
+            DigestState::Cksum(cksum) => cksum.finish().to_string(),
+            DigestState::Md5(md5) => hex::encode(md5.finalize()),
+            DigestState::Sha256(sha) => hex::encode(sha.finalize()),
         };
         (self.at, value)
     }

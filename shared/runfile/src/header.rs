@@ -5,8 +5,12 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 
-use crate::digest::stated_digests;
-use crate::{Arch, Compression, Flavour, Name, Stated, Stub};
+use crate::assignments::{Assignments, lines, number, raw_value, trim_start, unquote};
+use crate::compression::Compression;
+use crate::digest::{DigestSpec, carried_digests};
+use crate::installer_name::{Arch, Flavour, InstallerName};
+use crate::layout::{Dialect, Part};
+use crate::stub::Stub;
 
 /// Where the payload may begin at the latest. A stub has 40 KB, an embedded
 /// decompressor 100 KB to 2 MB.
@@ -17,40 +21,8 @@ const MOST_LINES: u64 = 1 << 20;
 const MOST_STUB: usize = 1 << 20;
 /// Parts of an archive that was appended to.
 const MOST_PARTS: usize = 64;
-/// Bytes of a value that is kept.
-const MOST_VALUE: usize = 4096;
 /// What sniffing a compression needs behind the payload's beginning.
 const SNIFF: usize = 512;
-
-/// Whose makeself wrote the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// NVIDIA's fork, "1.6.0-nv...": `skip=N` is unquoted and the payload
-    /// begins at line N.
-    Nvidia,
-    /// Upstream: the payload begins after line N, which stands in a quoted
-    /// `skip="N"` since 2.4.2 and in an `offset=` command before.
-    Makeself,
-}
-
-impl Dialect {
-    /// The word used in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Dialect::Nvidia => "nvidia",
-            Dialect::Makeself => "makeself",
-        }
-    }
-}
-
-/// A compressed tar archive in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// First byte in the file.
-    pub start: u64,
-    /// Behind its last byte.
-    pub end: u64,
-}
 
 /// Everything that the head of a file says.
 #[derive(Clone, Debug)]
@@ -66,7 +38,7 @@ pub struct Header {
     /// What it would run.
     pub script: Option<String>,
     /// Version, architecture and flavour.
-    pub name: Name,
+    pub name: InstallerName,
     /// Size of the whole file in bytes.
     pub size: u64,
     /// First byte of the payload.
@@ -78,7 +50,7 @@ pub struct Header {
     /// How the first part is compressed, by its first bytes.
     pub compression: Compression,
     /// The digests that the file carries.
-    pub digests: Vec<Stated>,
+    pub digests: Vec<DigestSpec>,
     /// What the stub says beside its assignments.
     pub stub: Stub,
     /// What is odd about it, in words.
@@ -91,14 +63,14 @@ pub enum HeaderError {
     /// It cannot be read.
     Io(io::Error),
     /// It is something else, or damaged.
-    Not(String),
+    NotInstaller(String),
 }
 
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HeaderError::Io(error) => write!(f, "{error}"),
-            HeaderError::Not(why) => write!(f, "not a .run installer: {why}"),
+            HeaderError::NotInstaller(why) => write!(f, "not a .run installer: {why}"),
         }
     }
 }
@@ -106,7 +78,7 @@ impl fmt::Display for HeaderError {
 impl std::error::Error for HeaderError {}
 
 fn not(why: impl Into<String>) -> HeaderError {
-    HeaderError::Not(why.into())
+    HeaderError::NotInstaller(why.into())
 }
 
 impl Header {
@@ -132,7 +104,7 @@ impl Header {
         rule: Dialect,
         file_name: &str,
     ) -> Result<Header, HeaderError> {
-        let vars = Vars { text: &bytes[..at.min(MOST_STUB)] };
+        let vars = Assignments { text: &bytes[..at.min(MOST_STUB)] };
         let mut problems = Vec::new();
         let payload = at as u64;
         if payload >= size {
@@ -150,9 +122,9 @@ impl Header {
         };
         let first = parts.first().map_or(payload, |part| part.start) as usize;
         let compression = Compression::sniff(bytes.get(first..).unwrap_or_default());
-        let digests = stated_digests(rule, bytes, &vars, &parts, payload, size, &mut problems);
+        let digests = carried_digests(rule, bytes, &vars, &parts, payload, size, &mut problems);
         let (label, target_dir) = (vars.text("label"), vars.text("targetdir"));
-        let name = Name::of(
+        let name = InstallerName::of(
             file_name,
             vars.text("version_string").as_deref(),
             vars.text("TARGET_ARCH").as_deref(),
@@ -275,7 +247,7 @@ fn payload_line(bytes: &[u8]) -> Result<(Dialect, u64), HeaderError> {
 
 /// The archives of upstream's `filesizes="S1 S2"`, clipped to the file.
 fn parts(
-    vars: &Vars<'_>,
+    vars: &Assignments<'_>,
     payload: u64,
     size: u64,
     problems: &mut Vec<String>,
@@ -306,7 +278,7 @@ fn parts(
 /// NVIDIA's embedded decompressor: `size_decompress` lines from line
 /// `skip_decompress` on, right before the payload.
 fn decompressor(
-    vars: &Vars<'_>,
+    vars: &Assignments<'_>,
     bytes: &[u8],
     payload: usize,
     problems: &mut Vec<String>,
@@ -338,57 +310,6 @@ fn makeself_version(stub: &[u8]) -> Option<String> {
         }
     }
     None
-}
-
-/// The shell assignments at the beginning of a stub.
-pub(crate) struct Vars<'a> {
-    text: &'a [u8],
-}
-
-impl Vars<'_> {
-    /// The first assignment to `key`, as it stands there.
-    pub(crate) fn raw(&self, key: &str) -> Option<&[u8]> {
-        raw_value(self.text, key)
-    }
-
-    /// The same without quotes; an empty value is none.
-    pub(crate) fn text(&self, key: &str) -> Option<String> {
-        let value = unquote(self.raw(key)?);
-        let value = &value[..value.len().min(MOST_VALUE)];
-        let text = String::from_utf8_lossy(value).replace("\\\"", "\"").replace("\\$", "$");
-        (!text.is_empty()).then_some(text)
-    }
-}
-
-fn raw_value<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    lines(text).find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
-}
-
-pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|b| *b == b'\n')
-}
-
-fn trim_start(line: &[u8]) -> &[u8] {
-    let blanks = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    &line[blanks..]
-}
-
-fn unquote(value: &[u8]) -> &[u8] {
-    for quote in [b"\"", b"'"] {
-        let inner = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-        if let Some(inner) = inner {
-            return inner;
-        }
-    }
-    value
-}
-
-/// A plain decimal number.
-pub(crate) fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Algorithm, Covers};
+use crate::{Algorithm, DigestScope};
 
 fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     Header::read(&mut &bytes[..], bytes.len() as u64, "")
@@ -57,13 +57,13 @@ fn each_part_has_its_digests_and_the_whole_its_size() {
         header.parts,
         [Part { start, end: start + 3 }, Part { start: start + 3, end: start + 7 }]
     );
-    let covers: Vec<_> = header.digests.iter().map(|d| (d.algorithm, d.covers)).collect();
+    let covers: Vec<_> = header.digests.iter().map(|d| (d.algorithm, d.scope)).collect();
     assert_eq!(
         covers,
         [
-            (Algorithm::Size, Covers::Payload),
-            (Algorithm::Cksum, Covers::Part(1)),
-            (Algorithm::Cksum, Covers::Part(2)),
+            (Algorithm::Size, DigestScope::Payload),
+            (Algorithm::Cksum, DigestScope::Part(1)),
+            (Algorithm::Cksum, DigestScope::Part(2)),
         ]
     );
     assert_eq!(header.makeself.as_deref(), Some("2.4.5"));

@@ -9,28 +9,33 @@
 //! knows both. All input is taken to be hostile: every length has a cap, and
 //! no parser panics.
 
+mod assignments;
 mod cksum;
 mod compression;
+mod decompress;
 mod digest;
-mod gpus;
 mod header;
-mod known;
+mod installer_name;
+mod known_files;
+mod layout;
 mod manifest;
-mod name;
-mod pass;
 #[cfg(test)]
 mod properties;
 mod stub;
+mod supported_gpus;
 mod tarball;
+mod unpack;
 
 pub use cksum::Cksum;
 pub use compression::Compression;
-pub use digest::{Algorithm, Covers, Digested, Stated};
-pub use gpus::{Chip, ModuleTypes, SupportedGpus};
-pub use header::{Dialect, Header, HeaderError, Part};
-pub use known::{KNOWN, KnownFile, known_files, sha256_sums};
+pub use decompress::Decompressed;
+pub use digest::{Algorithm, DigestResult, DigestScope, DigestSpec};
+pub use header::{Header, HeaderError};
+pub use installer_name::{Arch, Flavour, InstallerName, is_version};
+pub use known_files::{KNOWN, KnownFile, known_files, sha256_sums};
+pub use layout::{Dialect, Part};
 pub use manifest::{Manifest, ManifestEntry};
-pub use name::{Arch, Flavour, Name, is_version};
-pub use pass::{PassError, Passed, Plain, Source, digest, unpack};
-pub use stub::{Stub, Understands};
-pub use tarball::{Kind, Limits, Member, Tar, TarError};
+pub use stub::{OptionSupport, Stub};
+pub use supported_gpus::{Chip, ModuleTypes, SupportedGpus};
+pub use tarball::{ArchiveLimits, Member, MemberKind, TarError, TarReader};
+pub use unpack::{InstallerInput, ReadError, Unpacked, digest, unpack};

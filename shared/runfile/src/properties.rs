@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::{
-    Header, Kind, Limits, Manifest, Plain, Source, SupportedGpus, Tar, TarError, is_version, unpack,
+    ArchiveLimits, Decompressed, Header, InstallerInput, Manifest, MemberKind, SupportedGpus,
+    TarError, TarReader, is_version, unpack,
 };
 
 /// A valid file of each dialect, its payload plain or compressed.
@@ -67,15 +68,15 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn walk(plain: &mut Plain) -> Result<u64, TarError> {
+fn walk(plain: &mut Decompressed) -> Result<u64, TarError> {
     let mut members = 0;
     while plain.next_part()? {
-        let mut tar = Tar::new(plain, Limits { entries: 1000, bytes: 1 << 20 });
+        let mut tar = TarReader::new(plain, ArchiveLimits { entries: 1000, bytes: 1 << 20 });
         while let Some(member) = tar.next_member()? {
             members += 1;
-            if let (Ok(place), Kind::Symlink(_)) = (member.place(), &member.kind) {
+            if let (Ok(place), MemberKind::Symlink(_)) = (member.relative_path(), &member.kind) {
                 assert!(!place.starts_with(b"/"));
-                if let Ok(target) = member.link_place() {
+                if let Ok(target) = member.link_target() {
                     assert!(!target.starts_with(b"/"));
                 }
             }
@@ -107,7 +108,7 @@ proptest! {
                 prop_assert!(range.start <= range.end && range.end == header.payload);
             }
             prop_assert!(header.version().is_none_or(|v| is_version(v) || v.matches('.').count() == 2));
-            let source = Source { input: &mut bytes.as_slice(), stop: &|| false, at: &|_| {} };
+            let source = InstallerInput { input: &mut bytes.as_slice(), interrupted: &|| false, progress: &|_| {} };
             let passed = unpack(source, &header, &header.digests, walk, |_| false).unwrap();
             prop_assert_eq!(passed.digests.len(), header.digests.len());
         }
@@ -126,9 +127,9 @@ proptest! {
         }
         let bytes = blocks.concat();
         let mut input = bytes.as_slice();
-        let mut tar = Tar::new(&mut input, Limits { entries: 10, bytes: 1 << 20 });
+        let mut tar = TarReader::new(&mut input, ArchiveLimits { entries: 10, bytes: 1 << 20 });
         while let Ok(Some(member)) = tar.next_member() {
-            if let Ok(place) = member.place() {
+            if let Ok(place) = member.relative_path() {
                 prop_assert!(!place.starts_with(b"/") && !place.ends_with(b"/"));
                 prop_assert!(!place.split(|b| *b == b'/').any(|part| part == b".." || part == b"."));
             }

@@ -1,8 +1,8 @@
 //! What a stub says in its texts. Options and sizes stand there as literals,
 //! so that nothing need be run to know them.
 
-use crate::Dialect;
-use crate::header::{lines, number};
+use crate::assignments::{lines, number};
+use crate::layout::Dialect;
 
 /// Options at most; a driver of 2025 has 110.
 const MOST_OPTIONS: usize = 1000;
@@ -21,12 +21,12 @@ pub struct Stub {
 
 /// Whether an installer understands an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Understands {
+pub enum OptionSupport {
     /// Its own help lists it.
-    Yes,
+    Listed,
     /// Its own help lists others.
-    No,
-    /// Its stub lists none: the version must tell.
+    NotListed,
+    /// Its stub lists none: the version decides.
     Unknown,
 }
 
@@ -55,11 +55,11 @@ impl Stub {
     }
 
     /// Whether the installer understands an option such as `--no-dkms`.
-    pub fn understands(&self, option: &str) -> Understands {
+    pub fn option_support(&self, option: &str) -> OptionSupport {
         match &self.options {
-            None => Understands::Unknown,
-            Some(options) if options.iter().any(|o| o == option) => Understands::Yes,
-            Some(_) => Understands::No,
+            None => OptionSupport::Unknown,
+            Some(options) if options.iter().any(|o| o == option) => OptionSupport::Listed,
+            Some(_) => OptionSupport::NotListed,
         }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
         let upstream = "\techo Uncompressed size: 40 KB\n\techo Date of packaging: yesterday\n";
         let stub = Stub::of(Dialect::Makeself, upstream.as_bytes());
         assert_eq!((stub.unpacked, stub.date.as_deref()), (Some(40 * 1024), Some("yesterday")));
-        assert_eq!(stub.understands("--silent"), Understands::Unknown);
+        assert_eq!(stub.option_support("--silent"), OptionSupport::Unknown);
     }
 
     #[test]
@@ -129,9 +129,9 @@ mod tests {
         }
         let stub = Stub::of(Dialect::Nvidia, text.as_bytes());
         for option in ["-s", "--silent", "--kernel-name", "--dkms", "--no-dkms", "-m"] {
-            assert_eq!(stub.understands(option), Understands::Yes, "{option}");
+            assert_eq!(stub.option_support(option), OptionSupport::Listed, "{option}");
         }
-        assert_eq!(stub.understands("--not-an-option"), Understands::No);
-        assert_eq!(stub.understands("--no-kernel-modules"), Understands::No);
+        assert_eq!(stub.option_support("--not-an-option"), OptionSupport::NotListed);
+        assert_eq!(stub.option_support("--no-kernel-modules"), OptionSupport::NotListed);
     }
 }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io::{self, BufRead};
 
+use crate::assignments::number;
+
 /// Bytes of a path or of a link's target.
 const MOST_PATH: usize = 4096;
 /// Bytes of a pax header.
@@ -17,23 +19,23 @@ const BLOCK: usize = 512;
 
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ArchiveLimits {
     /// Members.
     pub entries: u64,
     /// Bytes in all files together.
     pub bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for ArchiveLimits {
     /// A driver of 2025 has 1,200 members and 2 GB, CUDA 8 GB.
-    fn default() -> Limits {
-        Limits { entries: 200_000, bytes: 32 << 30 }
+    fn default() -> ArchiveLimits {
+        ArchiveLimits { entries: 200_000, bytes: 32 << 30 }
     }
 }
 
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MemberKind {
     /// Regular file.
     File,
     /// Directory.
@@ -52,7 +54,7 @@ pub struct Member {
     /// As it stands in the archive.
     pub path: Vec<u8>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// Permissions with set-id and sticky bits.
     pub mode: u32,
     /// Owner.
@@ -102,18 +104,18 @@ impl Member {
     /// Where below the directory it belongs: its path without `./` and final
     /// slash, empty for the directory itself. Errors: it would lead out of it
     /// or is no sane name, in words.
-    pub fn place(&self) -> Result<Vec<u8>, &'static str> {
-        place(&self.path)
+    pub fn relative_path(&self) -> Result<Vec<u8>, &'static str> {
+        relative_path(&self.path)
     }
 
     /// The same for what a link points to. A symbolic link's target is given
     /// back as it is: `..` may only stand at its beginning and not lead out,
     /// since behind a name that is a link itself it means anything.
-    pub fn link_place(&self) -> Result<Vec<u8>, &'static str> {
+    pub fn link_target(&self) -> Result<Vec<u8>, &'static str> {
         match &self.kind {
-            Kind::Hardlink(target) => place(target),
-            Kind::Symlink(target) => {
-                let depth = self.place()?.split(|b| *b == b'/').count().saturating_sub(1);
+            MemberKind::Hardlink(target) => relative_path(target),
+            MemberKind::Symlink(target) => {
+                let depth = self.relative_path()?.split(|b| *b == b'/').count().saturating_sub(1);
                 if target.starts_with(b"/") {
                     return Err("an absolute link");
                 }
@@ -139,7 +141,7 @@ impl Member {
     }
 }
 
-fn place(path: &[u8]) -> Result<Vec<u8>, &'static str> {
+fn relative_path(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if path.is_empty() || path.contains(&0) {
         return Err("no name");
     }
@@ -182,10 +184,10 @@ fn header(block: &[u8]) -> Option<&tar::Header> {
 }
 
 /// Reads the members of one archive.
-pub struct Tar<'a> {
+pub struct TarReader<'a> {
     input: &'a mut dyn BufRead,
-    left: Limits,
-    limits: Limits,
+    left: ArchiveLimits,
+    limits: ArchiveLimits,
     /// Content of the current member that is still to come.
     content: u64,
     /// Bytes to the next block behind it.
@@ -201,14 +203,14 @@ struct Extended {
     sparse: bool,
 }
 
-impl<'a> Tar<'a> {
+impl<'a> TarReader<'a> {
     /// An archive within `limits`.
-    pub fn new(input: &'a mut dyn BufRead, limits: Limits) -> Tar<'a> {
-        Tar { input, left: limits, limits, content: 0, padding: 0 }
+    pub fn new(input: &'a mut dyn BufRead, limits: ArchiveLimits) -> TarReader<'a> {
+        TarReader { input, left: limits, limits, content: 0, padding: 0 }
     }
 
     /// What of the limits is left for an archive that follows.
-    pub fn left(&self) -> Limits {
+    pub fn left(&self) -> ArchiveLimits {
         self.left
     }
 
@@ -285,7 +287,7 @@ impl<'a> Tar<'a> {
         let Some(bytes) = self.left.bytes.checked_sub(member.size) else {
             return Err(TarError::Limit(format!("more than {} bytes", self.limits.bytes)));
         };
-        self.left = Limits { entries, bytes };
+        self.left = ArchiveLimits { entries, bytes };
         self.content = member.size;
         self.padding = padding_of(member.size);
         Ok(member)
@@ -364,15 +366,15 @@ impl<'a> Tar<'a> {
             let Some((key, value, after)) = pax_record(rest) else {
                 return malformed("a pax header is none");
             };
-            let number = || crate::header::number(value);
+            let decimal = || number(value);
             match key {
                 b"path" | b"linkpath" if value.len() > MOST_PATH => {
                     return Err(TarError::Limit(format!("a name of {} bytes", value.len())));
                 }
                 b"path" => extended.path = Some(value.to_vec()),
                 b"linkpath" => extended.link = Some(value.to_vec()),
-                b"size" if number().is_none() => return malformed("a size is no number"),
-                b"size" => extended.size = number(),
+                b"size" if decimal().is_none() => return malformed("a size is no number"),
+                b"size" => extended.size = decimal(),
                 key if key.starts_with(b"GNU.sparse") => extended.sparse = true,
                 _ => {}
             }
@@ -399,7 +401,7 @@ fn padding_of(size: u64) -> u64 {
 
 fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let blank = bytes.iter().take(20).position(|b| *b == b' ')?;
-    let length = usize::try_from(crate::header::number(&bytes[..blank])?).ok()?;
+    let length = usize::try_from(number(&bytes[..blank])?).ok()?;
     let record = bytes.get(blank + 1..length)?.strip_suffix(b"\n")?;
     let equals = record.iter().position(|b| *b == b'=')?;
     Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
@@ -423,23 +425,23 @@ fn member(header: &tar::Header, extended: Extended, size: u64) -> Result<Member,
     };
     let dir_by_name = path.ends_with(b"/");
     let kind = match header.entry_type().as_byte() {
-        _ if extended.sparse => Kind::Other("a sparse file"),
-        b'0' | 0 | b'7' if dir_by_name => Kind::Dir,
-        b'0' | 0 | b'7' => Kind::File,
-        b'1' => Kind::Hardlink(link()),
-        b'2' => Kind::Symlink(link()),
-        b'3' | b'4' => Kind::Other("a device"),
-        b'5' => Kind::Dir,
-        b'6' => Kind::Other("a FIFO"),
-        b'S' => Kind::Other("a sparse file"),
-        _ => Kind::Other("a member of unknown type"),
+        _ if extended.sparse => MemberKind::Other("a sparse file"),
+        b'0' | 0 | b'7' if dir_by_name => MemberKind::Dir,
+        b'0' | 0 | b'7' => MemberKind::File,
+        b'1' => MemberKind::Hardlink(link()),
+        b'2' => MemberKind::Symlink(link()),
+        b'3' | b'4' => MemberKind::Other("a device"),
+        b'5' => MemberKind::Dir,
+        b'6' => MemberKind::Other("a FIFO"),
+        b'S' => MemberKind::Other("a sparse file"),
+        _ => MemberKind::Other("a member of unknown type"),
     };
     let size = match kind {
         // whatever the field says, no content follows
-        Kind::Hardlink(_) => 0,
+        MemberKind::Hardlink(_) => 0,
         _ => extended.size.unwrap_or(size),
     };
-    if size > 0 && matches!(kind, Kind::Dir | Kind::Symlink(_)) {
+    if size > 0 && matches!(kind, MemberKind::Dir | MemberKind::Symlink(_)) {
         return Err(format!("'{}' has content and is no file", String::from_utf8_lossy(&path)));
     }
     Ok(Member {

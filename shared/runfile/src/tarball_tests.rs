@@ -14,8 +14,8 @@ fn file(builder: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
     builder.append_data(&mut header, path, content).unwrap();
 }
 
-fn members(mut bytes: &[u8], limits: Limits) -> Result<Vec<(Member, Vec<u8>)>, TarError> {
-    let mut tar = Tar::new(&mut bytes, limits);
+fn members(mut bytes: &[u8], limits: ArchiveLimits) -> Result<Vec<(Member, Vec<u8>)>, TarError> {
+    let mut tar = TarReader::new(&mut bytes, limits);
     let mut found = Vec::new();
     while let Some(member) = tar.next_member()? {
         let content = tar.bytes(1 << 20)?.unwrap_or_default();
@@ -32,7 +32,7 @@ fn members_come_in_their_order_with_their_content() {
         file(builder, &long, &[7; 1000]);
         file(builder, "empty", b"");
     });
-    let found = members(&bytes, Limits::default()).unwrap();
+    let found = members(&bytes, ArchiveLimits::default()).unwrap();
     let paths: Vec<_> = found.iter().map(|(member, _)| member.path.clone()).collect();
     assert_eq!(paths, [b"a".to_vec(), long.into_bytes(), b"empty".to_vec()]);
     assert_eq!(found[0].1, b"one");
@@ -46,12 +46,12 @@ fn what_is_not_read_is_skipped() {
         file(builder, "b", b"two");
     });
     let mut input = bytes.as_slice();
-    let mut tar = Tar::new(&mut input, Limits::default());
+    let mut tar = TarReader::new(&mut input, ArchiveLimits::default());
     assert_eq!(tar.next_member().unwrap().unwrap().path, b"a");
     assert_eq!(tar.bytes(10).unwrap(), None);
     assert_eq!(tar.next_member().unwrap().unwrap().path, b"b");
     assert_eq!(tar.next_member().unwrap(), None);
-    assert_eq!(tar.left().bytes, Limits::default().bytes - 5003);
+    assert_eq!(tar.left().bytes, ArchiveLimits::default().bytes - 5003);
 }
 
 #[test]
@@ -80,9 +80,9 @@ fn pax_records_say_what_headers_cannot() {
         header.set_cksum();
         builder.append(&header, &[][..]).unwrap();
     });
-    let found = members(&bytes, Limits::default()).unwrap();
+    let found = members(&bytes, ArchiveLimits::default()).unwrap();
     assert_eq!(found[0].0.path, vec![b'p'; 300]);
-    assert_eq!(found[0].0.kind, Kind::Symlink(b"to".to_vec()));
+    assert_eq!(found[0].0.kind, MemberKind::Symlink(b"to".to_vec()));
     for bad in ["5 a=b", "x a=b\n", "99999999999999999999 a=b\n", "6 ab\n\n", "0 \n", "3 \n\n"] {
         assert!(pax_record(bad.as_bytes()).is_none(), "{bad:?}");
     }
@@ -94,7 +94,7 @@ fn limits_hold() {
         file(builder, "a", &[1; 100]);
         file(builder, "b", &[1; 100]);
     });
-    let with = |entries, bytes_| members(&bytes, Limits { entries, bytes: bytes_ });
+    let with = |entries, bytes_| members(&bytes, ArchiveLimits { entries, bytes: bytes_ });
     assert!(with(2, 200).is_ok());
     assert!(matches!(with(1, 200), Err(TarError::Limit(_))));
     assert!(matches!(with(2, 199), Err(TarError::Limit(_))));
@@ -104,7 +104,7 @@ fn limits_hold() {
 fn places_and_links_stay_inside() {
     let link = |path: &str, target: &str| Member {
         path: path.into(),
-        kind: Kind::Symlink(target.into()),
+        kind: MemberKind::Symlink(target.into()),
         mode: 0,
         uid: 0,
         gid: 0,
@@ -114,14 +114,14 @@ fn places_and_links_stay_inside() {
     for (path, target) in
         [("a", "b"), ("a/b", "../c"), ("a/b/c", "../../d/e"), ("./a//b", "./../x"), ("a", ".")]
     {
-        assert!(link(path, target).link_place().is_ok(), "{path} -> {target}");
+        assert!(link(path, target).link_target().is_ok(), "{path} -> {target}");
     }
     for (path, target) in
         [("a", ".."), ("a", "b/.."), ("a/b", "../.."), ("a", "/b"), ("./a", "./../b"), ("a", "")]
     {
-        assert!(link(path, target).link_place().is_err(), "{path} -> {target}");
+        assert!(link(path, target).link_target().is_err(), "{path} -> {target}");
     }
-    assert_eq!(place(b"./a/./b//").unwrap(), b"a/b");
-    assert_eq!(place(b"./").unwrap(), b"");
-    assert!(place(&[b'a'; 256]).is_err());
+    assert_eq!(relative_path(b"./a/./b//").unwrap(), b"a/b");
+    assert_eq!(relative_path(b"./").unwrap(), b"");
+    assert!(relative_path(&[b'a'; 256]).is_err());
 }

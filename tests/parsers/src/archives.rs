@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use runfile::{Header, Kind, Limits, Plain, Source, Tar, TarError, is_version, unpack};
+use runfile::{
+    ArchiveLimits, Decompressed, Header, InstallerInput, MemberKind, TarError, TarReader,
+    is_version, unpack,
+};
 
 /// An archive of two files and a link.
 fn archive() -> Vec<u8> {
@@ -41,15 +44,15 @@ pub fn dialects() -> Vec<Vec<u8>> {
     both.collect()
 }
 
-fn walk(plain: &mut Plain) -> Result<u64, TarError> {
+fn walk(plain: &mut Decompressed) -> Result<u64, TarError> {
     let mut members = 0;
     while plain.next_part()? {
-        let mut tar = Tar::new(plain, Limits { entries: 1000, bytes: 1 << 20 });
+        let mut tar = TarReader::new(plain, ArchiveLimits { entries: 1000, bytes: 1 << 20 });
         while let Some(member) = tar.next_member()? {
             members += 1;
-            if let (Ok(place), Kind::Symlink(_)) = (member.place(), &member.kind) {
+            if let (Ok(place), MemberKind::Symlink(_)) = (member.relative_path(), &member.kind) {
                 assert!(!place.starts_with(b"/"));
-                if let Ok(target) = member.link_place() {
+                if let Ok(target) = member.link_target() {
                     assert!(!target.starts_with(b"/"));
                 }
             }
@@ -70,7 +73,7 @@ pub fn run_file(bytes: &[u8]) {
     }
     assert!(header.version().is_none_or(|v| is_version(v) || v.matches('.').count() == 2));
     let mut input = bytes;
-    let source = Source { input: &mut input, stop: &|| false, at: &|_| {} };
+    let source = InstallerInput { input: &mut input, interrupted: &|| false, progress: &|_| {} };
     let passed = unpack(source, &header, &header.digests, walk, |_| false).unwrap();
     assert_eq!(passed.digests.len(), header.digests.len());
 }
@@ -95,9 +98,9 @@ pub fn tar(bytes: &[u8]) {
         at += 512 + size.div_ceil(512) * 512;
     }
     let mut input = bytes.as_slice();
-    let mut tar = Tar::new(&mut input, Limits { entries: 100, bytes: 1 << 20 });
+    let mut tar = TarReader::new(&mut input, ArchiveLimits { entries: 100, bytes: 1 << 20 });
     while let Ok(Some(member)) = tar.next_member() {
-        if let Ok(place) = member.place() {
+        if let Ok(place) = member.relative_path() {
             assert!(!place.starts_with(b"/") && !place.ends_with(b"/"));
             assert!(!place.split(|b| *b == b'/').any(|part| part == b".." || part == b"."));
         }

@@ -3,7 +3,7 @@
 use lxc_gpu_conf::access::Access;
 use pci::{Function, Modalias, ModuleAliases, PciIds};
 use pve::{Conf, Section};
-use record::{Address, Limits, Slot};
+use record::{Address, ReadLimits, Slot};
 use runfile::{Manifest, SupportedGpus, known_files, sha256_sums};
 
 fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
@@ -54,7 +54,7 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
 
 pub fn records(bytes: &[u8]) {
     let wanted = ["pci-device", "vgpu-assignment", "change", "check", "runfile", "vgpu"];
-    let limits = Limits { line: 4096, total: 1 << 16 };
+    let limits = ReadLimits { line: 4096, total: 1 << 16 };
     let mut input = bytes;
     if let Ok(stream) = record::read(&mut input, limits, &wanted) {
         assert!(stream.records.windows(2).all(|pair| pair[0].0 < pair[1].0));

@@ -4,7 +4,7 @@
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::PrivateDir;
 use record::{DigestStatus, Runfile, RunfileDigest, Verified};
-use runfile::{Stated, digest};
+use runfile::{DigestSpec, digest};
 
 use crate::cache::{
     Note, PartNote, complete, note_name, part_name, part_note_name, read_note, write_note,
@@ -123,13 +123,14 @@ impl<'a> Cached<'a> {
 
     fn hash(&self, name: &str) -> Result<String, Failure> {
         let mut input = self.store.input(name)?;
-        let wanted = [Stated::whole_file(input.size(), None)];
+        let wanted = [DigestSpec::whole_file(input.size(), None)];
         let progress = Progress::new(self.say, "verifying", Some(input.size()));
         let at = |at| progress.at(at);
-        let source = runfile::Source { input: &mut input, stop: &interrupted, at: &at };
+        let source =
+            runfile::InstallerInput { input: &mut input, interrupted: &interrupted, progress: &at };
         let digests = digest(source, &wanted).map_err(|error| match error {
-            runfile::PassError::Stopped => fail(Exit::System, "interrupted"),
-            runfile::PassError::Read(error) => {
+            runfile::ReadError::Interrupted => fail(Exit::System, "interrupted"),
+            runfile::ReadError::Io(error) => {
                 fail(Exit::System, format!("cannot read '{}': {error}", self.store.shown(name)))
             }
         })?;

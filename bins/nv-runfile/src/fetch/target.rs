@@ -1,6 +1,6 @@
 //! What is to be fetched: a version, a branch, the latest, or a URL.
 
-use runfile::{Flavour, Name, is_version};
+use runfile::{Flavour, InstallerName, is_version};
 use ureq::http::Uri;
 
 use ::cli::{Exit, Failure, fail};
@@ -122,7 +122,7 @@ impl Wanted {
     /// What a name says. Errors: as [`name_in`].
     pub fn named(url: &str, arch: &str) -> Result<Wanted, Failure> {
         let name = name_in(url)?;
-        let said = Name::of(&name, None, None, None, None, &mut Vec::new());
+        let said = InstallerName::of(&name, None, None, None, None, &mut Vec::new());
         let common = said.flavour == Flavour::Driver && said.variants.is_empty();
         let arch = said.arch.map_or(arch, |arch| arch.as_str()).to_string();
         Ok(Wanted { name, version: said.version, arch, common })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
-use runfile::{Arch, Flavour, Stated, digest};
+use runfile::{Arch, DigestSpec, Flavour, digest};
 
 use crate::cli::Release;
 use crate::container::Container;
@@ -68,7 +68,7 @@ impl CudaRun {
             return Err(fail(Exit::Refused, message));
         }
         let mut stated = installer.header.digests.clone();
-        stated.push(Stated::whole_file(installer.header.size, sha256));
+        stated.push(DigestSpec::whole_file(installer.header.size, sha256));
         let progress = Progress::new(say, "verifying", Some(installer.header.size));
         let at = |at| progress.at(at);
         let (source, _) = installer.source(&interrupted, &at)?;

@@ -52,7 +52,7 @@ pub mod tag {
     pub const NUMVFS: u8 = 27;
     pub const OVERRIDE: u8 = 28;
     pub const SHARED_LINK: u8 = 29;
-    pub const MATES: u8 = 30;
+    pub const GROUP_MEMBERS: u8 = 30;
 
     /// The attribute's name, for messages.
     pub fn name(tag: u8) -> &'static str {
@@ -84,7 +84,7 @@ pub mod tag {
             TOTALVFS => "sriov_totalvfs",
             NUMVFS => "sriov_numvfs",
             OVERRIDE => "driver_override",
-            MATES => "iommu_group/devices",
+            GROUP_MEMBERS => "iommu_group/devices",
             _ => "an attribute",
         }
     }

@@ -11,10 +11,10 @@ use crate::group::{Group, OtherMember, reserved_regions};
 use crate::scan::attributes::{group_tag, parent, tag};
 
 /// Understands what was read.
-pub fn function(address: Address, probed: &ChildRead) -> Function {
+pub fn function(address: Address, answer: &ChildRead) -> Function {
     let mut f = Function::bare(address);
     let text = |tag: u8| {
-        probed.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
+        answer.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
     };
     let number = |tag: u8| text(tag).and_then(|t| t.trim().parse::<i64>().ok());
     let hex = |tag: u8| {
@@ -38,7 +38,7 @@ pub fn function(address: Address, probed: &ChildRead) -> Function {
     f.driver = text(tag::DRIVER);
     f.group = text(tag::GROUP).and_then(|t| t.parse().ok());
     f.pf = text(tag::PHYSFN).as_deref().and_then(Address::from_sysfs);
-    let marked = |tag: u8| probed.bytes(tag).is_some();
+    let marked = |tag: u8| answer.bytes(tag).is_some();
     (f.bridge, f.vgpu_vendor, f.mdev) = (marked(tag::BUS), marked(tag::VGPU), marked(tag::MDEV));
     f.vfs = list(text(tag::VFS)).iter().filter_map(|n| Address::from_sysfs(n)).collect();
     f.vfio_device = list(text(tag::VFIO)).into_iter().find(|n| n.starts_with("vfio"));
@@ -55,7 +55,7 @@ pub fn function(address: Address, probed: &ChildRead) -> Function {
     f.sriov_total = number(tag::TOTALVFS).and_then(|n| u32::try_from(n).ok());
     f.sriov_enabled = number(tag::NUMVFS).and_then(|n| u32::try_from(n).ok());
     f.driver_override = text(tag::OVERRIDE).filter(|t| !t.is_empty() && t != "(null)");
-    f.warnings = warnings(probed);
+    f.warnings = warnings(answer);
     f
 }
 
@@ -99,32 +99,32 @@ fn link(
 }
 
 /// Whether its link is that of the slot's function 0.
-pub fn shares_link(probed: &ChildRead) -> bool {
-    probed.bytes(tag::SHARED_LINK).is_some()
+pub fn shares_link(answer: &ChildRead) -> bool {
+    answer.bytes(tag::SHARED_LINK).is_some()
 }
 
 /// Whom the list of its group names.
-pub fn mates(probed: &ChildRead) -> Vec<Address> {
-    let names = probed.bytes(tag::MATES).map(|b| String::from_utf8_lossy(b).into_owned());
+pub fn listed_members(answer: &ChildRead) -> Vec<Address> {
+    let names = answer.bytes(tag::GROUP_MEMBERS).map(|b| String::from_utf8_lossy(b).into_owned());
     list(names).iter().filter_map(|name| Address::from_sysfs(name)).collect()
 }
 
 /// What a person should know of reads that failed. An attribute that is not
 /// there, or not for this function, is no failure.
-fn warnings(probed: &ChildRead) -> Vec<String> {
-    if let Some(stuck) = probed.stuck_at {
+fn warnings(answer: &ChildRead) -> Vec<String> {
+    if let Some(stuck) = answer.stuck_at {
         return vec![format!(
             "reading {} blocks in the kernel (is its driver stuck in unbind?); the rest is unknown",
             tag::name(stuck)
         )];
     }
-    if probed.values.is_empty() {
+    if answer.values.is_empty() {
         return vec!["could not be read".into()];
     }
-    if probed.errno(tag::DIR).is_some() {
+    if answer.errno(tag::DIR).is_some() {
         return vec!["disappeared while it was read".into()];
     }
-    probed
+    answer
         .values
         .iter()
         .filter_map(|(tag, value)| Some((*tag, *value.as_ref().err()?)))
@@ -138,9 +138,9 @@ fn warnings(probed: &ChildRead) -> Vec<String> {
 }
 
 /// A group; who is in it, its functions tell.
-pub fn group(id: u32, probed: &ChildRead) -> Group {
+pub fn group(id: u32, answer: &ChildRead) -> Group {
     let text = |tag: u8| {
-        probed.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
+        answer.bytes(tag).map(|b| String::from_utf8_lossy(b).trim_end_matches('\n').to_string())
     };
     let mut group = Group::bare(id);
     group.name = text(group_tag::NAME);

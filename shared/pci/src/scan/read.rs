@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
             attr(&dir, tag::NUMVFS, pipe);
         }
         if let (true, Some(group), Some(groups)) = (self.list_groups, group, &self.groups) {
-            pipe.put(tag::MATES, || {
+            pipe.put(tag::GROUP_MEMBERS, || {
                 let names = groups.below(&format!("{group}/devices"))?.list();
                 Ok(names.map_err(|error| error.source)?.join("\n").into_bytes())
             });

@@ -70,7 +70,7 @@ impl Flavour {
 
 /// What names say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct InstallerName {
     /// Version as NVIDIA writes it: leading zeros count.
     pub version: Option<String>,
     /// Of a CUDA installer: the driver that it brings, as its file name says.
@@ -96,7 +96,7 @@ const SUFFIXES: [&str; 9] = [
     "pkg",
 ];
 
-impl Name {
+impl InstallerName {
     /// Puts together what a header's assignments and a file name say. What the
     /// header says wins; a difference becomes a problem.
     pub fn of(
@@ -106,7 +106,7 @@ impl Name {
         label: Option<&str>,
         target_dir: Option<&str>,
         problems: &mut Vec<String>,
-    ) -> Name {
+    ) -> InstallerName {
         if let Some(name) = cuda(file_name, label) {
             return name;
         }
@@ -147,7 +147,7 @@ impl Name {
         words.retain(|word| word != flavour.as_str());
         // what is no driver has no driver's version
         let version = version.filter(|_| flavour != Flavour::Other || stated.is_some());
-        Name { version, bundled_driver: None, arch, flavour, variants: words }
+        InstallerName { version, bundled_driver: None, arch, flavour, variants: words }
     }
 }
 
@@ -181,8 +181,8 @@ fn driver(name: &str) -> Option<Parts> {
 }
 
 /// `cuda_<version>_<driver>_linux[_sbsa|_ppc64le].run`.
-fn cuda(file_name: &str, label: Option<&str>) -> Option<Name> {
-    let mut name = Name {
+fn cuda(file_name: &str, label: Option<&str>) -> Option<InstallerName> {
+    let mut name = InstallerName {
         version: None,
         bundled_driver: None,
         arch: None,
@@ -221,9 +221,9 @@ pub use nvidia::is_version;
 mod tests {
     use super::*;
 
-    fn of(file: &str) -> (Name, Vec<String>) {
+    fn of(file: &str) -> (InstallerName, Vec<String>) {
         let mut problems = Vec::new();
-        (Name::of(file, None, None, None, None, &mut problems), problems)
+        (InstallerName::of(file, None, None, None, None, &mut problems), problems)
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_file_that_was_renamed_is_told() {
         let mut problems = Vec::new();
-        let name = Name::of(
+        let name = InstallerName::of(
             "NVIDIA-Linux-aarch64-550.54.14.run",
             Some("550.163.01"),
             Some("x86_64"),

@@ -1,12 +1,14 @@
 use super::*;
-use crate::{Covers, Limits, Tar, TarError};
+use crate::decompress::BLOCK;
+use crate::{ArchiveLimits, DigestScope, TarError, TarReader};
 
-fn stated(algorithm: Algorithm, start: u64, end: u64) -> Stated {
-    Stated { algorithm, covers: Covers::Payload, start, end, expected: None }
+fn spec(algorithm: Algorithm, start: u64, end: u64) -> DigestSpec {
+    DigestSpec { algorithm, scope: DigestScope::Payload, start, end, expected: None }
 }
 
-fn digests(bytes: &[u8], wanted: &[Stated]) -> Vec<String> {
-    let source = Source { input: &mut &bytes[..], stop: &|| false, at: &|_| {} };
+fn digests(bytes: &[u8], wanted: &[DigestSpec]) -> Vec<String> {
+    let source =
+        InstallerInput { input: &mut &bytes[..], interrupted: &|| false, progress: &|_| {} };
     digest(source, wanted).unwrap().into_iter().map(|digested| digested.actual).collect()
 }
 
@@ -16,13 +18,13 @@ fn digests_cover_their_bytes_across_blocks() {
     let size = bytes.len() as u64;
     let middle = (BLOCK as u64 - 3, 2 * BLOCK as u64 + 5);
     let wanted = [
-        stated(Algorithm::Md5, 0, size),
-        stated(Algorithm::Sha256, 0, size),
-        stated(Algorithm::Size, middle.0, middle.1),
-        stated(Algorithm::Md5, middle.0, middle.1),
-        stated(Algorithm::Cksum, middle.0, middle.1),
-        stated(Algorithm::Size, size - 1, size + 100),
-        stated(Algorithm::Size, 5, 5),
+        spec(Algorithm::Md5, 0, size),
+        spec(Algorithm::Sha256, 0, size),
+        spec(Algorithm::Size, middle.0, middle.1),
+        spec(Algorithm::Md5, middle.0, middle.1),
+        spec(Algorithm::Cksum, middle.0, middle.1),
+        spec(Algorithm::Size, size - 1, size + 100),
+        spec(Algorithm::Size, 5, 5),
     ];
     let all = digests(&bytes, &wanted);
     for (one, together) in wanted.iter().zip(&all) {
@@ -31,7 +33,7 @@ fn digests_cover_their_bytes_across_blocks() {
     assert_eq!(all[2], (middle.1 - middle.0).to_string());
     assert_eq!(&all[5..], ["1", "0"]);
     let part = &bytes[middle.0 as usize..middle.1 as usize];
-    assert_eq!(digests(part, &[stated(Algorithm::Md5, 0, part.len() as u64)]), [all[3].clone()]);
+    assert_eq!(digests(part, &[spec(Algorithm::Md5, 0, part.len() as u64)]), [all[3].clone()]);
     // md5sum of nothing
     assert_eq!(digests(b"", &wanted[..1]), ["d41d8cd98f00b204e9800998ecf8427e"]);
 }
@@ -55,10 +57,10 @@ fn large_tar() -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn count(plain: &mut Plain) -> Result<u64, TarError> {
+fn count(plain: &mut Decompressed) -> Result<u64, TarError> {
     let mut members = 0;
     while plain.next_part()? {
-        let mut tar = Tar::new(plain, Limits::default());
+        let mut tar = TarReader::new(plain, ArchiveLimits::default());
         while tar.next_member()?.is_some() {
             members += 1;
         }
@@ -69,15 +71,27 @@ fn count(plain: &mut Plain) -> Result<u64, TarError> {
 #[test]
 fn a_consumer_may_stop_early_and_digests_go_on_only_if_asked_for() {
     let (bytes, header) = with_head(&zstd::encode_all(large_tar().as_slice(), 1).unwrap());
-    for wanted in [vec![], vec![stated(Algorithm::Md5, 0, header.size)]] {
-        let source = Source { input: &mut bytes.as_slice(), stop: &|| false, at: &|_| {} };
+    for wanted in [vec![], vec![spec(Algorithm::Md5, 0, header.size)]] {
+        let source = InstallerInput {
+            input: &mut bytes.as_slice(),
+            interrupted: &|| false,
+            progress: &|_| {},
+        };
         let passed = unpack(source, &header, &wanted, |_| Ok::<_, ()>(()), |()| true).unwrap();
         assert_eq!(passed.digests.len(), wanted.len());
-        let source = Source { input: &mut bytes.as_slice(), stop: &|| false, at: &|_| {} };
+        let source = InstallerInput {
+            input: &mut bytes.as_slice(),
+            interrupted: &|| false,
+            progress: &|_| {},
+        };
         let passed = unpack(source, &header, &wanted, count, |_| true).unwrap();
         assert_eq!(passed.outcome.unwrap(), 2);
-        let source = Source { input: &mut bytes.as_slice(), stop: &|| false, at: &|_| {} };
-        let failing = |_: &mut Plain| Err::<(), _>(());
+        let source = InstallerInput {
+            input: &mut bytes.as_slice(),
+            interrupted: &|| false,
+            progress: &|_| {},
+        };
+        let failing = |_: &mut Decompressed| Err::<(), _>(());
         let passed = unpack(source, &header, &wanted, failing, |()| true).unwrap();
         assert!(passed.outcome.is_err() && passed.digests.is_empty());
     }
@@ -86,12 +100,15 @@ fn a_consumer_may_stop_early_and_digests_go_on_only_if_asked_for() {
 #[test]
 fn a_signal_and_a_broken_file_end_it() {
     let (bytes, header) = with_head(&large_tar());
-    let wanted = [stated(Algorithm::Md5, 0, header.size)];
+    let wanted = [spec(Algorithm::Md5, 0, header.size)];
     let read = std::sync::atomic::AtomicU64::new(0);
     let at = |bytes| read.store(bytes, Ordering::Relaxed);
     let stop = || read.load(Ordering::Relaxed) > 1_000_000;
-    let source = Source { input: &mut bytes.as_slice(), stop: &stop, at: &at };
-    assert!(matches!(unpack(source, &header, &wanted, count, |_| false), Err(PassError::Stopped)));
+    let source = InstallerInput { input: &mut bytes.as_slice(), interrupted: &stop, progress: &at };
+    assert!(matches!(
+        unpack(source, &header, &wanted, count, |_| false),
+        Err(ReadError::Interrupted)
+    ));
     struct Broken<'a>(&'a [u8]);
     impl Read for Broken<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -103,11 +120,9 @@ fn a_signal_and_a_broken_file_end_it() {
     }
     for wanted in [&wanted[..], &[]] {
         let mut broken = Broken(&bytes[..2_000_000]);
-        let source = Source { input: &mut broken, stop: &|| false, at: &|_| {} };
-        assert!(matches!(
-            unpack(source, &header, wanted, count, |_| false),
-            Err(PassError::Read(_))
-        ));
+        let source =
+            InstallerInput { input: &mut broken, interrupted: &|| false, progress: &|_| {} };
+        assert!(matches!(unpack(source, &header, wanted, count, |_| false), Err(ReadError::Io(_))));
     }
 }
 
@@ -115,7 +130,8 @@ fn a_signal_and_a_broken_file_end_it() {
 fn a_file_that_shrank_is_damage_and_not_a_hang() {
     let (bytes, header) = with_head(&zstd::encode_all(large_tar().as_slice(), 1).unwrap());
     let short = &bytes[..bytes.len() / 2];
-    let source = Source { input: &mut &short[..], stop: &|| false, at: &|_| {} };
+    let source =
+        InstallerInput { input: &mut &short[..], interrupted: &|| false, progress: &|_| {} };
     let passed = unpack(source, &header, &[], count, |_| true).unwrap();
     assert!(matches!(passed.outcome, Err(TarError::Io(_))));
 }
