@@ -83,6 +83,16 @@ impl RootFs {
         self.file("/var/lib/nvidia/log", record)
     }
 
+    /// Packages in dpkg's status file, which are installed.
+    pub fn installed(&self, packages: &[&str]) -> &RootFs {
+        let path = "/var/lib/dpkg/status";
+        let mut status = fs::read_to_string(self.at(path)).unwrap_or_default();
+        for package in packages {
+            status += &format!("\nPackage: {package}\nStatus: install ok installed\n");
+        }
+        self.file(path, status)
+    }
+
     /// One library without links.
     pub fn library(&self, dir: &str, stem: &str, version: &str) -> &RootFs {
         let soname = format!("{stem}.1");

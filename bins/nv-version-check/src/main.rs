@@ -1,4 +1,4 @@
-//! Who disagrees with whom about the version of NVIDIA's driver.
+//! Checks that NVIDIA driver versions match.
 
 use std::process::ExitCode;
 

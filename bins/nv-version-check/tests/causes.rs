@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Host, KERNEL, NEWER, V, check, drifts, text};
+use common::{Host, KERNEL, NEWER, V, advice, check, drifts};
 use testbed::driver::{LIB, Packed, module_file};
 
 /// One way to be wrong: name, options, host, what is wrong, subject, cause, hint.
@@ -49,7 +49,7 @@ const CASES: &[Case] = &[
         },
         subject: "kernel 6.17.13-2-pve",
         cause: "module-old-kernel-only",
-        hint: "apt-get install proxmox-headers-6.17.13-2-pve && dkms install nvidia/580.105.08 -k 6.17.13-2-pve",
+        hint: "apt-get install proxmox-headers-6.17.13-2-pve; dkms install nvidia/580.105.08 -k 6.17.13-2-pve",
     },
     Case {
         name: "the new kernel has the module of before the upgrade",
@@ -120,7 +120,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "nouveau-loaded",
-        hint: "gpu-vfio-bind persist",
+        hint: "rebuild the initramfs, then reboot the host; update-initramfs -u -k all",
     },
     Case {
         name: "a container is given the GPU and nothing is loaded",
@@ -133,7 +133,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "module-not-loaded",
-        hint: "lxc-gpu-conf nodes",
+        hint: "modprobe nvidia; lxc-gpu-conf nodes",
     },
     Case {
         name: "DKMS lost the source",
@@ -159,7 +159,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "host-behind",
-        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
+        hint: "nv-runfile fetch 580.95.05; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-580.95.05.run --host",
     },
     Case {
         name: "the host's libraries are ahead: half an upgrade",
@@ -170,7 +170,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "host-ahead",
-        hint: "apt-get install --only-upgrade",
+        hint: "apt-get install --only-upgrade libcuda1 libnvidia-ml1 nvidia-kernel-dkms",
     },
     Case {
         name: "a container of Debian packages is behind",
@@ -182,7 +182,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-behind",
-        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
+        hint: "nv-runfile fetch 550.163.01; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901",
     },
     Case {
         name: "a running container of a .run install is behind by the last number",
@@ -194,7 +194,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-behind",
-        hint: "nv-runfile fetch 570.124.06 | nv-runfile install --ct 901",
+        hint: "nv-runfile fetch 570.124.06; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-570.124.06.run --ct 901",
     },
     Case {
         name: "unattended upgrades took a container ahead",
@@ -206,7 +206,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-ahead",
-        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
+        hint: "nv-runfile fetch 550.163.01; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901",
     },
     Case {
         name: "a container was upgraded with the host, which was not rebooted",
@@ -218,7 +218,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "container-ahead",
-        hint: "reboot the host: it then loads 550.163.01",
+        hint: "reboot the host, which then loads 550.163.01",
     },
     Case {
         name: "a .run install over Debian's packages",
@@ -227,7 +227,7 @@ const CASES: &[Case] = &[
         alter: |host| {
             host.give(901);
             let root = host.volume(901);
-            root.debian(V).run_install("/usr/lib64", "550.144.03");
+            root.debian(V).run_install("/usr/lib64", "550.144.03").installed(&["libcuda1"]);
             root.file("/etc/ld.so.conf.d/000.conf", "/usr/lib64\n").ldconfig();
         },
         subject: "ct 901",
@@ -258,7 +258,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "pin-not-followed",
-        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --ct 901",
+        hint: "nv-runfile fetch 580.95.05; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-580.95.05.run --ct 901",
     },
     Case {
         name: "the host does not follow the pin",
@@ -267,7 +267,7 @@ const CASES: &[Case] = &[
         alter: |_| {},
         subject: "host",
         cause: "pin-not-followed",
-        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
+        hint: "nv-runfile fetch 580.95.05; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-580.95.05.run --host",
     },
     Case {
         name: "a toolkit of CUDA 13 in a container",
@@ -281,7 +281,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "toolkit-too-new",
-        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
+        hint: "nv-runfile fetch 580.95.05; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-580.95.05.run --host",
     },
     Case {
         name: "a container is given the GPU and has no libraries",
@@ -293,7 +293,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "nothing-installed",
-        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
+        hint: "nv-runfile fetch 550.163.01; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901",
     },
     Case {
         name: "libraries without links: ldconfig never ran",
@@ -321,7 +321,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "vgpu-guest-driver",
-        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --ct 901",
+        hint: "nv-runfile fetch 550.163.01; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901",
     },
     Case {
         name: "an open module without its firmware",
@@ -332,7 +332,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "firmware-missing",
-        hint: "nv-runfile fetch 580.95.05 | nv-runfile install --host",
+        hint: "nv-runfile fetch 580.95.05; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-580.95.05.run --host",
     },
     Case {
         name: "a CDI specification of before the upgrade",
@@ -390,7 +390,7 @@ const CASES: &[Case] = &[
         },
         subject: "ct 901",
         cause: "no-host-driver",
-        hint: "nv-runfile fetch 550.163.01 | nv-runfile install --host",
+        hint: "nv-runfile fetch 550.163.01; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --host",
     },
     Case {
         name: "a GPU fell off the bus",
@@ -405,7 +405,7 @@ const CASES: &[Case] = &[
         },
         subject: "0000:2b:00",
         cause: "xid",
-        hint: "reseat the card",
+        hint: "reseat the GPU",
     },
 ];
 
@@ -446,7 +446,7 @@ fn every_cause_is_found_with_the_command_that_repairs_it() {
         let hints: Vec<String> = ran
             .of_type("check")
             .filter(|r| r["subject"] == case.subject && r["cause"] == case.cause)
-            .map(|r| text(&r["hint"]))
+            .map(advice)
             .collect();
         assert!(hints.iter().any(|h| h.contains(case.hint)), "{}: {hints:?}", case.name);
         // nothing else is blamed, but for what the same fault shows elsewhere too

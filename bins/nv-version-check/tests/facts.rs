@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Host, KERNEL, NEWER, V, check, drifts, text};
+use common::{Host, KERNEL, NEWER, V, advice, check, drifts, text};
 use testbed::driver::{LIB, Packed, RootFs, module_file};
 
 #[test]
@@ -122,7 +122,7 @@ fn a_specification_in_a_container_is_mended_there() {
     let ran = host.run("--ct 901").expect(1);
     let stale = check(&ran, "ct 901", "cdi /etc/cdi/nvidia.yaml");
     assert_eq!(stale["actual"], "535.247.01");
-    assert!(text(&stale["hint"]).starts_with("pct exec 901 -- nvidia-ctk"), "{stale}");
+    assert!(advice(stale).starts_with("pct exec 901 -- nvidia-ctk"), "{stale}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Host, TOOL, V, check, text};
+use common::{Host, TOOL, V, advice, check, text};
 use testbed::bed::program;
 use testbed::driver::{LIB, RootFs};
 use testbed::{Bed, Ran, Tool};
@@ -265,7 +265,7 @@ fn a_container_cannot_put_words_into_a_hint_nor_fail_every_run() {
     root.file("/etc/cdi/x;reboot;.yaml", "# nvidia\n- hostPath: /l/libcuda.so.535.247.01\n");
     let ran = host.run("--ct 901").expect(1);
     let stale = check(&ran, "ct 901", "cdi /etc/cdi/x;reboot;.yaml");
-    assert_eq!(stale["hint"], "pct exec 901 -- nvidia-ctk cdi generate");
+    assert_eq!(advice(stale), "pct exec 901 -- nvidia-ctk cdi generate");
     // one without a GPU, full of traps
     let host = Host::debian();
     traps(&host.running(904));

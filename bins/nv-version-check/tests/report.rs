@@ -8,7 +8,7 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use common::{Host, KERNEL, TOOL, V, check, drifts, text};
+use common::{Host, KERNEL, TOOL, V, advice, check, drifts, text};
 use testbed::driver::{LIB, RootFs};
 use testbed::{Bed, Tool};
 
@@ -79,7 +79,8 @@ fn the_table_can_be_read_by_a_tired_person() {
 STATUS  SUBJECT  PROPERTY   EXPECTED    ACTUAL
 DRIFT   ct 901   userspace  550.163.01  535.247.01
                                         /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.535.247.01: older than the loaded module
-                                        -> nv-runfile fetch 550.163.01 | nv-runfile install --ct 901
+    nv-runfile fetch 550.163.01
+    nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901
 ";
     assert_eq!(ran.stdout, expected);
 }
@@ -132,7 +133,7 @@ fn promtool_has_nothing_to_say_about_the_metrics() {
     let device = host.bed.at("/metrics/null");
     assert!(Command::new("mknod").arg(&device).args(["c", "1", "3"]).status().unwrap().success());
     let ran = host.tool("").arg("--prometheus-file").arg(&device).run();
-    assert!(ran.expect(2).stderr.contains("is no regular file"));
+    assert!(ran.expect(2).stderr.contains("is not a regular file"));
     let nowhere = host.bed.at("/none/x.prom/y");
     host.bed.write("/none/x.prom", "");
     let ran = host.tool("").arg("--prometheus-file").arg(nowhere).run().expect(3);
@@ -181,7 +182,7 @@ fn a_pin_comes_from_a_runfile_record_or_a_line() {
         assert!(ran.stderr.contains(words), "{input}: {}", ran.stderr);
     }
     host.run("--pin 550").expect(2);
-    host.run("--pin latest").expect(2).one_line("spelled like 550.163.01");
+    host.run("--pin latest").expect(2).one_line("looks like 550.163.01");
 }
 
 #[test]
@@ -202,7 +203,9 @@ fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     let unknown = check(&ran, "ct 901", "userspace");
     assert_eq!((&unknown["status"], &unknown["severity"]), (&"unknown".into(), &"info".into()));
     assert!(text(&unknown["reason"]).contains("is no directory on the host"), "{unknown}");
-    assert!(text(&unknown["hint"]).starts_with("pct mount 901"));
+    assert!(
+        advice(unknown).starts_with("pct mount 901; nv-version-check --ct 901; pct unmount 901")
+    );
     assert_eq!(host.run("--all-cts --problems").expect(0).stdout, "");
     host.run("--ct 901").expect(3);
     // what pct mount has put somewhere is looked at
@@ -239,10 +242,8 @@ fn mounted_libraries_are_those_of_the_configuration() {
     host.volume(901).file(&format!("{LIB}/libnvidia-ml.so.1"), "");
     let ran = host.run("--ct 901").expect(1);
     let behind = check(&ran, "ct 901", "userspace");
-    assert_eq!(
-        (&behind["actual"], &behind["hint"]),
-        (&"535.247.01".into(), &"lxc-gpu-conf sync 901".into())
-    );
+    assert_eq!(behind["actual"], "535.247.01");
+    assert_eq!(advice(behind), "lxc-gpu-conf sync 901");
     host.bed.write(path, format!("{main}\n{}\n[{rest}", mount(V)));
     assert_eq!(check(&host.run("--ct 901").expect(0), "ct 901", "userspace")["actual"], V);
 }
@@ -255,7 +256,7 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
     host.bed.write("/etc/pve/nodes/pve2/lxc/950.conf", "arch: amd64\ndev0: /dev/nvidia0\n");
     let before = host.bed.contents();
     let ran = host.run("--all-cts --cuda --next-boot -v").expect(0);
-    assert!(ran.stderr.contains("1 containers are on other nodes"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 containers are on other cluster nodes"), "{}", ran.stderr);
     assert!(!ran.stdout.contains("950"));
     assert_eq!(host.bed.contents(), before);
     host.run("--ct 950").expect(2).one_line("lives on node pve2");
@@ -276,7 +277,7 @@ fn a_module_that_cannot_be_asked_is_not_taken_for_none() {
     let ran = host.run("").expect(3);
     let module = check(&ran, "host", "module");
     assert_eq!((&module["status"], &module["cause"]), (&"unknown".into(), &"unreadable".into()));
-    assert!(text(&module["reason"]).contains("which module is loaded is not known"), "{module}");
+    assert!(text(&module["reason"]).contains("cannot determine the loaded module"), "{module}");
 }
 
 #[test]

@@ -10,6 +10,79 @@ pub fn pct_reboot(ctid: u32) -> CommandLine {
     command(&["pct", "reboot", &ctid.to_string()])
 }
 
+/// Runs a command in a running container.
+pub fn pct_exec(ctid: u32, inner: CommandLine) -> CommandLine {
+    let mut words = command(&["pct", "exec", &ctid.to_string(), "--"]);
+    words.extend(inner);
+    words
+}
+
+/// Mounts the root file system of a stopped container on the host.
+pub fn pct_mount(ctid: u32) -> CommandLine {
+    command(&["pct", "mount", &ctid.to_string()])
+}
+
+/// Takes back `pct mount`.
+pub fn pct_unmount(ctid: u32) -> CommandLine {
+    command(&["pct", "unmount", &ctid.to_string()])
+}
+
+/// Installs a package.
+pub fn apt_install(package: &str) -> CommandLine {
+    command(&["apt-get", "install", package])
+}
+
+/// Upgrades packages that are installed, and installs no other.
+pub fn apt_upgrade(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "install", "--only-upgrade"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// The package with the headers of a kernel: Proxmox VE's or Debian's.
+pub fn headers_package(release: &str) -> String {
+    let distribution = if release.ends_with("-pve") { "proxmox" } else { "linux" };
+    format!("{distribution}-headers-{release}")
+}
+
+/// Builds and installs a module that DKMS knows, `NAME/VERSION`, for a kernel.
+pub fn dkms_install(module: &str, release: &str) -> CommandLine {
+    command(&["dkms", "install", module, "-k", release])
+}
+
+/// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
+pub fn dkms_remove(module: &str) -> CommandLine {
+    command(&["dkms", "remove", module, "--all"])
+}
+
+/// Makes Proxmox VE boot this kernel until it is unpinned.
+pub fn proxmox_kernel_pin(release: &str) -> CommandLine {
+    command(&["proxmox-boot-tool", "kernel", "pin", release])
+}
+
+/// Rebuilds the dynamic linker's cache and the links of sonames.
+pub fn ldconfig() -> CommandLine {
+    command(&["ldconfig"])
+}
+
+/// The same for the root file system in a directory.
+pub fn ldconfig_in(dir: &str) -> CommandLine {
+    command(&["ldconfig", "-r", dir])
+}
+
+/// Generates a CDI specification, into a file or on standard output.
+pub fn nvidia_ctk_cdi_generate(output: Option<&str>) -> CommandLine {
+    let mut words = command(&["nvidia-ctk", "cdi", "generate"]);
+    words.extend(output.map(|output| format!("--output={output}")));
+    words
+}
+
+/// Makes NVIDIA's container runtime leave device rules alone.
+pub fn nvidia_ctk_no_cgroups() -> CommandLine {
+    let setting = "nvidia-container-cli.no-cgroups=true";
+    command(&["nvidia-ctk", "config", "--set", setting, "--in-place"])
+}
+
 /// Loads a kernel module.
 pub fn modprobe(module: &str) -> CommandLine {
     command(&["modprobe", module])

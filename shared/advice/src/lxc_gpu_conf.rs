@@ -14,7 +14,7 @@ pub fn check(ctid: u32) -> CommandLine {
     command(&["lxc-gpu-conf", "check", &ctid.to_string()])
 }
 
-/// Removes one GPU from a container's configuration.
-pub fn remove_gpu(ctid: u32, gpu: &str) -> CommandLine {
-    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--gpu", gpu])
+/// Creates or fixes the host's device nodes.
+pub fn nodes() -> CommandLine {
+    command(&["lxc-gpu-conf", "nodes"])
 }

@@ -28,20 +28,19 @@ impl Nouveau {
     }
 
     /// What to do so that nouveau is not loaded at the next boot. Where it is
-    /// loaded already the words ask for the reboot.
+    /// loaded already, the words ask for the reboot.
     pub fn hint(self) -> Hint {
-        let commands = match self.blacklisted {
-            // the initramfs is older than the configuration
-            true => vec![advice::external::update_initramfs()],
-            false => {
-                vec![advice::external::blacklist(MODULE), advice::external::update_initramfs()]
-            }
+        let update = advice::external::update_initramfs();
+        let hint = match self.blacklisted {
+            // loaded although blacklisted: the initramfs is older than the configuration
+            true => Hint::command(update),
+            false => Hint::commands([advice::external::blacklist(MODULE), update]),
         };
-        let hint = Hint::commands(commands);
-        match self.loaded {
-            true => hint.because("keep nouveau from being loaded, then reboot the host"),
-            false => hint.because("keep nouveau from being loaded at the next boot"),
-        }
+        hint.because(match (self.loaded, self.blacklisted) {
+            (true, true) => "rebuild the initramfs, then reboot the host",
+            (true, false) => "keep nouveau from being loaded, then reboot the host",
+            (false, _) => "keep nouveau from being loaded at the next boot",
+        })
     }
 }
 

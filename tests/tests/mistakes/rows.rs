@@ -109,7 +109,7 @@ pub const CHECK: &[Mistake] = &[
     ("--pin v550.163.01", None, 2, &["did you mean 550.163.01?"]),
     ("--pin 550", None, 2, &["550 is a branch", "550.163.01"]),
     ("--pin latest", None, 2, &["'latest'", "like 550.163.01"]),
-    ("--pin -", None, 2, &["no runfile record and no version", "nv-runfile info FILE"]),
+    ("--pin -", None, 2, &["no runfile record and no version", "pipe a runfile record"]),
     ("--pin -", Some("=550.163.01\n"), 2, &["line 1", "did you mean 550.163.01?"]),
     ("-o json", None, 2, &["'json'", "did you mean 'jsonl'?"]),
     ("check", None, 2, &["no operand 'check'", "nv-version-check --help"]),

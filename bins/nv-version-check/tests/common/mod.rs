@@ -14,7 +14,7 @@ pub const NEWER: &str = "6.17.13-2-pve";
 /// The version that it has.
 pub const V: &str = "550.163.01";
 
-/// The recorded host with two GPUs, set up right: its module on disk, built by
+/// The recorded host with two GPUs, correctly set up: its module on disk, built by
 /// DKMS, its libraries, and container 901's volume with the same.
 pub struct Host {
     pub bed: Bed,
@@ -26,6 +26,7 @@ impl Host {
         let host = Host::bare();
         let root = host.root();
         root.debian(V).kernel(KERNEL, Some(("updates/dkms/nvidia-current.ko", V)));
+        root.installed(&["libcuda1", "libnvidia-ml1", "nvidia-kernel-dkms"]);
         root.dkms("nvidia-current", V, &[KERNEL]);
         root.file("/lib/firmware/nvidia/550.163.01/gsp_ga10x.bin", "x");
         root.ldconfig();
@@ -131,6 +132,16 @@ pub fn check<'a>(ran: &'a Ran, subject: &str, property: &str) -> &'a Value {
     let record = found.next().unwrap_or_else(|| panic!("no {subject} {property}:\n{}", ran.stdout));
     assert!(found.next().is_none(), "two of {subject} {property}");
     record
+}
+
+/// A record's hint and commands on one line, separated by semicolons.
+pub fn advice(record: &Value) -> String {
+    let commands = record["commands"].as_array().expect("commands").iter().map(|command| {
+        let words = command.as_array().expect("an argument vector").iter();
+        words.map(text).collect::<Vec<_>>().join(" ")
+    });
+    let hint = record["hint"].as_str().map(str::to_string);
+    hint.into_iter().chain(commands).collect::<Vec<_>>().join("; ")
 }
 
 pub fn text(value: &Value) -> String {

@@ -1,5 +1,4 @@
-//! The host's kernels: which are installed, which boots next, and which driver
-//! module each has on disk.
+//! The installed kernels and the driver module that each has on disk.
 
 use std::io;
 use std::time::Duration;
@@ -9,34 +8,34 @@ use host::{FileKind, Machine};
 use nvidia::installed_kernels;
 use serde::{Deserialize, Serialize};
 
-use crate::modinfo::{self, ModInfo};
+use crate::collect::modinfo::{self, ModInfo};
 
-/// modules.dep of a distribution kernel has 600 KB.
+/// Bytes of modules.dep; that of a distribution kernel has 600 KB.
 const MOST_DEP: usize = 64 << 20;
-/// Unpacking one module takes a second where it is xz.
+/// Decompressing one module takes a second where it is xz.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Modules at once; each may take half a gigabyte of memory.
+/// Modules read at once; each may take half a gigabyte of memory.
 const WORKERS: usize = 4;
 
 /// A driver module on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Module {
+pub struct KernelModule {
     /// Its file.
     pub path: String,
-    /// What it says of itself.
+    /// Its version, licence and kernel.
     pub info: ModInfo,
 }
 
 /// One installed kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kernel {
+pub struct InstalledKernel {
     /// Its release: `6.14.11-4-pve`.
     pub release: String,
-    /// Its driver module; `Err`: there is one that cannot be read.
-    pub module: Result<Option<Module>, String>,
+    /// Its driver module, if it has one; `Err`: the module cannot be read.
+    pub module: Result<Option<KernelModule>, String>,
 }
 
-impl Kernel {
+impl InstalledKernel {
     /// Version of its driver module.
     pub fn version(&self) -> Option<&str> {
         self.module.as_ref().ok()?.as_ref()?.info.version.as_deref()
@@ -44,14 +43,18 @@ impl Kernel {
 }
 
 /// The installed kernels with their modules, oldest first.
-pub fn installed(machine: &Machine, running: Option<&str>) -> Vec<Kernel> {
+pub fn installed(machine: &Machine, running: Option<&str>) -> Vec<InstalledKernel> {
     let releases = installed_kernels(machine, running);
     let modules = modules(machine, &releases);
-    releases.into_iter().zip(modules).map(|(release, module)| Kernel { release, module }).collect()
+    releases
+        .into_iter()
+        .zip(modules)
+        .map(|(release, module)| InstalledKernel { release, module })
+        .collect()
 }
 
 /// The modules of all kernels, read side by side.
-fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Option<Module>, String>> {
+fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Option<KernelModule>, String>> {
     let answers = read_in_child(releases.len(), WORKERS, DEADLINE, &|at, pipe| {
         pipe.put(1, || {
             let found = module(machine, &releases[at]);
@@ -67,7 +70,7 @@ fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Option<Module>,
     };
     let taken = |bytes: Option<&[u8]>| match bytes.map(serde_json::from_slice) {
         Some(Ok(found)) => found,
-        _ => Err("reading its modules does not come to an end".to_string()),
+        _ => Err("reading its modules timed out".to_string()),
     };
     answers.iter().map(|answer| taken(answer.bytes(1))).collect()
 }
@@ -89,7 +92,7 @@ fn is_main_module(name: &str) -> bool {
 
 /// The driver module of a kernel: the one that depmod knows, else the first in
 /// the directories where it may be.
-fn module(machine: &Machine, release: &str) -> Result<Option<Module>, String> {
+fn module(machine: &Machine, release: &str) -> Result<Option<KernelModule>, String> {
     let top = format!("/lib/modules/{release}");
     let dep = machine.read_text(&format!("{top}/modules.dep"), MOST_DEP).unwrap_or_default();
     let listed = dep.lines().filter_map(|line| {
@@ -104,9 +107,9 @@ fn module(machine: &Machine, release: &str) -> Result<Option<Module>, String> {
         mine.map(move |name| format!("{dir}/{name}")).collect::<Vec<_>>()
     });
     for path in listed.chain(found) {
-        // what a link of weak-updates leads to may be gone
+        // a link in weak-updates may be dangling
         if machine.stat(&path).is_ok_and(|stat| stat.kind == FileKind::File) {
-            return modinfo::read(machine, &path).map(|info| Some(Module { path, info }));
+            return modinfo::read(machine, &path).map(|info| Some(KernelModule { path, info }));
         }
     }
     Ok(None)
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_main_module_is_told_from_its_family() {
+    fn the_main_module_is_not_confused_with_the_others() {
         for name in ["nvidia.ko", "nvidia.ko.zst", "nvidia-current.ko.xz", "nvidia-tesla-470.ko"] {
             assert!(is_main_module(name), "{name}");
         }

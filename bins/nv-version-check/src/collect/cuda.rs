@@ -14,16 +14,17 @@ const MOST_LIBRARY: usize = 256 << 20;
 
 /// An installed toolkit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Toolkit {
+pub struct CudaToolkit {
     /// Its directory.
     pub path: String,
     /// Its release: `12.4.1`, `12.4`.
     pub release: Option<String>,
 }
 
-/// A libcuda that brings a newer CUDA than the driver's own. It is not drift.
+/// A libcuda that brings a newer CUDA than the driver's own (CUDA's forward
+/// compatibility packages). It is not a mismatch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compat {
+pub struct CompatLibrary {
     /// Its file.
     pub path: String,
     /// Driver version that it comes from.
@@ -33,8 +34,7 @@ pub struct Compat {
     pub drivers: Option<Vec<u64>>,
 }
 
-/// Directories below which a toolkit is: `/usr/local/cuda` is a link to one of
-/// the others.
+/// Directories that hold a toolkit; `/usr/local/cuda` is a link to one of them.
 pub fn prefixes(root: &Machine) -> Vec<String> {
     let names = root.list("/usr/local").unwrap_or_default();
     let mut dirs: Vec<String> = Vec::new();
@@ -44,7 +44,7 @@ pub fn prefixes(root: &Machine) -> Vec<String> {
             dirs.push(path);
         }
     }
-    // a link that leads out of /usr/local: the toolkit is somewhere else
+    // a link that leads out of /usr/local: the toolkit is in another directory
     if dirs.is_empty() && names.iter().any(|name| name == "cuda") {
         dirs.push("/usr/local/cuda".into());
     }
@@ -52,7 +52,7 @@ pub fn prefixes(root: &Machine) -> Vec<String> {
 }
 
 /// The toolkits of a root file system.
-pub fn toolkits(root: &Machine) -> Vec<Toolkit> {
+pub fn toolkits(root: &Machine) -> Vec<CudaToolkit> {
     let mut found = Vec::new();
     for path in prefixes(root) {
         let json = root.read_text(&format!("{path}/version.json"), MOST_TEXT);
@@ -64,20 +64,20 @@ pub fn toolkits(root: &Machine) -> Vec<Toolkit> {
             .or_else(|| of_text(&text.ok()?))
             .or_else(|| of_name(&path).filter(|_| nvcc));
         if release.is_some() || nvcc {
-            found.push(Toolkit { path, release });
+            found.push(CudaToolkit { path, release });
         }
     }
-    // Debian's own package has no directory of its own
+    // Debian's package shares /usr with everything else
     if let Ok(header) = root.read_text("/usr/include/cuda.h", 16 << 20) {
         if let Some(release) = of_header(&header) {
-            found.push(Toolkit { path: "/usr/include/cuda.h".into(), release: Some(release) });
+            found.push(CudaToolkit { path: "/usr/include/cuda.h".into(), release: Some(release) });
         }
     }
     found
 }
 
 /// version.json. Some releases have a date where the patch number should be
-/// (12.6.20241114): then the runtime's or compiler's own version tells.
+/// (12.6.20241114): then the version of the runtime or the compiler counts.
 fn of_json(text: &str) -> Option<String> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let version = |part: &str| value[part]["version"].as_str().map(str::to_string);
@@ -116,8 +116,8 @@ fn of_header(text: &str) -> Option<String> {
 }
 
 /// The libraries for forward compatibility.
-pub fn compats(root: &Machine) -> Vec<Compat> {
-    let mut found: Vec<Compat> = Vec::new();
+pub fn compats(root: &Machine) -> Vec<CompatLibrary> {
+    let mut found: Vec<CompatLibrary> = Vec::new();
     for prefix in prefixes(root) {
         let dir = format!("{prefix}/compat");
         for name in root.list(&dir).unwrap_or_default() {
@@ -128,7 +128,7 @@ pub fn compats(root: &Machine) -> Vec<Compat> {
             let path = format!("{dir}/{name}");
             if resolve(root, &path).as_deref() == Some(&path) {
                 let drivers = note(root, &path);
-                found.push(Compat { path, version, drivers });
+                found.push(CompatLibrary { path, version, drivers });
             }
         }
     }

@@ -1,52 +1,51 @@
-//! What the host itself has: the loaded modules, those on disk, DKMS,
-//! firmware. Read once, without nvidia-smi.
+//! What the host itself has: the loaded modules, those on disk, DKMS, firmware.
 
 use host::Machine;
-use nvidia::module_version;
+use nvidia::{NextBoot, Nouveau, module_version};
 
-use crate::dkms::{self, Entry};
-use crate::kernels::{self, Kernel};
-use crate::root::{self, Root};
+use crate::collect::dkms::{self, DkmsModule};
+use crate::collect::kernel_modules::{self, InstalledKernel};
+use crate::collect::root_facts::RootFacts;
 
-/// Modules that must be of the main module's version. nvidia-modeset refuses
-/// another one, the others do what they like.
+/// Modules that must be of the main module's version. nvidia-modeset refuses to
+/// load beside another one; the others fail later.
 const FAMILY: [&str; 5] =
     ["nvidia_modeset", "nvidia_drm", "nvidia_uvm", "nvidia_peermem", "nvidia_vgpu_vfio"];
 
 /// The host.
-pub struct Host {
+pub struct HostFacts {
     /// Version of the loaded module.
     pub loaded: Option<String>,
-    /// Why that is not known, where it is not.
+    /// Why the loaded module is unknown; `None` where it is known.
     pub unread: Option<String>,
-    /// It is an open module.
+    /// The loaded module is an open one.
     pub open: bool,
-    /// Loaded modules of the family that say their version.
+    /// The other loaded modules of the driver with their versions.
     pub family: Vec<(String, String)>,
-    /// nouveau is loaded.
-    pub nouveau: bool,
+    /// nouveau is loaded, or kept from being loaded.
+    pub nouveau: Nouveau,
     /// The running kernel.
     pub running: Option<String>,
     /// The installed kernels.
-    pub kernels: Vec<Kernel>,
-    /// The one that boots next.
-    pub next: Result<nvidia::NextBoot, String>,
-    /// DKMS's tree.
-    pub dkms: Vec<Entry>,
-    /// The host's own userspace.
-    pub root: Root,
+    pub kernels: Vec<InstalledKernel>,
+    /// The kernel that boots next; `Err`: why it is unknown.
+    pub next: Result<NextBoot, String>,
+    /// The driver's modules that DKMS knows.
+    pub dkms: Vec<DkmsModule>,
+    /// The host's own root file system.
+    pub root: RootFacts,
     /// Versions of GSP firmware, from the names of their directories.
     pub firmware: Vec<String>,
-    /// NVIDIA's vGPU manager is installed or loaded.
+    /// NVIDIA's vGPU manager is installed or its module is loaded.
     pub vgpu: bool,
 }
 
-/// What the loaded module shows of itself.
+/// Files in which the loaded module shows its version.
 const LOADED: [&str; 2] = ["/proc/driver/nvidia/version", "/sys/module/nvidia/version"];
 
-impl Host {
-    /// Reads it.
-    pub fn read(machine: &Machine, cuda: bool) -> Host {
+impl HostFacts {
+    /// Reads them; `cuda`: also CUDA toolkits.
+    pub fn read(machine: &Machine, cuda: bool) -> HostFacts {
         let proc = machine.attr(LOADED[0]).unwrap_or_default();
         let family = FAMILY.iter().filter_map(|name| {
             let version = machine.attr(&format!("/sys/module/{name}/version")).ok()?;
@@ -54,25 +53,23 @@ impl Host {
             nvidia::is_version(&version).then(|| (name.replace('_', "-"), version))
         });
         let running = machine.kernel_release();
-        let kernels = kernels::installed(machine, running.as_deref());
+        let kernels = kernel_modules::installed(machine, running.as_deref());
         let loaded = module_version(machine);
-        // no such file: not loaded; any other answer tells nothing
+        // no such file: not loaded; after any other error it may be loaded
         let unread = LOADED.iter().find_map(|path| machine.attr(path).err());
         let unread = unread.filter(|error| loaded.is_none() && !error.is_not_found());
-        Host {
+        let releases: Vec<String> = kernels.iter().map(|k| k.release.clone()).collect();
+        HostFacts {
             loaded,
             unread: unread.map(|error| error.to_string()),
             open: proc.contains("Open Kernel Module"),
             family: family.collect(),
-            nouveau: machine.exists("/sys/module/nouveau"),
-            next: {
-                let releases: Vec<String> = kernels.iter().map(|k| k.release.clone()).collect();
-                nvidia::next_boot(machine, &releases)
-            },
+            nouveau: Nouveau::read(machine),
+            next: nvidia::next_boot(machine, &releases),
             running,
             kernels,
-            dkms: dkms::entries(machine),
-            root: root::look(machine, cuda),
+            dkms: dkms::modules(machine),
+            root: RootFacts::read(machine, cuda),
             firmware: firmware(machine),
             vgpu: machine.exists("/sys/module/nvidia_vgpu_vfio")
                 || machine.exists("/usr/bin/nvidia-vgpu-mgr"),
@@ -80,12 +77,12 @@ impl Host {
     }
 
     /// A kernel by its release.
-    pub fn kernel(&self, release: &str) -> Option<&Kernel> {
+    pub fn kernel(&self, release: &str) -> Option<&InstalledKernel> {
         self.kernels.iter().find(|kernel| kernel.release == release)
     }
 
-    /// The running kernel's entry.
-    pub fn running_kernel(&self) -> Option<&Kernel> {
+    /// The running kernel, as installed.
+    pub fn running_kernel(&self) -> Option<&InstalledKernel> {
         self.kernel(self.running.as_deref()?)
     }
 
@@ -94,20 +91,20 @@ impl Host {
         self.running_kernel()?.version()
     }
 
-    /// The version that the host is set up for: what an upgrade left on disk
-    /// rather than what is still loaded.
+    /// The version that is installed: after an upgrade that on disk, not the one
+    /// that is still loaded.
     pub fn installed(&self) -> Option<&str> {
         self.on_disk()
             .or(self.loaded.as_deref())
-            .or_else(|| self.root.version())
-            .or_else(|| self.dkms.last().map(|entry| entry.version.as_str()))
+            .or_else(|| self.root.libraries.version())
+            .or_else(|| self.dkms.last().map(|module| module.version.as_str()))
     }
 
-    /// Nothing of NVIDIA's driver is on this host.
+    /// The host has nothing of NVIDIA's driver.
     pub fn is_bare(&self) -> bool {
         self.loaded.is_none()
             && self.unread.is_none()
-            && self.root.is_empty()
+            && self.root.libraries.is_empty()
             && self.dkms.is_empty()
             && self.kernels.iter().all(|kernel| matches!(kernel.module, Ok(None)))
     }

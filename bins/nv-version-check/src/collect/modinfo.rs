@@ -1,5 +1,5 @@
-//! What a kernel module says of itself: the `.modinfo` section of its file,
-//! which may be compressed. No modinfo(8) is run.
+//! The `.modinfo` section of a kernel module's file, which may be compressed.
+//! modinfo(8) is not run.
 
 use std::io::{self, Read};
 
@@ -7,14 +7,14 @@ use host::Machine;
 use object::{Object, ObjectSection};
 use serde::{Deserialize, Serialize};
 
-/// No module file is larger: nvidia.ko with symbols has about 100 MB.
+/// Bytes of a module file; nvidia.ko with symbols has about 100 MB.
 const MOST_FILE: usize = 512 << 20;
-/// What a compressed one may become.
+/// Bytes of a decompressed module file.
 const MOST_UNPACKED: u64 = 1 << 30;
-/// What a decompressor may take: kernels' own decoders allow far less.
+/// Bytes of memory that a decompressor may use; kernels' own decoders allow far less.
 const MOST_MEMORY: u64 = 256 << 20;
 
-/// What matters of a module's own words.
+/// The fields of `.modinfo` that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModInfo {
     /// `version=550.163.01`
@@ -27,7 +27,7 @@ pub struct ModInfo {
 }
 
 impl ModInfo {
-    /// Whether it is one of the open kernel modules.
+    /// Whether it is an open kernel module; `None`: its licence is unknown.
     pub fn is_open(&self) -> Option<bool> {
         self.license.as_deref().map(|license| license.contains("MIT"))
     }
@@ -39,13 +39,13 @@ impl ModInfo {
 }
 
 /// Reads it from a `.ko`, `.ko.xz`, `.ko.zst` or `.ko.gz`; the content decides,
-/// not the name. Errors: in words.
+/// not the name. Errors: the file cannot be read or is not a module.
 pub fn read(machine: &Machine, path: &str) -> Result<ModInfo, String> {
     let bytes = machine.read(path, MOST_FILE).map_err(|error| error.to_string())?;
     of_bytes(&bytes).map_err(|why| format!("'{path}' {why}"))
 }
 
-/// The same of a file's content.
+/// Reads it from the content of such a file.
 pub fn of_bytes(bytes: &[u8]) -> Result<ModInfo, String> {
     let unpacked = match bytes {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => zstd::stream::read::Decoder::new(bytes).and_then(take),
@@ -71,13 +71,13 @@ fn take(reader: impl Read) -> io::Result<Vec<u8>> {
 }
 
 fn section(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let file = object::File::parse(bytes).map_err(|_| "is no kernel module".to_string())?;
+    let file = object::File::parse(bytes).map_err(|_| "is not a kernel module".to_string())?;
     let section = file.section_by_name(".modinfo").ok_or("has no .modinfo")?;
     section.data().map(<[u8]>::to_vec).map_err(|_| "has a damaged .modinfo".to_string())
 }
 
-/// `key=value` strings, each ended by a zero byte; of a key that stands twice
-/// the first counts.
+/// `key=value` strings, each ended by a zero byte; of a repeated key the first
+/// counts.
 fn parse(section: &[u8]) -> ModInfo {
     let field = |key: &str| {
         section.split(|b| *b == 0).find_map(|entry| {

@@ -1,4 +1,4 @@
-//! The text format that node_exporter's textfile collector reads.
+//! Metrics in the text format of node_exporter's textfile collector.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use record::{Check, CheckStatus};
 
 const GOOD: &str = "nvidia_version_check_last_good_timestamp_seconds";
 
-/// A file larger than this was not written by us.
+/// Bytes of a metrics file; a larger one is not from this tool.
 const MOST: usize = 16 << 20;
 
 /// Seconds since 1970.
@@ -16,27 +16,27 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// When a run last found everything right, as the file of before says.
+/// When a run last found no problem, from the existing file.
 pub fn last_good(machine: &Machine, file: &str) -> Option<u64> {
     let text = machine.read_text(file, MOST).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(GOOD)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }
 
-/// Replaces the file as a whole, so that the collector never sees half of it.
-/// Errors: it cannot be written.
+/// Replaces the file as a whole, so that the collector never reads half of it.
 pub fn write(machine: &Machine, file: &str, text: &str) -> Result<(), FileError> {
     machine.put(file, text.as_bytes())
 }
 
-/// The metrics of one run at `now`. `good`: when a run was good the last time.
-pub fn render(checks: &[Check], now: u64, good: Option<u64>) -> String {
+/// The metrics of a run at `now`; `good`: the time of the last run without a
+/// problem. Both in seconds since 1970.
+pub fn render(checks: &[&Check], now: u64, good: Option<u64>) -> String {
     let mut text = String::new();
-    let drifted = |check: &&Check| check.status == CheckStatus::Drift;
+    let drifted = |check: &Check| check.status == CheckStatus::Drift;
     metric(
         &mut text,
         "nvidia_version_info",
-        "Versions as they are found: always 1.",
+        "Versions as found; the value is always 1.",
         checks
             .iter()
             .filter_map(|check| Some((check, check.actual.as_deref()?)))
@@ -45,7 +45,7 @@ pub fn render(checks: &[Check], now: u64, good: Option<u64>) -> String {
     metric(
         &mut text,
         "nvidia_version_expected_info",
-        "Versions as they should be: always 1.",
+        "Versions as required; the value is always 1.",
         checks
             .iter()
             .filter_map(|check| Some((check, check.expected.as_deref()?)))
@@ -54,38 +54,38 @@ pub fn render(checks: &[Check], now: u64, good: Option<u64>) -> String {
     metric(
         &mut text,
         "nvidia_version_drift",
-        "1 where something is not as it should be.",
+        "1 if the version differs from the required one.",
         checks.iter().filter(|check| check.status != CheckStatus::Unknown).map(|check| {
-            let cause = check.cause.as_deref().filter(|_| drifted(&check)).unwrap_or("");
-            (labels(check, &[("cause", cause)]), u64::from(drifted(&check)))
+            let cause = check.cause.as_deref().filter(|_| drifted(check)).unwrap_or("");
+            (labels(check, &[("cause", cause)]), u64::from(drifted(check)))
         }),
     );
     metric(
         &mut text,
         "nvidia_version_unknown",
-        "1 where something could not be found out.",
+        "1 if the version could not be determined.",
         checks
             .iter()
             .map(|check| (labels(check, &[]), u64::from(check.status == CheckStatus::Unknown))),
     );
     let count = |status| checks.iter().filter(|check| check.status == status).count() as u64;
     let single = [(String::new(), count(CheckStatus::Drift))];
-    metric(&mut text, "nvidia_version_drifts", "Comparisons that found drift.", single);
+    metric(&mut text, "nvidia_version_drifts", "Number of versions that differ.", single);
     let single = [(String::new(), now)];
     let name = "nvidia_version_check_last_run_timestamp_seconds";
-    metric(&mut text, name, "When this was written, in seconds since 1970.", single);
+    metric(&mut text, name, "When this run was, in seconds since 1970.", single);
     if let Some(good) = good {
-        let help = "When a run last found no drift and could read everything.";
+        let help = "When a run last found no difference and read everything.";
         metric(&mut text, GOOD, help, [(String::new(), good)]);
         let name = "nvidia_version_check_last_good_age_seconds";
-        let help = "How long before this run that was.";
+        let help = "How long before this run that was, in seconds.";
         metric(&mut text, name, help, [(String::new(), now.saturating_sub(good))]);
     }
     text
 }
 
-/// One family; series with the same labels would make the whole file invalid,
-/// so the first of them stands.
+/// One metric. Two series with the same labels would make the whole file invalid,
+/// so only the first is written.
 fn metric(
     text: &mut String,
     name: &str,
@@ -134,18 +134,19 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cause::{Cause, Finding};
+    use crate::cause::Cause;
+    use crate::check::Finding;
 
     #[test]
     fn versions_are_labels_and_drift_is_a_number() {
-        let checks = [
-            Check::ok("host", "module", "550.163.01".to_string()),
+        let findings = [
+            Finding::ok("host", "module", Some("550.163.01")),
             Finding::error(Cause::ContainerBehind)
                 .on("ct 901", "userspace")
-                .found(Some("550.163.01"), Some("550.54.14"))
-                .done(),
-            Finding::unknown(Cause::Unreadable).on("rootfs /a\"b\\c\n", "userspace").done(),
+                .found(Some("550.163.01"), Some("550.54.14")),
+            Finding::unknown(Cause::Unreadable).on("rootfs /a\"b\\c\n", "userspace"),
         ];
+        let checks: Vec<&Check> = findings.iter().map(Finding::check).collect();
         let text = render(&checks, 1000, Some(400));
         for line in [
             "nvidia_version_info{subject=\"host\",property=\"module\",version=\"550.163.01\"} 1",

@@ -1,31 +1,31 @@
 //! CDI specifications: the driver files that a container runtime mounts by
-//! name. After an upgrade they name files of before.
+//! name. After an upgrade they still name the old files.
 
 use host::Machine;
 use serde::{Deserialize, Serialize};
 
-/// Where runtimes look (CDI specification, section 2; /var/run is /run).
+/// Directories that runtimes read (CDI specification, section 2; /var/run is /run).
 const DIRS: [&str; 2] = ["/etc/cdi", "/run/cdi"];
-/// nvidia-ctk's have tens of kilobytes.
+/// Bytes of a specification; nvidia-ctk's have tens of kilobytes.
 const MOST: usize = 8 << 20;
-/// Files that one may name.
+/// Files of one specification that are examined.
 const MOST_FILES: usize = 4096;
 
-/// One specification of NVIDIA's.
+/// A specification that names files of the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
+pub struct CdiSpec {
     /// Its file.
     pub path: String,
     /// Versions that names of its files carry, each with the first such file.
     pub versions: Vec<(String, String)>,
-    /// A library that it names is not there: the first.
+    /// The first library that it names and that does not exist.
     pub missing: Option<String>,
     /// Why it cannot be read.
     pub unreadable: Option<String>,
 }
 
-/// The specifications of a root file system that have to do with NVIDIA.
-pub fn specs(root: &Machine) -> Vec<Spec> {
+/// The specifications of a root file system that mention NVIDIA.
+pub fn specs(root: &Machine) -> Vec<CdiSpec> {
     let mut found = Vec::new();
     for dir in DIRS {
         for name in root.list(dir).unwrap_or_default() {
@@ -36,7 +36,7 @@ pub fn specs(root: &Machine) -> Vec<Spec> {
             match root.read_text(&path, MOST) {
                 Ok(text) if text.contains("nvidia") => found.push(spec(root, path, &text)),
                 Ok(_) => {}
-                Err(error) => found.push(Spec {
+                Err(error) => found.push(CdiSpec {
                     path,
                     versions: Vec::new(),
                     missing: None,
@@ -48,8 +48,8 @@ pub fn specs(root: &Machine) -> Vec<Spec> {
     found
 }
 
-fn spec(root: &Machine, path: String, text: &str) -> Spec {
-    let mut spec = Spec { path, versions: Vec::new(), missing: None, unreadable: None };
+fn spec(root: &Machine, path: String, text: &str) -> CdiSpec {
+    let mut spec = CdiSpec { path, versions: Vec::new(), missing: None, unreadable: None };
     for file in host_paths(text).into_iter().take(MOST_FILES) {
         let Some(version) = version_in(&file) else { continue };
         if !spec.versions.iter().any(|(known, _)| *known == version) {
@@ -72,10 +72,9 @@ fn version_in(path: &str) -> Option<String> {
     })
 }
 
-/// The values of all keys `hostPath`. What is wanted of a specification is so
-/// little that JSON and YAML need not be told apart: in both a key stands before
-/// a colon and its value, a path, in quotes or bare to the end of the line or to
-/// what ends a flow mapping.
+/// The values of all keys `hostPath`. That is all that a check needs, so JSON and
+/// YAML are read alike: in both a colon separates a key from its value, and the
+/// path is in quotes, or bare up to the end of the line or of a flow mapping.
 fn host_paths(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in text.lines() {

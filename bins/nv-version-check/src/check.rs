@@ -1,0 +1,18 @@
+//! Compares what was collected with the baseline. Pure: no file is read here.
+
+mod cdi;
+mod container_engine;
+mod cuda;
+mod finding;
+mod hints;
+mod host;
+mod kernel;
+mod libraries;
+mod root;
+mod xid;
+
+pub use cuda::findings as cuda;
+pub use finding::Finding;
+pub use host::{HostScope, findings as host};
+pub use root::{findings as root, unreadable};
+pub use xid::findings as xid;

@@ -1,0 +1,226 @@
+//! The host: its loaded module, libraries, firmware and DKMS.
+
+use std::cmp::Ordering;
+
+use advice::{external, lxc_gpu_conf};
+use nvidia::compare_versions;
+use record::{Hint, Severity};
+
+use crate::baseline::Baseline;
+use crate::cause::Cause;
+use crate::check::finding::Finding;
+use crate::check::hints::install_on_host;
+use crate::check::{cdi, kernel, libraries};
+use crate::collect::dkms::DkmsState;
+use crate::collect::host_facts::HostFacts;
+
+const HOST: &str = "host";
+
+/// What the host is compared with, and what depends on it.
+pub struct HostScope<'a> {
+    pub baseline: &'a Baseline,
+    /// A container is given a GPU.
+    pub gpu_given: bool,
+    /// --next-boot asks about the next boot.
+    pub next_boot: bool,
+}
+
+/// All findings about the host and its kernels.
+pub fn findings(host: &HostFacts, scope: &HostScope<'_>) -> Vec<Finding> {
+    if host.is_bare() {
+        return bare(scope.baseline).into_iter().collect();
+    }
+    let mut findings = Vec::new();
+    findings.extend(module(host, scope));
+    if host.nouveau.loaded && host.loaded.is_some() {
+        findings.push(
+            Finding::note(Cause::NouveauLoaded, Severity::Warning)
+                .on(HOST, "nouveau")
+                .because("nouveau is loaded as well, for another GPU"),
+        );
+    }
+    findings.extend(other_modules(host));
+    findings.extend(pin(host, scope.baseline));
+    let installed = host.on_disk().or(host.loaded.as_deref());
+    findings.extend(libraries::findings(HOST, &host.root, installed));
+    findings.extend(userspace(host, installed));
+    findings.extend(firmware(host));
+    findings.extend(host.kernels.iter().filter_map(|kernel| kernel::finding(host, kernel)));
+    findings.extend(next_boot(host, scope));
+    findings.extend(dkms(host));
+    findings.extend(cdi::host_findings(&host.root, host.installed()));
+    findings
+}
+
+/// A host without a driver is wrong only where a pin requires one.
+fn bare(baseline: &Baseline) -> Option<Finding> {
+    let pin = baseline.version.as_deref().filter(|_| baseline.pinned)?;
+    Some(
+        Finding::error(Cause::NothingInstalled)
+            .on(HOST, "driver")
+            .found(Some(pin), None)
+            .because("this host has no NVIDIA driver")
+            .hint(install_on_host(pin)),
+    )
+}
+
+/// The loaded module against the one on disk.
+fn module(host: &HostFacts, scope: &HostScope<'_>) -> Option<Finding> {
+    let on_disk = host.on_disk();
+    if let Some(why) = &host.unread {
+        let finding = Finding::unknown(Cause::Unreadable).on(HOST, "module");
+        return Some(finding.because(format!("cannot determine the loaded module: {why}")));
+    }
+    Some(match (&host.loaded, on_disk) {
+        (Some(loaded), Some(on_disk)) if loaded != on_disk => {
+            Finding::error(Cause::HostNotRebooted)
+                .on(HOST, "module")
+                .found(Some(on_disk), Some(loaded))
+                .because(format!(
+                    "{loaded} is loaded; {on_disk} is installed and takes effect after a reboot"
+                ))
+                .hint(Hint::words(
+                    "reboot the host, or stop all programs that use a GPU and reload the modules",
+                ))
+        }
+        (Some(loaded), _) => {
+            let flavour = if host.open { "open module" } else { "proprietary module" };
+            Finding::ok(HOST, "module", Some(loaded)).because(flavour)
+        }
+        (None, on_disk) if host.nouveau.loaded => Finding::error(Cause::NouveauLoaded)
+            .on(HOST, "module")
+            .found(on_disk.or(host.installed()), None)
+            .because("nouveau is loaded, so NVIDIA's module cannot take the GPU")
+            .hint(host.nouveau.hint()),
+        (None, Some(on_disk)) if scope.gpu_given => Finding::warning(Cause::ModuleNotLoaded)
+            .on(HOST, "module")
+            .found(Some(on_disk), None)
+            .because("a container is given a GPU, but the driver's module is not loaded")
+            .hint(Hint::commands([external::modprobe("nvidia"), lxc_gpu_conf::nodes()])),
+        (None, Some(on_disk)) => Finding::ok(HOST, "module", None)
+            .found(Some(on_disk), None)
+            .because("the module is not loaded"),
+        // the running kernel's own finding says that it has no module
+        (None, None) => return None,
+    })
+}
+
+/// The driver's other modules against its main one.
+fn other_modules(host: &HostFacts) -> impl Iterator<Item = Finding> {
+    let loaded = host.loaded.as_deref();
+    let others = host.family.iter().filter(move |(_, version)| Some(version.as_str()) != loaded);
+    others.filter_map(move |(name, version)| {
+        Some(
+            Finding::error(Cause::ModulesDiffer)
+                .on(HOST, format!("module {name}"))
+                .found(Some(loaded?), Some(version))
+                .because("it was loaded after an upgrade, the main module before")
+                .hint(Hint::words("reboot the host")),
+        )
+    })
+}
+
+/// The host's installed version against a pin.
+fn pin(host: &HostFacts, baseline: &Baseline) -> Option<Finding> {
+    let pin = baseline.version.as_deref().filter(|_| baseline.pinned)?;
+    let installed = host.installed();
+    Some(match installed == Some(pin) {
+        true => Finding::ok(HOST, "pin", Some(pin)),
+        false => Finding::error(Cause::PinNotFollowed)
+            .on(HOST, "pin")
+            .found(Some(pin), installed)
+            .because(format!("the host has {}", installed.unwrap_or("no driver")))
+            .hint(install_on_host(pin).because("install it on the host before the containers")),
+    })
+}
+
+/// The host's libraries against the module that is installed.
+fn userspace(host: &HostFacts, installed: Option<&str>) -> Option<Finding> {
+    let own = &host.root.libraries;
+    let Some(version) = own.version() else {
+        // a host that only passes GPUs through to VMs needs no libraries
+        let unversioned = (!own.is_empty()).then(|| libraries::unversioned(HOST, own, installed));
+        return unversioned.flatten();
+    };
+    let expected = installed?;
+    if version == expected || host.loaded.as_deref() == Some(version) {
+        return Some(Finding::ok(HOST, "userspace", Some(version)));
+    }
+    let (cause, word) = match compare_versions(version, expected) {
+        Ordering::Less => (Cause::HostBehind, "older"),
+        _ => (Cause::HostAhead, "newer"),
+    };
+    let hint = match host.root.run_install.is_some() || !host.root.is_packaged() {
+        true => install_on_host(expected),
+        false => Hint::command(external::apt_upgrade(&host.root.packages))
+            .because("upgrade the driver's packages together, then reboot the host"),
+    };
+    Some(
+        Finding::error(cause)
+            .on(HOST, "userspace")
+            .found(Some(expected), Some(version))
+            .because(format!(
+                "{} is {word} than the module: driver/library version mismatch",
+                own.path().unwrap_or("its library")
+            ))
+            .hint(hint),
+    )
+}
+
+/// GSP firmware, which the driver looks up by the module's exact version. Open
+/// modules do not run without it; proprietary ones drive most GPUs without it.
+fn firmware(host: &HostFacts) -> Option<Finding> {
+    let loaded = host.loaded.as_deref()?;
+    // an upgrade removes the old firmware: then the next load's counts, and the
+    // module's own finding asks for the reboot
+    let exists = |version: &&str| host.firmware.iter().any(|firmware| firmware == version);
+    if let Some(version) = [loaded].into_iter().chain(host.on_disk()).find(exists) {
+        return Some(Finding::ok(HOST, "firmware", Some(version)));
+    }
+    let other = host.firmware.last().map(String::as_str);
+    // drivers before 470 have no GSP firmware
+    let old = compare_versions(loaded, "470") == Ordering::Less;
+    let (finding, which) = match (host.open, old) {
+        (true, _) => (Finding::error(Cause::FirmwareMissing), "open modules need it"),
+        (false, false) if other.is_some() => (
+            Finding::note(Cause::FirmwareMissing, Severity::Warning),
+            "GPUs that need it do not start",
+        ),
+        _ => return None,
+    };
+    let because = format!("/lib/firmware/nvidia/{loaded} has no gsp_*.bin: {which}");
+    Some(
+        finding
+            .on(HOST, "firmware")
+            .found(Some(loaded), other)
+            .because(because)
+            .hint(install_on_host(loaded)),
+    )
+}
+
+/// Which kernel boots next, where that is unknown and matters.
+fn next_boot(host: &HostFacts, scope: &HostScope<'_>) -> Option<Finding> {
+    let why = host.next.as_ref().err()?;
+    let finding = match scope.next_boot {
+        true => Finding::unknown(Cause::Unreadable),
+        false if host.kernels.len() > 1 => Finding::unknown_aside(Cause::Unreadable),
+        false => return None,
+    };
+    let because = format!("cannot determine which kernel boots next: {why}");
+    Some(finding.on(HOST, "next boot").because(because))
+}
+
+/// Modules in DKMS's tree that it can no longer build.
+fn dkms(host: &HostFacts) -> impl Iterator<Item = Finding> {
+    host.dkms.iter().filter(|module| !module.source).map(|module| {
+        let name = module.name();
+        Finding::warning(Cause::DkmsBroken)
+            .on(HOST, format!("dkms {name}"))
+            .found(Some("a source"), Some(DkmsState::Broken.as_str()))
+            .because("its source is missing, so DKMS cannot build it for another kernel")
+            .hint(
+                Hint::command(external::dkms_remove(&name))
+                    .because("remove it from DKMS, then install the driver again"),
+            )
+    })
+}

@@ -1,0 +1,139 @@
+//! What can be wrong with the libraries of a root file system whatever the host
+//! has: two versions, leftovers, a file without a version.
+
+use record::{Hint, Severity};
+
+use crate::cause::Cause;
+use crate::check::finding::Finding;
+use crate::collect::libraries::Libraries;
+use crate::collect::root_facts::RootFacts;
+
+/// Two versions that programs can load, and leftovers of others.
+pub fn findings(subject: &str, root: &RootFacts, expected: Option<&str>) -> Vec<Finding> {
+    let found = [
+        torn(subject, root),
+        second_userspace(subject, root, expected),
+        record_without_libraries(subject, root),
+        leftovers(subject, root),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// libcuda and NVML are of different versions.
+fn torn(subject: &str, root: &RootFacts) -> Option<Finding> {
+    let libraries = &root.libraries;
+    let (cuda, ml) = libraries.torn()?;
+    let because = format!(
+        "programs load libcuda of {cuda} ({}) and NVML of {ml} ({})",
+        libraries.cuda.as_ref().map_or("", |library| &library.path),
+        libraries.ml.as_ref().map_or("", |library| &library.path),
+    );
+    Some(
+        Finding::error(Cause::TwoUserspaces)
+            .on(subject, "userspace")
+            .found(Some(ml), Some(cuda))
+            .because(because)
+            .hint(keep_one(root)),
+    )
+}
+
+/// A second version that has links of its own.
+fn second_userspace(subject: &str, root: &RootFacts, expected: Option<&str>) -> Option<Finding> {
+    let libraries = &root.libraries;
+    let other = libraries.others.iter().find(|library| library.linked)?;
+    if libraries.torn().is_some() {
+        return None;
+    }
+    let finding = match hides_expected(root, expected) {
+        true => Finding::error(Cause::TwoUserspaces),
+        false => Finding::warning(Cause::TwoUserspaces),
+    };
+    let because =
+        format!("{} has links of its own: programs with another search path load it", other.path);
+    Some(
+        finding
+            .on(subject, "second userspace")
+            .found(libraries.version(), other.version.as_deref())
+            .because(because)
+            .hint(keep_one(root)),
+    )
+}
+
+/// The record of a .run installation whose libraries were removed.
+fn record_without_libraries(subject: &str, root: &RootFacts) -> Option<Finding> {
+    let (run, version) = (root.run_install.as_deref()?, root.libraries.version()?);
+    let exists = root.libraries.others.iter().any(|l| l.version.as_deref() == Some(run));
+    (run != version && !exists).then(|| {
+        let because = format!(
+            "{} records a .run installation whose libraries are missing",
+            nvidia::INSTALLER_RECORD
+        );
+        Finding::note(Cause::StaleLeftovers, Severity::Info)
+            .on(subject, "run install")
+            .found(Some(version), Some(run))
+            .because(because)
+    })
+}
+
+/// Files of other versions without a link. Where no library has a link they are
+/// not leftovers, but all that there is, which the caller reports.
+fn leftovers(subject: &str, root: &RootFacts) -> Option<Finding> {
+    let version = root.libraries.version()?;
+    let unlinked: Vec<_> = root.libraries.others.iter().filter(|l| !l.linked).collect();
+    let first = unlinked.first()?;
+    let files = match unlinked.len() {
+        1 => "1 file".into(),
+        count => format!("{count} files"),
+    };
+    let because = format!(
+        "{files} of other versions without a link, such as {}; ldconfig may create one",
+        first.path
+    );
+    Some(
+        Finding::note(Cause::StaleLeftovers, Severity::Info)
+            .on(subject, "leftovers")
+            .found(Some(version), first.version.as_deref())
+            .because(because),
+    )
+}
+
+/// The expected version is installed, but programs load another one.
+pub fn hides_expected(root: &RootFacts, expected: Option<&str>) -> bool {
+    let libraries = &root.libraries;
+    let is_expected = |version: Option<&str>| version.is_some() && version == expected;
+    let other = libraries.others.iter().any(|l| l.linked && is_expected(l.version.as_deref()));
+    let cuda = libraries.torn().is_some_and(|(cuda, _)| is_expected(Some(cuda)));
+    !is_expected(libraries.version()) && (other || cuda)
+}
+
+/// Which of two installations is right is a person's decision.
+fn keep_one(root: &RootFacts) -> Hint {
+    Hint::words(match (root.is_packaged(), &root.run_install) {
+        (true, Some(run)) => format!(
+            "two installations are mixed; keep one: purge the driver's packages, or run \
+             nvidia-uninstall for {run}; then run ldconfig"
+        ),
+        (true, None) => "reinstall the driver's packages, remove the files of the other version, \
+             then run ldconfig"
+            .into(),
+        (false, _) => "remove the files of the other version, then run ldconfig".into(),
+    })
+}
+
+/// A library whose name has no version.
+pub fn unversioned(
+    subject: &str,
+    libraries: &Libraries,
+    expected: Option<&str>,
+) -> Option<Finding> {
+    let library = [&libraries.ml, &libraries.cuda]
+        .into_iter()
+        .flatten()
+        .find(|library| library.version.is_none())?;
+    Some(
+        Finding::unknown(Cause::Unversioned)
+            .on(subject, "userspace")
+            .found(expected, None)
+            .because(format!("the file name of {} has no version", library.path)),
+    )
+}
