@@ -2,7 +2,6 @@
 
 use ::apply::Objection;
 use advice::external::{qm_shutdown, sriov_manage_disable};
-use advice::lxc_gpu_conf::{RemoveOptions, remove};
 use pci::{Function, System};
 use record::{Address, CommandLine, Hint};
 
@@ -170,8 +169,8 @@ fn in_use(
     for container in &used.containers {
         let running = if container.running { "running " } else { "" };
         let why = format!("is in use by {running}container {}", container.ctid);
-        let gpus = vec![function.address.to_string()];
-        let remove = remove(container.ctid, &RemoveOptions { gpus, ..RemoveOptions::default() });
+        let gpu = function.address.to_string();
+        let remove = advice::lxc_gpu_conf::remove_gpu(container.ctid, &gpu);
         objections.add_overridable(ObjectionKind::Container, why, Hint::command(remove));
     }
     if let Some(what) = &used.block {

@@ -1,32 +1,26 @@
-//! Puts NVIDIA vGPU profiles onto virtual functions and keeps them there.
+//! Assigns NVIDIA vGPU profiles to virtual functions and keeps them set.
 //!
-//! [`observe`] reads what is there, [`input`] what is asked for, [`plan`]
-//! decides without touching anything, [`apply`] carries out and undoes, [`run`]
-//! puts them together and [`watch`] does so again and again. [`machinery`] is
-//! NVIDIA's own programs, [`mdev`] and [`uuid`] the interface of older cards.
+//! [`input`] reads what is requested, [`observe`] what the host has, [`plan`]
+//! decides without reading or writing anything, [`apply`] carries out and rolls
+//! back. The verbs are in [`commands`].
+
+// the names of most items say it all; shared/ is where documentation is required
+#![allow(missing_docs)]
 
 pub mod apply;
 mod cause;
-mod choose;
 pub mod cli;
-mod fit;
-mod holders;
+mod commands;
+mod export;
+mod health;
 pub mod input;
-mod list;
-pub mod machinery;
 mod man;
-mod managed;
-pub mod manager;
-mod mdev;
-pub mod memory;
+pub mod nvidia_programs;
 pub mod observe;
 pub mod plan;
-mod run;
-mod tell;
-pub mod uuid;
-mod watch;
-pub mod wishes;
-pub mod yaml;
+mod report;
+mod session;
+mod sysfs;
 
 use std::process::ExitCode;
 
@@ -34,22 +28,22 @@ use ::cli::{Exit, Say};
 use record::RecordWriter;
 
 use crate::cli::{Options, Verb};
-use crate::run::Run;
+use crate::session::Session;
 
-/// The tool.
+/// Runs the tool.
 pub fn main() -> ExitCode {
     ::cli::run::<Options>(run)
 }
 
 fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let machine = &options.common.machine()?;
-    let mut run = Run { machine, say, writer };
+    let session = Session { machine, say, writer };
     match &options.verb {
-        Verb::List(list) => list::run(list, run),
-        Verb::Plan(plan) => run.plan(plan),
-        Verb::Apply(apply) => run.apply(apply),
-        Verb::Check(check) => run.check(check),
-        Verb::Clear(clear) => run.clear(clear),
-        Verb::Watch(watch) => watch::run(watch, run),
+        Verb::List(options) => commands::list::run(options, session),
+        Verb::Plan(options) => commands::plan::run(options, session),
+        Verb::Apply(options) => commands::apply::run(options, session),
+        Verb::Check(options) => commands::check::run(options, session),
+        Verb::Clear(options) => commands::clear::run(options, session),
+        Verb::Watch(options) => commands::watch::run(options, session),
     }
 }

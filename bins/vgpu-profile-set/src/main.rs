@@ -1,4 +1,4 @@
-//! Put NVIDIA vGPU profiles onto virtual functions and keep them there.
+//! Assigns NVIDIA vGPU profiles to virtual functions and keeps them set.
 
 use std::process::ExitCode;
 

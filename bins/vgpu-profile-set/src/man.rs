@@ -1,4 +1,4 @@
-//! The manual page beyond the options.
+//! The hand-written sections of the manual page.
 
 use cli::{Example, ManText};
 
@@ -6,72 +6,77 @@ use crate::cause::CAUSES;
 
 /// The hand-written sections.
 pub const MAN: ManText = ManText {
-    input: "plan, apply, check and watch take any of three forms and tell them apart themselves. \
-        Lines ADDRESS=PROFILE, one virtual function each, with comments from # on. Records: \
+    input: "plan, apply, check and watch read three forms and recognise each by its content. \
+        Lines ADDRESS=PROFILE: one virtual function each, with comments after #. Records: \
         vgpu-assignment, for one function or with count for a GPU, and vgpu, as list prints them, \
-        so that what was listed can be put back. The configuration file of NVIDIA's \
+        so that what was listed can be set again. The configuration file of NVIDIA's \
         vgpu-device-manager, with --config.
 
-All of it is read and checked before anything is looked at. A line that makes no sense, a function \
-        that is not there, a profile that the GPU does not have: exit 2, nothing done.
+All input is read and checked before the host is read. An invalid line, a function that does not \
+        exist or a profile that the GPU does not have ends the command with exit status 2, and \
+        nothing is changed.
 
-Profiles are named as the driver names them, with or without what stands before the last word \
-        (L40S-24Q, NVIDIA L40S-24Q, A100-1-5CME); none is no profile. The driver's ids are taken \
-        too, with a warning: they differ by GPU and change with driver versions.",
+Profiles are named as the driver names them, with or without the words before the last one \
+        (L40S-24Q, NVIDIA L40S-24Q, A100-1-5CME); none means no profile. The driver's ids are \
+        accepted with a warning: they differ by GPU and change with driver versions.",
     output: "list: one vgpu record for each GPU, virtual function and mediated device; with --types \
         one vgpu-type record for each profile. plan, apply and clear: one change record for each \
-        function (property vgpu_type) or mediated device (mdev UUID), before them one for each GPU \
-        whose virtual functions (sriov_numvfs) or heterogeneous mode are switched on. check: one \
-        check record each. watch: change records of what it changed, and words on standard error. \
-        The records are described in pve-gpu-records(5).",
+        function (property vgpu_type) or mediated device (mdev UUID), after one for each GPU \
+        on which virtual functions are enabled (sriov_numvfs) or heterogeneous mode is turned on. \
+        check: one check record each. watch: change records of what it changed, and messages on \
+        standard error. The records are described in pve-gpu-records(5).",
     exit: &[
-        (1, "check, --check: something is not as asked."),
-        (3, "The driver refused a profile, or did not answer; what was set before it was put back."),
-        (4, "It does not fit, or is in use, or Proxmox VE's own; the message says what would do."),
+        (1, "check, --check: a profile is not set as requested."),
+        (3, "The driver refused a profile or did not answer; earlier changes were rolled back."),
+        (4, "It does not fit, is in use, or is managed by Proxmox VE; the hint says what fits."),
     ],
     files: &[
         ("/sys/bus/pci/devices/ADDRESS/nvidia/current_vgpu_type", "the profile of a virtual function"),
-        ("/sys/bus/pci/devices/ADDRESS/nvidia/creatable_vgpu_types", "what it offers now"),
+        ("/sys/bus/pci/devices/ADDRESS/nvidia/creatable_vgpu_types", "the profiles that it offers now"),
         ("/sys/bus/pci/devices/ADDRESS/mdev_supported_types", "the same on older GPUs and kernels"),
-        ("/usr/lib/nvidia/sriov-manage", "switches virtual functions on; NVIDIA's"),
-        ("/run/qemu-server/pci-id-reservations", "which running VM of Proxmox VE uses a function"),
-        ("/etc/pve/qemu-server", "which VMs let Proxmox VE set profiles (mdev= in hostpci lines)"),
-        ("/run/vgpu-profile-set", "names of profiles, which a full GPU does not tell"),
-        ("/run/lock/vgpu-profile-set.lock", "held while something is changed"),
+        ("/usr/lib/nvidia/sriov-manage", "NVIDIA's program that enables virtual functions"),
+        ("/run/qemu-server/pci-id-reservations", "functions that VMs of Proxmox VE use"),
+        ("/etc/pve/qemu-server", "VMs for which Proxmox VE sets profiles (mdev= in hostpci lines)"),
+        ("/run/vgpu-profile-set", "names of profiles, which a full GPU does not list"),
+        ("/run/lock/vgpu-profile-set.lock", "held while the tool changes the host"),
     ],
-    notes: "Order on each GPU: virtual functions on; profiles that have to go are cleared (0); \
-        heterogeneous mode on, which works nowhere else; then each profile, the largest first, with \
-        one write and one read. If one is refused, all of this run is taken back, last first.
+    notes: "Order on each GPU: virtual functions are enabled; profiles that have to go are cleared; \
+        heterogeneous mode is turned on, which works only at this point; then each profile is set, \
+        the largest first, with one write and one read. If the driver refuses one, all changes of \
+        this run are rolled back, last first.
 
 A GPU takes profiles of one framebuffer size at a time, unless it is in heterogeneous mode; series \
-        (Q, B, A, C) may be mixed. sriov_numvfs, profiles and heterogeneous mode are lost at reboot. \
-        sriov-manage rebinds the GPU: it ends CUDA on it and wipes MIG instances. For MIG the order \
-        is nvidia-smi -mig 1, sriov-manage -e, nvidia-smi mig -cgi ... -C, then profiles.
+        (Q, B, A, C) can be mixed. sriov_numvfs, profiles and heterogeneous mode are lost at reboot. \
+        sriov-manage rebinds the GPU: it ends CUDA programs on it and deletes MIG instances. For \
+        MIG the order is nvidia-smi -mig 1, sriov-manage -e, nvidia-smi mig -cgi ... -C, then \
+        profiles.
 
-What is asked for by count (records, vgpu-device-manager) is asked of the whole GPU: other profiles \
-        on it are cleared. What is asked for by function leaves the other functions alone. What a \
-        VM uses is never touched.
+A request by count (records, vgpu-device-manager) is for the whole GPU: other profiles on it are \
+        cleared. A request by function leaves the other functions alone. The profile of a function \
+        that a VM uses is never changed.
 
-Proxmox VE sets and clears the profile of a function whose hostpci line says mdev=nvidia-ID, at each \
-        start and stop of the VM. Such functions are refused here: two masters would undo each \
-        other's work. For VMs without mdev=, for libvirt, OpenNebula or KubeVirt, enable \
-        vgpu-profile-set.service, which applies /etc/vgpu-profiles before VMs start and watches.
+Proxmox VE sets and clears the profile of a function whose hostpci line has mdev=nvidia-ID, at each \
+        start and stop of the VM. This tool refuses such functions: each of the two would overwrite \
+        the other's profile. For VMs without mdev=, for libvirt, OpenNebula or KubeVirt, enable \
+        vgpu-profile-set.service, which applies /etc/vgpu-profiles before VMs start and keeps it \
+        applied.
 
 Kubernetes. The manifests in /usr/share/pve-gpu-tools/kubernetes run watch on every node with vGPUs, \
-        from an image that holds this tool and nothing else. It has to be the static one ('make \
-        static' in the sources); the Containerfile beside the manifests says how the image is made. \
-        Its name, vgpu-profile-set:0.2.0, stands in daemonset.yaml.
+        from an image that holds only this tool. The image needs the static program ('make static' \
+        in the sources); the Containerfile beside the manifests describes how it is made. Its name \
+        in daemonset.yaml is vgpu-profile-set:0.2.0.
 
 Mediated devices get UUIDs made from the parent's address and a number, the same after each boot. \
-        Others' devices are left alone.
+        Devices that another program made are left alone.
 
-Guests. Profiles say nothing of licences; those are the guest's business, and nothing on the host \
-        asks for one. In the guest, nvidia-gridd wants /etc/nvidia/gridd.conf and the client \
-        configuration token as a .tok file in /etc/nvidia/ClientConfigToken (mode 0744 after \
-        NVIDIA's licensing guide, since the daemon need not run as its owner). In gridd.conf FeatureType=1 lets the driver choose \
-        by profile; 2 is a virtual workstation, 4 a compute server, 0 none. ServerAddress and \
-        ServerPort are of the old licence server: a token names its own. 'nvidia-smi -q' in the \
-        guest then says License Status: Licensed; journalctl _COMM=nvidia-gridd says why not.",
+Guests. A profile does not include a licence: the guest requests its own, and the host has no part \
+        in it. In the guest, nvidia-gridd needs /etc/nvidia/gridd.conf and the client configuration \
+        token as a .tok file in /etc/nvidia/ClientConfigToken (mode 0744 according to NVIDIA's \
+        licensing guide, because the daemon may run as another user). In gridd.conf, FeatureType=1 \
+        lets the driver choose by profile; 2 is a virtual workstation, 4 a compute server, 0 none. \
+        ServerAddress and ServerPort belong to the old licence server: a token names its own. \
+        'nvidia-smi -q' in the guest then shows License Status: Licensed; if it does not, see \
+        journalctl _COMM=nvidia-gridd.",
     lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "gpu-vfio-bind(1)", "pve-gpu-records(5)", "mdevctl(8)"],
@@ -79,21 +84,24 @@ Guests. Profiles say nothing of licences; those are the guest's business, and no
 
 /// Commands that the manual page shows; tests run them.
 pub const EXAMPLES: &[Example] = &[
-    Example { says: "What is there, and what is set?", command: "vgpu-profile-set list" },
     Example {
-        says: "Which profiles do the GPUs offer?",
+        says: "Show GPUs, virtual functions and their profiles.",
+        command: "vgpu-profile-set list",
+    },
+    Example {
+        says: "Show the profiles that the GPUs offer.",
         command: "vgpu-profile-set list --types | jq -r .profile",
     },
     Example {
-        says: "Would two halves fit on the GPU at 41:00.0?",
+        says: "Check whether two halves fit on the GPU at 41:00.0.",
         command: "echo '{\"type\":\"vgpu-assignment\",\"address\":\"41:00.0\",\"profile\":\"L40S-24Q\",\"count\":2}' | vgpu-profile-set plan",
     },
     Example {
-        says: "Two functions get a profile each.",
+        says: "Set the profiles of two functions.",
         command: "printf '41:00.4=L40S-24Q\\n41:00.5=L40S-24A\\n' | vgpu-profile-set apply",
     },
     Example {
-        says: "Is everything still set as it was last week?",
+        says: "Compare the host with what list prints (usually a saved list).",
         command: "vgpu-profile-set list | vgpu-profile-set check",
     },
 ];

@@ -1,4 +1,4 @@
-//! Plan and apply on the model kernel: no accepted plan is refused by it, a
+//! ProfilePlan and apply on the model kernel: no accepted plan is refused by it, a
 //! second run changes nothing, and a fault at any write leaves all as it was.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -6,15 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ::apply::{ApplyStop, StepOutcome};
 use modelkernel::{Fault, ModelKernel, VgpuCard};
 use proptest::prelude::*;
 use record::Address;
 use testbed::machine;
 use testbed::tree::{Entry, Tree};
-use vgpu_profile_set::apply::{Kernel, Outcome, Stop};
-use vgpu_profile_set::input::{Input, Wish, parse};
-use vgpu_profile_set::observe::{Card, Depth, observe};
-use vgpu_profile_set::plan::{Plan, Rules, Step, plan};
+use vgpu_profile_set::apply::ProfileApplier;
+use vgpu_profile_set::input::{Assignment, Input, parse};
+use vgpu_profile_set::observe::model::{Gpu, ReadDepth};
+use vgpu_profile_set::observe::observe;
+use vgpu_profile_set::plan::model::{PlanRules, ProfilePlan, ProfileStep};
+use vgpu_profile_set::plan::plan;
 
 const PF: &str = "0000:41:00.0";
 const Q_SIZES: [(u32, &str, u64); 10] = [
@@ -57,34 +60,37 @@ fn vf(index: usize) -> String {
     format!("0000:41:{:02x}.{}", (index + 4) / 8, (index + 4) % 8)
 }
 
-fn wishes(text: &str) -> Vec<Wish> {
+fn assignments(text: &str) -> Vec<Assignment> {
     match parse(text.as_bytes(), "test", None).unwrap() {
-        Input::Wishes(wishes) => wishes,
+        Input::Assignments(assignments) => assignments,
         Input::Config(_) => panic!("a configuration"),
     }
 }
 
-fn look(model: &ModelKernel, known: &BTreeMap<u32, String>) -> Vec<Card> {
-    let mut cards = observe(model, Depth::Plan).unwrap();
-    for card in &mut cards {
+fn look(model: &ModelKernel, known: &BTreeMap<u32, String>) -> Vec<Gpu> {
+    let mut gpus = observe(model, ReadDepth::Plan).unwrap();
+    for gpu in &mut gpus {
         // what the tool keeps in /run
-        if !card.complete && !known.is_empty() {
-            card.types.extend(known.clone());
-            card.complete = true;
+        if !gpu.complete && !known.is_empty() {
+            gpu.types.extend(known.clone());
+            gpu.complete = true;
         }
     }
-    cards
+    gpus
 }
 
 fn types(model: &ModelKernel) -> BTreeMap<u32, String> {
-    observe(model, Depth::Plan).unwrap().remove(0).types
+    observe(model, ReadDepth::Plan).unwrap().remove(0).types
 }
 
-fn apply(model: &ModelKernel, steps: &[Step]) -> (Vec<Outcome>, Option<Stop>) {
+fn apply(
+    model: &ModelKernel,
+    steps: &[ProfileStep],
+) -> (Vec<StepOutcome<String>>, Option<ApplyStop>) {
     let deadline = Duration::from_secs(1);
-    let kernel = Kernel { files: model, deadline, interrupted: &|| false };
-    kernel.apply(steps, &mut |card, on| {
-        let _ = (card, on);
+    let applier = ProfileApplier { files: model, deadline, interrupted: &|| false };
+    applier.apply(steps, &mut |gpu, on| {
+        let _ = (gpu, on);
         Ok(())
     })
 }
@@ -93,8 +99,8 @@ fn set(model: &ModelKernel) -> Vec<u32> {
     (0..32).map(|index| model.vgpu_of(&vf(index))).collect()
 }
 
-fn planned(cards: &[Card], text: &str) -> Plan {
-    plan(cards, &wishes(text), Rules::default()).unwrap()
+fn planned(gpus: &[Gpu], text: &str) -> ProfilePlan {
+    plan(gpus, &assignments(text), PlanRules::default()).unwrap()
 }
 
 #[test]
@@ -102,11 +108,11 @@ fn the_profile_table_of_an_l40s_holds_against_framebuffer_and_functions() {
     for (id, name, most) in Q_SIZES {
         for (count, fits) in [(most, true), (most + 1, false)] {
             let model = l40s();
-            let cards = look(&model, &BTreeMap::new());
+            let gpus = look(&model, &BTreeMap::new());
             let text = format!(
                 "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"L40S-{name}\",\"count\":{count}}}"
             );
-            let plan = planned(&cards, &text);
+            let plan = planned(&gpus, &text);
             assert_eq!(plan.objections.is_empty(), fits, "{count} x {name}: {:?}", plan.objections);
             if !fits {
                 let said = format!("{:?}", plan.objections);
@@ -125,13 +131,14 @@ fn the_profile_table_of_an_l40s_holds_against_framebuffer_and_functions() {
 #[test]
 fn sizes_do_not_mix_but_series_do() {
     let model = l40s();
-    let cards = look(&model, &BTreeMap::new());
-    let plan = planned(&cards, "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n");
+    let gpus = look(&model, &BTreeMap::new());
+    let plan = planned(&gpus, "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n");
     assert_eq!(plan.objections.len(), 1);
     let objection = &plan.objections[0];
-    assert!(objection.why.contains("one framebuffer size"), "{objection:?}");
-    assert!(objection.hint.contains("4 x L40S-12Q, or 2 x L40S-24Q would fit"), "{objection:?}");
-    let plan = planned(&cards, "41:00.4=L40S-24Q\n41:00.5=L40S-24A\n");
+    assert!(objection.why.contains("different framebuffer sizes"), "{objection:?}");
+    let hint = objection.hint.words.as_deref().unwrap_or_default();
+    assert!(hint.contains("4 x L40S-12Q, or 2 x L40S-24Q would fit"), "{objection:?}");
+    let plan = planned(&gpus, "41:00.4=L40S-24Q\n41:00.5=L40S-24A\n");
     assert_eq!(apply(&model, &plan.steps).1, None);
     assert_eq!(set(&model)[..2], [1155, 1165]);
 }
@@ -140,38 +147,38 @@ fn sizes_do_not_mix_but_series_do() {
 fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
     let model = l40s();
     let text = "41:00.4=L40S-4Q\n41:00.5=L40S-24Q\n41:00.6=L40S-12Q\n41:00.7=L40S-8Q\n";
-    let mut cards = look(&model, &BTreeMap::new());
-    let rules = Rules { heterogeneous: true, skip_in_use: false };
-    let on = plan(&cards, &wishes(text), rules).unwrap();
+    let mut gpus = look(&model, &BTreeMap::new());
+    let rules = PlanRules { heterogeneous: true, skip_in_use: false };
+    let on = plan(&gpus, &assignments(text), rules).unwrap();
     assert_eq!(on.objections, []);
     assert_eq!(on.heterogeneous, [PF.parse::<Address>().unwrap()]);
     let deadline = Duration::from_secs(1);
-    let kernel = Kernel { files: &model, deadline, interrupted: &|| false };
-    let mut switch = |card: Address, on: bool| {
-        model.set_heterogeneous(&card.to_string(), on).map_err(|errno| errno.to_string())
+    let applier = ProfileApplier { files: &model, deadline, interrupted: &|| false };
+    let mut switch = |gpu: Address, on: bool| {
+        model.set_heterogeneous(&gpu.to_string(), on).map_err(|errno| errno.to_string())
     };
-    assert_eq!(kernel.apply(&on.steps, &mut switch).1, None);
+    assert_eq!(applier.apply(&on.steps, &mut switch).1, None);
     assert_eq!(set(&model)[..4], [1150, 1155, 1153, 1152]);
     let log = model.counters().log;
     let order: Vec<&str> = log.iter().map(|(_, value)| value.as_str()).collect();
     assert_eq!(order, ["1155", "1153", "1152", "1150"]);
-    // one that is set already goes and comes back, since the mode takes an empty card
+    // one that is set already goes and comes back, since the mode takes an empty gpu
     let model = l40s();
     let known = types(&model);
     model
         .write(&format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(9)), b"1153")
         .unwrap();
-    cards = look(&model, &known);
-    let again = plan(&cards, &wishes("41:00.4=L40S-24Q\n"), rules).unwrap();
+    gpus = look(&model, &known);
+    let again = plan(&gpus, &assignments("41:00.4=L40S-24Q\n"), rules).unwrap();
     assert_eq!(again.objections, []);
-    let mut switch = |card: Address, on: bool| {
-        model.set_heterogeneous(&card.to_string(), on).map_err(|errno| errno.to_string())
+    let mut switch = |gpu: Address, on: bool| {
+        model.set_heterogeneous(&gpu.to_string(), on).map_err(|errno| errno.to_string())
     };
-    let kernel = Kernel { files: &model, deadline, interrupted: &|| false };
-    assert_eq!(kernel.apply(&again.steps, &mut switch).1, None);
+    let applier = ProfileApplier { files: &model, deadline, interrupted: &|| false };
+    assert_eq!(applier.apply(&again.steps, &mut switch).1, None);
     assert_eq!((set(&model)[0], set(&model)[9]), (1155, 1153));
     // beyond the framebuffer no mode helps
-    let over = plan(&cards, &wishes("41:00.4=L40S-24Q\n41:00.5=L40S-16Q\n"), rules).unwrap();
+    let over = plan(&gpus, &assignments("41:00.4=L40S-24Q\n41:00.5=L40S-16Q\n"), rules).unwrap();
     assert!(over.objections[0].why.contains("need 52 GiB of framebuffer, the GPU has 48"));
 }
 
@@ -192,54 +199,55 @@ fn mig_profiles_take_instances_and_time_sliced_ones_take_none() {
     let with = |instances: &[u32]| {
         let model = l40s();
         model.vgpu_card(PF, mig_card(instances.to_vec()));
-        let mut cards = look(&model, &BTreeMap::new());
+        let mut gpus = look(&model, &BTreeMap::new());
         // /proc/driver/nvidia/capabilities, which the model has no way to show
-        cards[0].mig_instances = instances.len() as u32;
-        (model, cards)
+        gpus[0].mig_instances = instances.len() as u32;
+        (model, gpus)
     };
-    let (model, cards) = with(&[1, 1, 2]);
+    let (model, gpus) = with(&[1, 1, 2]);
     let plan = planned(
-        &cards,
+        &gpus,
         "41:00.4=DC-1-12Q\n41:00.5=DC-1-12Q\n41:00.6=DC-1-24Q\n41:00.7=DC-2-48QGFX\n",
     );
     assert_eq!(plan.objections, []);
     assert_eq!(apply(&model, &plan.steps).1, None);
     assert_eq!(set(&model)[..4], [1600, 1600, 1601, 1602]);
-    let (_, cards) = with(&[1]);
-    let plan = planned(&cards, "41:00.4=DC-1-24Q\n41:00.5=DC-1-24Q\n");
+    let (_, gpus) = with(&[1]);
+    let plan = planned(&gpus, "41:00.4=DC-1-24Q\n41:00.5=DC-1-24Q\n");
     assert!(plan.objections[0].why.contains("need 2 MIG instances, the GPU has 1"), "{plan:?}");
-    let (_, cards) = with(&[1]);
-    let mut cards = cards;
-    cards[0].complete = false;
-    let plan = planned(&cards, "41:00.4=DC-24Q\n");
+    let (_, gpus) = with(&[1]);
+    let mut gpus = gpus;
+    gpus[0].complete = false;
+    let plan = planned(&gpus, "41:00.4=DC-24Q\n");
     assert!(plan.objections[0].why.contains("in MIG mode"), "{plan:?}");
-    let (_, mut cards) = with(&[]);
-    cards[0].complete = false;
-    let plan = planned(&cards, "41:00.4=DC-1-24Q\n");
+    let (_, mut gpus) = with(&[]);
+    gpus[0].complete = false;
+    let plan = planned(&gpus, "41:00.4=DC-1-24Q\n");
     assert!(plan.objections[0].why.contains("the GPU has none"), "{plan:?}");
-    assert!(plan.objections[0].hint.contains("sriov-manage -e"));
+    let enable = &plan.objections[0].hint.commands[1];
+    assert_eq!(enable[..], ["/usr/lib/nvidia/sriov-manage", "-e", PF]);
 }
 
 #[test]
 fn an_id_that_means_another_profile_on_another_card_is_caught() {
     let model = l40s();
-    let mut cards = look(&model, &BTreeMap::new());
-    let mut other = cards[0].clone();
+    let mut gpus = look(&model, &BTreeMap::new());
+    let mut other = gpus[0].clone();
     other.address = "0000:81:00.0".parse().unwrap();
-    for slot in &mut other.slots {
-        slot.address.bus = 0x81;
+    for function in &mut other.functions {
+        function.address.bus = 0x81;
     }
     other.types.insert(1155, "NVIDIA RTX6000-Ada-6Q".into());
-    cards.push(other);
-    let both = plan(&cards, &wishes("41:00.4=1155\n81:00.4=1155\n"), Rules::default());
+    gpus.push(other);
+    let both = plan(&gpus, &assignments("41:00.4=1155\n81:00.4=1155\n"), PlanRules::default());
     let error = both.unwrap_err();
     assert!(
         error.why.contains("L40S-24Q on 0000:41:00.0 and RTX6000-Ada-6Q on 0000:81:00.0"),
         "{error:?}"
     );
-    let one = planned(&cards, "41:00.4=1155\n");
+    let one = planned(&gpus, "41:00.4=1155\n");
     assert!(one.warnings[0].contains("id 1155 is L40S-24Q here"), "{:?}", one.warnings);
-    let none = plan(&cards, &wishes("41:00.4=941\n"), Rules::default()).unwrap_err();
+    let none = plan(&gpus, &assignments("41:00.4=941\n"), PlanRules::default()).unwrap_err();
     assert!(none.why.contains("no profile with id 941"), "{none:?}");
 }
 
@@ -303,21 +311,21 @@ proptest! {
     fn every_plan_that_is_accepted_applies_and_the_second_run_changes_nothing(case in case()) {
         let (model, known) = prepare(&case);
         let text = text(&case);
-        let wishes = wishes(&text);
-        let plan = vgpu_profile_set::plan::plan(&look(&model, &known), &wishes, Rules::default()).unwrap();
+        let assignments = assignments(&text);
+        let planned = plan(&look(&model, &known), &assignments, PlanRules::default()).unwrap();
         prop_assert_eq!(model.counters().writes, 0);
-        if !plan.objections.is_empty() {
+        if !planned.objections.is_empty() {
             return Ok(());
         }
         let held: Vec<(usize, u32)> = case.held.iter().map(|at| (*at, model.vgpu_of(&vf(*at)))).collect();
-        let (outcomes, stop) = apply(&model, &plan.steps);
+        let (outcomes, stop) = apply(&model, &planned.steps);
         prop_assert_eq!(&stop, &None, "{}: {:?}", text, outcomes);
         for (at, id) in held.iter().filter(|(_, id)| *id != 0) {
             prop_assert_eq!(model.vgpu_of(&vf(*at)), *id, "a VM holds it");
         }
         let writes = model.counters().writes;
-        let again = vgpu_profile_set::plan::plan(&look(&model, &known), &wishes, Rules::default()).unwrap();
-        prop_assert!(again.objections.is_empty() && again.steps.iter().all(Step::is_unchanged), "{}: {:?}", text, again);
+        let again = plan(&look(&model, &known), &assignments, PlanRules::default()).unwrap();
+        prop_assert!(again.objections.is_empty() && again.steps.iter().all(ProfileStep::is_unchanged), "{}: {:?}", text, again);
         apply(&model, &again.steps);
         prop_assert_eq!(model.counters().writes, writes);
     }
@@ -328,22 +336,22 @@ proptest! {
         errno in prop::sample::select(vec![libc::EIO, libc::EPERM, libc::EINVAL, libc::EBUSY, libc::ENOSPC, libc::EACCES])
     ) {
         let (model, known) = prepare(&case);
-        let wishes = wishes(&text(&case));
-        let plan = vgpu_profile_set::plan::plan(&look(&model, &known), &wishes, Rules::default()).unwrap();
-        if !plan.objections.is_empty() {
+        let assignments = assignments(&text(&case));
+        let planned = plan(&look(&model, &known), &assignments, PlanRules::default()).unwrap();
+        if !planned.objections.is_empty() {
             return Ok(());
         }
         let before = set(&model);
         model.inject(if block { Fault::Block(nth) } else { Fault::Errno(nth, errno) });
-        let (outcomes, stop) = apply(&model, &plan.steps);
+        let (outcomes, stop) = apply(&model, &planned.steps);
         let after = set(&model);
         prop_assert_eq!(stop.is_some(), model.counters().writes >= nth);
         if stop.is_none() {
             return Ok(());
         }
-        for (step, outcome) in plan.steps.iter().zip(&outcomes) {
+        for (step, outcome) in planned.steps.iter().zip(&outcomes) {
             let at = (0..32).find(|at| vf(*at) == step.address.to_string()).unwrap();
-            let named = matches!(outcome, Outcome::Failed { left: Some(_), .. } | Outcome::NotRestored { .. });
+            let named = matches!(outcome, StepOutcome::Failed { left: Some(_), .. } | StepOutcome::Pending { left: Some(_), .. } | StepOutcome::NotRestored { .. });
             prop_assert_eq!(named, before[at] != after[at], "{}: {:?}", step.address, outcome);
         }
         prop_assert_eq!(&before, &after, "one fault is always put back: {:?}", outcomes);

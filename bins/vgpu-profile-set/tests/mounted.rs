@@ -21,7 +21,7 @@ fn a_config_map_is_applied_from_a_pipe_and_the_second_run_changes_nothing() {
     let ran = host.run("apply", CONFIG_MAP, 0);
     assert_eq!(ran.values("change", "status"), [json!("changed"), json!("changed")]);
     assert_eq!(ran.values("change", "to"), [json!("L40S-24Q"), json!("L40S-24Q")]);
-    assert!(ran.stderr.contains("id 1155 is L40S-24Q here; ids change"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("id 1155 is L40S-24Q here; use the name"), "{}", ran.stderr);
     assert_eq!(host.set()[..3], [1155, 1155, 0]);
     let writes = host.model.counters().writes;
     let by_name = "0000:41:00.4=L40S-24Q\n41:00.5=NVIDIA L40S-24Q\n";
@@ -51,9 +51,12 @@ fn what_does_not_fit_is_refused_before_any_write() {
         )
     };
     for (input, why) in [
-        ("41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n".to_string(), "one framebuffer size"),
+        (
+            "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n".to_string(),
+            "different framebuffer sizes need heterogeneous mode",
+        ),
         (count("L40S-24Q", 3), "need 72 GiB of framebuffer, the GPU has 48 GiB"),
-        (count("L40S-1Q", 33), "32 of 32 can be had"),
+        (count("L40S-1Q", 33), "32 of 32 are available"),
         ("41:00.4=L40S-1-24Q\n".to_string(), "0000:41:00.0 has no profile L40S-1-24Q"),
     ] {
         let ran = host.tool("apply").input(&input).run();
@@ -69,22 +72,26 @@ fn what_does_not_fit_is_refused_before_any_write() {
 fn bad_input_does_nothing_and_says_where() {
     let host = Host::new();
     for (input, code, why) in [
-        ("", 2, "assigns nothing"),
-        ("# nothing\n\n", 2, "assigns nothing"),
+        ("", 2, "assigns no profile"),
+        ("# nothing\n\n", 2, "assigns no profile"),
         ("41:00.4\n", 2, "standard input: line 1: '41:00.4' is not ADDRESS=PROFILE"),
         ("41:00.4=L40S-24Q\n41:00.4=L40S-24Q\n", 2, "line 2 names 0000:41:00.4 again"),
-        ("41:00.4=<profile-id>\n", 2, "'<profile-id>' is no vGPU profile"),
-        ("41:00.4=77\n", 2, "0000:41:00.0 has no profile with id 77; it has L40S-1B"),
+        ("41:00.4=<profile-id>\n", 2, "'<profile-id>' is not a vGPU profile"),
+        (
+            "41:00.4=77\n",
+            2,
+            "0000:41:00.0 has no profile with id 77\n  hint: available profiles: L40S-1B",
+        ),
         ("41:00.4=A10-4Q\n", 2, "0000:41:00.0 has no profile A10-4Q"),
-        ("41:00.0=L40S-24Q\n", 2, "0000:41:00.0 is a GPU: it has no profile itself"),
-        ("40:01.1=L40S-24Q\n", 2, "no GPU or virtual function of NVIDIA's at 0000:40:01.1"),
+        ("41:00.0=L40S-24Q\n", 2, "0000:41:00.0 is a GPU and has no profile itself"),
+        ("40:01.1=L40S-24Q\n", 2, "no NVIDIA GPU or virtual function at 0000:40:01.1"),
         (
             "{\"type\":\"vgpu-assignment\",\"address\":\"41:00.4\",\"profile\":\"L40S-4Q\",\"count\":2}",
             2,
             "a count is for a GPU",
         ),
         ("{\"type\":\"vgpu-assignment\",\"address\":\"41:00.4\"}", 2, "missing field `profile`"),
-        ("{\"type\":\"pci-device\",\"address\":\"41:00.4\"}", 2, "assigns nothing"),
+        ("{\"type\":\"pci-device\",\"address\":\"41:00.4\"}", 2, "assigns no profile"),
         (
             "{\"type\":\"error\",\"tool\":\"x\",\"message\":\"no\",\"exit\":3}",
             3,
@@ -116,7 +123,7 @@ fn a_function_that_a_vm_holds_is_left_alone() {
     host.model.reset_counters();
     let other = "41:00.4=L40S-12A\n41:00.5=L40S-12A\n";
     let ran = host.tool("apply").input(other).run().expect(4);
-    assert!(ran.stderr.contains("0000:41:00.4 is in use by process 4242 (kvm)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("0000:41:00.4: is in use by process 4242 (kvm)"), "{}", ran.stderr);
     host.tool("clear --all").run().expect(4);
     assert_eq!(host.model.counters().writes, 0);
     // its own profile is no reason against anything
@@ -135,7 +142,7 @@ fn a_function_that_a_vm_holds_is_left_alone() {
 }
 
 #[test]
-fn proxmox_ves_own_functions_are_refused() {
+fn functions_that_proxmox_ve_manages_are_refused() {
     let mut tree = tree();
     tree.attr("/etc/pve/qemu-server/200.conf", "hostpci0: 0000:41:00.4,mdev=nvidia-1155");
     tree.attr(
@@ -189,7 +196,7 @@ fn a_driver_that_refuses_is_answered_with_everything_as_before() {
 }
 
 #[test]
-fn virtual_functions_that_cannot_be_switched_on_are_told_and_nothing_is_set() {
+fn virtual_functions_that_cannot_be_enabled_are_reported_and_nothing_is_set() {
     let mut tree = tree();
     tree.entries.retain(|path, _| {
         let vf = (0..32).any(|index| path.contains(&format!("/{}", vf(index))));
@@ -205,7 +212,7 @@ fn virtual_functions_that_cannot_be_switched_on_are_told_and_nothing_is_set() {
     assert_eq!(ran.values("change", "property"), ["sriov_numvfs", "vgpu_type"]);
     // nvidia has no sriov_configure: a plain write is refused
     let ran = host.tool("apply").input("41:00.4=L40S-24Q\n").run().expect(3);
-    assert!(ran.stderr.contains("nvidia takes no plain write"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the nvidia driver refuses this write"), "{}", ran.stderr);
     assert!(ran.stderr.contains("/usr/lib/nvidia/sriov-manage"), "{}", ran.stderr);
     host.run("check", "41:00.4=L40S-24Q\n", 1);
     // with sriov-manage it is a step that takes a command
@@ -233,12 +240,18 @@ fn a_configuration_of_vgpu_device_manager_sets_whole_gpus() {
     assert_eq!(host.set(), [0; 32]);
     let ran = host.tool("apply --config other").input(file).run().expect(2);
     assert!(
-        ran.stderr.contains("for none of this machine's GPUs; it has 0x26B910DE at"),
+        ran.stderr.contains(
+            "selects no GPU of this host\n  hint: NVIDIA GPUs of this host: 0x26B910DE at"
+        ),
         "{}",
         ran.stderr
     );
     let ran = host.tool("apply").input(file).run().expect(2);
-    assert!(ran.stderr.contains("--config one of half, small, none, other"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("choose one with --config: half, small, none, other"),
+        "{}",
+        ran.stderr
+    );
 }
 
 /// The recorded machine with a card of the time before SR-IOV beside it.
@@ -321,7 +334,7 @@ fn list_says_what_others_want_to_know() {
     assert!(ran.stdout.contains("pciHostDevices: []"), "{}", ran.stdout);
     host.run("apply -q", "41:00.4=L40S-24Q\n", 0);
     let ran = host.tool("list --format kubevirt").text().run().expect(0);
-    let value = vgpu_profile_set::yaml::to_json(&ran.stdout).unwrap().remove(0);
+    let value = vgpu_profile_set::input::yaml::to_json(&ran.stdout).unwrap().remove(0);
     let devices = &value["spec"]["configuration"]["permittedHostDevices"]["pciHostDevices"];
     assert_eq!(
         *devices,

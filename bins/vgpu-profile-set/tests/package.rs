@@ -10,7 +10,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use vgpu_profile_set::cli::{Options, Verb};
 use vgpu_profile_set::input;
-use vgpu_profile_set::yaml::to_json;
+use vgpu_profile_set::input::yaml::to_json;
 
 fn package() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("package")

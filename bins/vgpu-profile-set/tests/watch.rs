@@ -100,7 +100,7 @@ fn a_reboot_is_repaired_and_a_new_file_is_heard_at_once() {
     // a long interval, so that only the file can have been heard
     drop(watching);
     let mut watching = Watching::start(&host, first, &["--interval", "3600"]);
-    watching.until("a look", || watching.said().contains("all is as asked"));
+    watching.until("a look", || watching.said().contains("all profiles are set as requested"));
     watching.replace("41:00.4=L40S-12Q\n41:00.5=none\n");
     watching.until("the new file", || host.set()[..3] == [1153, 0, 0]);
     fs::write(watching.file(), "41:00.4=L40S-8Q\n").unwrap();
@@ -110,7 +110,7 @@ fn a_reboot_is_repaired_and_a_new_file_is_heard_at_once() {
     watching.until("the complaint", || watching.said().contains("is not ADDRESS=PROFILE"));
     assert_eq!(host.set()[..3], [1152, 0, 0]);
     watching.replace("41:00.4=L40S-8Q\n");
-    watching.until("the end of it", || watching.said().contains("over: "));
+    watching.until("the end of it", || watching.said().contains("solved: "));
     let took = watching.end();
     assert!(took < Duration::from_secs(1), "{took:?} after SIGTERM");
     let out = fs::read_to_string(watching.bed.at("/out")).unwrap();
@@ -167,12 +167,12 @@ fn a_vm_keeps_what_it_holds_and_is_mentioned_once() {
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(host.set()[..2], [1153, 1163]);
     let said = watching.said();
-    assert_eq!(said.matches("in use by process 4242 (kvm): left alone").count(), 1, "{said}");
+    assert_eq!(said.matches("in use by process 4242 (kvm): skipped").count(), 1, "{said}");
     // the VM ends
     host.model.release_holders(&vf(0));
     host.model.remove_process(4242);
     watching.until("its turn", || host.set()[..2] == [1163, 1163]);
-    watching.until("the end of it", || watching.said().contains("over: 0000:41:00.4 is in use"));
+    watching.until("the end of it", || watching.said().contains("solved: 0000:41:00.4 is in use"));
     watching.end();
 }
 
@@ -185,7 +185,7 @@ fn a_driver_that_refuses_is_told_once_and_asked_again() {
     }
     let mut watching = Watching::start(&host, "41:00.4=L40S-24Q\n", &["--interval", "1"]);
     watching.until("the fourth attempt", || host.set()[0] == 1155);
-    watching.until("the end of it", || watching.said().contains("over: "));
+    watching.until("the end of it", || watching.said().contains("solved: "));
     let said = watching.said();
     assert_eq!(said.matches("warning: 0000:41:00.4: ").count(), 1, "{said}");
     assert_eq!(said.matches("0x38").count(), 2, "once as it began, once as it ended: {said}");
@@ -239,8 +239,8 @@ fn two_hundred_edits_and_two_hundred_resets_end_in_what_is_asked() {
     for line in said.lines() {
         if let Some(text) = line.split_once(": warning: ").map(|(_, text)| text) {
             assert!(open.insert(text.to_string()), "said twice: {text}");
-        } else if let Some(text) = line.split_once(": over: ").map(|(_, text)| text) {
-            assert!(open.remove(text), "over, and never begun: {text}");
+        } else if let Some(text) = line.split_once(": solved: ").map(|(_, text)| text) {
+            assert!(open.remove(text), "solved, and never printed before: {text}");
         }
     }
     let took = watching.end();
@@ -293,12 +293,12 @@ fn a_service_manager_is_told() {
     };
     let first = hear();
     assert!(
-        first.starts_with("READY=1\nSTATUS=0000:41:00.0 ")
+        first.starts_with("READY=1\nSTATUS=0000:41:00.0: ")
             && first.contains("one framebuffer size"),
         "{first}"
     );
     bed.write("/profiles", "41:00.4=L40S-24Q\n");
-    while hear() != "STATUS=all is as asked" {}
+    while hear() != "STATUS=all profiles are set as requested" {}
     // SAFETY: kill(2) with integers; the child has not been waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     while hear() != "STOPPING=1" {}

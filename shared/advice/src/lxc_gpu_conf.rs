@@ -18,3 +18,8 @@ pub fn check(ctid: u32) -> CommandLine {
 pub fn nodes() -> CommandLine {
     command(&["lxc-gpu-conf", "nodes"])
 }
+
+/// Removes one GPU from a container's configuration.
+pub fn remove_gpu(ctid: u32, gpu: &str) -> CommandLine {
+    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--gpu", gpu])
+}

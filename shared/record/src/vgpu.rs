@@ -1,5 +1,7 @@
 //! Records about vGPU profiles.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, VgpuInterface};
@@ -97,6 +99,20 @@ pub struct VgpuHolder {
     pub command: Option<String>,
     /// The VM of Proxmox VE for which it is reserved.
     pub vm: Option<u32>,
+}
+
+/// `VM 100`, `VM 100 (process 4242)`, `process 4242 (kvm)`.
+impl fmt::Display for VgpuHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.vm, self.pid) {
+            (Some(vm), Some(pid)) => write!(f, "VM {vm} (process {pid})"),
+            (Some(vm), None) => write!(f, "VM {vm}"),
+            (None, pid) => {
+                let command = self.command.as_deref().unwrap_or("?");
+                write!(f, "process {} ({command})", pid.unwrap_or(0))
+            }
+        }
+    }
 }
 
 /// One profile that a GPU offers.

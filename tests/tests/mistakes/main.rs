@@ -129,7 +129,7 @@ fn of_nv_version_check() {
 #[test]
 fn of_vgpu_profile_set() {
     all("vgpu-profile-set", Some("pve9-l40s-vgpu"), rows::VGPU);
-    all("vgpu-profile-set", None, &[("list", None, 0, &["no GPU of NVIDIA's on this machine"])]);
+    all("vgpu-profile-set", None, &[("list", None, 0, &["no NVIDIA GPU on this host"])]);
 }
 
 #[test]

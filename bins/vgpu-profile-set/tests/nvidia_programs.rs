@@ -12,8 +12,9 @@ use host::command::{Ending, Ran};
 use modelkernel::{ModelKernel, VgpuCard};
 use testbed::machine;
 use testbed::tree::Entry;
-use vgpu_profile_set::machinery::{Machinery, Programs};
-use vgpu_profile_set::observe::{Depth, observe};
+use vgpu_profile_set::nvidia_programs::{NvidiaPrograms, RunProgram};
+use vgpu_profile_set::observe::model::ReadDepth;
+use vgpu_profile_set::observe::observe;
 
 const PF: &str = "0000:41:00.0";
 
@@ -36,7 +37,7 @@ fn model() -> ModelKernel {
     model
 }
 
-/// What sriov-manage does at its nth call.
+/// ProfileChange sriov-manage does at its nth call.
 enum Act {
     Nothing,
     Fail,
@@ -69,7 +70,7 @@ fn ran(code: i32, stdout: &str, stderr: &str) -> Result<Option<Ran>, FileError> 
     Ok(Some(Ran { ending: Ending::Exited(code), stdout: stdout.into(), stderr: stderr.into() }))
 }
 
-impl Programs for Played<'_> {
+impl RunProgram for Played<'_> {
     fn run(&self, argv: &[&str], _: Duration) -> Result<Option<Ran>, FileError> {
         self.calls.borrow_mut().push(argv.join(" "));
         match argv {
@@ -111,7 +112,7 @@ impl Programs for Played<'_> {
     fn sleep(&self, _: Duration) {}
 }
 
-fn played(model: &ModelKernel, acts: Vec<Act>) -> Played<'_> {
+fn play(model: &ModelKernel, acts: Vec<Act>) -> Played<'_> {
     let (heterogeneous, calls) = (RefCell::new(false), RefCell::new(Vec::new()));
     Played { model, acts: RefCell::new(acts.into()), heterogeneous, calls }
 }
@@ -119,50 +120,50 @@ fn played(model: &ModelKernel, acts: Vec<Act>) -> Played<'_> {
 #[test]
 fn virtual_functions_come_at_the_third_attempt() {
     let model = model();
-    let programs = played(&model, vec![Act::Nothing, Act::Fail, Act::Work]);
-    let machinery = Machinery { files: &model, programs: &programs, interrupted: &|| false };
-    machinery.enable_vfs(PF.parse().unwrap(), 32).unwrap();
-    assert_eq!(programs.calls.borrow().len(), 3);
-    let cards = observe(&model, Depth::Plan).unwrap();
-    assert_eq!((cards[0].slots.len(), cards[0].types.len()), (32, 21));
-    machinery.disable_vfs(PF.parse().unwrap()).unwrap();
-    assert!(observe(&model, Depth::Plan).unwrap()[0].slots.is_empty());
+    let played = play(&model, vec![Act::Nothing, Act::Fail, Act::Work]);
+    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
+    programs.enable_vfs(PF.parse().unwrap(), 32).unwrap();
+    assert_eq!(played.calls.borrow().len(), 3);
+    let gpus = observe(&model, ReadDepth::Plan).unwrap();
+    assert_eq!((gpus[0].functions.len(), gpus[0].types.len()), (32, 21));
+    programs.disable_vfs(PF.parse().unwrap()).unwrap();
+    assert!(observe(&model, ReadDepth::Plan).unwrap()[0].functions.is_empty());
 }
 
 #[test]
-fn an_exit_status_of_0_is_no_virtual_function() {
+fn an_exit_status_of_0_does_not_prove_virtual_functions() {
     let model = model();
-    let programs = played(&model, Vec::new());
-    let machinery = Machinery { files: &model, programs: &programs, interrupted: &|| false };
-    let why = machinery.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
-    assert_eq!(why, "no virtual function is there afterwards: sriov-manage did nothing");
-    assert_eq!(programs.calls.borrow().len(), 5);
-    let programs = played(&model, vec![Act::Fail, Act::Fail, Act::Fail, Act::Fail, Act::Fail]);
-    let machinery = Machinery { files: &model, programs: &programs, interrupted: &|| false };
-    let why = machinery.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
+    let played = play(&model, Vec::new());
+    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
+    let why = programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
+    assert_eq!(why, "the GPU still has no virtual functions: sriov-manage did nothing");
+    assert_eq!(played.calls.borrow().len(), 5);
+    let played = play(&model, vec![Act::Fail, Act::Fail, Act::Fail, Act::Fail, Act::Fail]);
+    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
+    let why = programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
     assert!(why.contains("exit status 1: Cannot obtain unbindLock for 0000:41:00.0"), "{why}");
-    let machinery = Machinery { files: &model, programs: &programs, interrupted: &|| true };
-    assert_eq!(machinery.enable_vfs(PF.parse().unwrap(), 32).unwrap_err(), "interrupted");
+    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| true };
+    assert_eq!(programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err(), "interrupted");
 }
 
 #[test]
-fn heterogeneous_mode_is_read_back_and_its_refusal_told() {
+fn heterogeneous_mode_is_read_back_and_its_refusal_is_reported() {
     let model = model();
-    let programs = played(&model, vec![Act::Work]);
-    let machinery = Machinery { files: &model, programs: &programs, interrupted: &|| false };
+    let played = play(&model, vec![Act::Work]);
+    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
     let pf = PF.parse().unwrap();
-    machinery.enable_vfs(pf, 32).unwrap();
-    assert_eq!(machinery.heterogeneous(pf), Some(false));
-    machinery.set_heterogeneous(pf, true).unwrap();
-    assert_eq!(machinery.heterogeneous(pf), Some(true));
+    programs.enable_vfs(pf, 32).unwrap();
+    assert_eq!(programs.heterogeneous(pf), Some(false));
+    programs.set_heterogeneous(pf, true).unwrap();
+    assert_eq!(programs.heterogeneous(pf), Some(true));
     model.write("/sys/bus/pci/devices/0000:41:00.4/nvidia/current_vgpu_type", b"1155").unwrap();
-    let why = machinery.set_heterogeneous(pf, false).unwrap_err();
+    let why = programs.set_heterogeneous(pf, false).unwrap_err();
     assert!(why.contains("exit status 19") && why.contains("In use by another client"), "{why}");
-    // programs that are not there
+    // programs that are not installed
     let bare = ModelKernel::from_tree(&machine::tree("pve9-two-gpus").unwrap());
-    let machinery = Machinery { files: &bare, programs: &programs, interrupted: &|| false };
-    assert_eq!(machinery.heterogeneous(pf), None);
+    let programs = NvidiaPrograms { files: &bare, runner: &played, interrupted: &|| false };
+    assert_eq!(programs.heterogeneous(pf), None);
     assert!(
-        machinery.set_heterogeneous(pf, true).unwrap_err().contains("nvidia-smi is not installed")
+        programs.set_heterogeneous(pf, true).unwrap_err().contains("nvidia-smi is not installed")
     );
 }

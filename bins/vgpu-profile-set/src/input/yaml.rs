@@ -1,38 +1,33 @@
-//! As much of YAML as configuration files need: scalars as text, sequences,
-//! mappings with text keys. Anchors and tags are refused rather than guessed
-//! at, and so is a key that comes twice.
+//! The part of YAML that configuration files need: scalars as strings,
+//! sequences, mappings with string keys, each with its line. Anchors and tags
+//! are refused, and so is a key that is given twice.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-/// A value and where it begins.
+/// A value and the line on which it begins, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// From 1.
     pub line: usize,
-    /// What it is.
     pub kind: Kind,
 }
 
-/// Kinds of value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Text, as it stands.
     Scalar(String),
-    /// A list.
     Sequence(Vec<Value>),
     /// Fields in their order.
     Mapping(Vec<(String, Value)>),
 }
 
-/// How deep values may lie in each other; files of ours need six levels.
+/// How deep values may be nested; configurations need six levels.
 const DEEPEST: usize = 64;
 
-/// Parses the first document. Errors: in words, with the line.
+/// Parses the only document. Errors: what is wrong, with the line.
 pub fn parse(text: &str) -> Result<Value, String> {
     let mut documents = parse_all(text)?;
     match documents.len() {
         1 => Ok(documents.swap_remove(0)),
-        n => Err(format!("holds {n} YAML documents, not one")),
+        n => Err(format!("has {n} YAML documents instead of one")),
     }
 }
 
@@ -63,7 +58,7 @@ impl<'a> Events<'a> {
             Some(Err(error)) => {
                 Err(format!("line {}: not YAML: {}", error.marker().line(), error.info()))
             }
-            None => Err("ends too early".into()),
+            None => Err("ends in the middle of a value".into()),
         }
     }
 }
@@ -79,7 +74,7 @@ fn value(
     }
     let special = |anchor: usize, tag: bool| match (anchor, tag) {
         (0, false) => Ok(()),
-        _ => Err(format!("line {line}: anchors and tags are not understood here")),
+        _ => Err(format!("line {line}: anchors and tags are not supported")),
     };
     let kind = match event {
         Event::Scalar(text, _, anchor, tag) => {
@@ -103,21 +98,21 @@ fn value(
                 let key = match events.next()? {
                     (Event::MappingEnd, _) => break Kind::Mapping(fields),
                     (Event::Scalar(key, _, 0, None), _) => key.into_owned(),
-                    (_, line) => return Err(format!("line {line}: a key is not a text")),
+                    (_, line) => return Err(format!("line {line}: a key is not a string")),
                 };
                 let (event, at) = events.next()?;
                 if fields.iter().any(|(known, _)| *known == key) {
-                    return Err(format!("line {at}: '{key}' twice"));
+                    return Err(format!("line {at}: '{key}' is given twice"));
                 }
                 fields.push((key, value(events, event, at, depth + 1)?));
             }
         }
-        _ => return Err(format!("line {line}: anchors and tags are not understood here")),
+        _ => return Err(format!("line {line}: anchors and tags are not supported")),
     };
     Ok(Value { line, kind })
 }
 
-/// The first document as JSON, for tests that hold it against a schema: plain
+/// All documents as JSON, for tests that validate them with a schema: plain
 /// scalars that are numbers, booleans or null become those.
 pub fn to_json(text: &str) -> Result<Vec<serde_json::Value>, String> {
     let mut events = Parser::new_from_str(text);
@@ -155,15 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_and_what_is_not_understood_is_refused() {
+    fn values_are_read_and_what_is_not_supported_is_refused() {
         let json = to_json("a: [1, \"2\", x]\nb:\n  c: true\n  d: null\n").unwrap();
         assert_eq!(json[0].to_string(), "{\"a\":[1,\"2\",\"x\"],\"b\":{\"c\":true,\"d\":null}}");
         for (text, why) in [
-            ("a: 1\na: 2\n", "'a' twice"),
+            ("a: 1\na: 2\n", "'a' is given twice"),
             ("a: &x 1\nb: *x\n", "anchors"),
             ("a: !!binary x\n", "anchors and tags"),
             ("a: [1\n", "not YAML"),
-            ("? [x]\n: 1\n", "a key is not a text"),
+            ("? [x]\n: 1\n", "a key is not a string"),
             ("a: 1\n---\nb: 2\n", "2 YAML documents"),
             ("", "0 YAML documents"),
         ] {

@@ -1,0 +1,8 @@
+//! The verbs of the command line, one file each.
+
+pub mod apply;
+pub mod check;
+pub mod clear;
+pub mod list;
+pub mod plan;
+pub mod watch;

@@ -1,0 +1,306 @@
+//! `watch`: applies again when the file changes and when the state of the host
+//! does, until a signal ends it. Prints what is new, not what is known.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use ::apply::StepOutcome;
+use ::cli::{Exit, Failure, fail, interrupted, signal_descriptor};
+use host::{FileWatch, WakeReason, notify_service_manager};
+use record::{Change, Hint, shell_words};
+
+use crate::cli::WatchOptions;
+use crate::health;
+use crate::input::{self, Input};
+use crate::observe::model::Gpu;
+use crate::observe::profile_cache;
+use crate::plan::model::{PlanRules, ProfileChange, ProfilePlan, ProfileStep};
+use crate::session::Session;
+
+/// How much a problem matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ProblemKind {
+    /// The profiles are not as requested.
+    Failure,
+    /// A function is in use or managed by Proxmox VE, which is not a failure.
+    LeftAlone,
+    /// A warning about the input.
+    Warning,
+}
+
+/// What makes a problem another one than before: its kind and a text.
+type ProblemKey = (ProblemKind, String);
+
+/// Problems with their messages. Each is printed once, and once more when it is
+/// solved.
+type Problems = BTreeMap<ProblemKey, String>;
+
+struct WatchState {
+    /// The last content of the file that was valid.
+    input: Option<Input>,
+    problems: Problems,
+    was_healthy: bool,
+}
+
+/// The verb.
+pub fn run(options: &WatchOptions, session: Session<'_>) -> anyhow::Result<Exit> {
+    let signals = signal_descriptor()
+        .map_err(|error| fail(Exit::System, format!("cannot watch for signals: {error}")))?;
+    let file =
+        std::path::absolute(&options.file).map_err(|error| fail(Exit::Usage, error.to_string()))?;
+    let watch = FileWatch::new(&file).map_err(|error| {
+        let dir = file.parent().unwrap_or(&file).display().to_string();
+        fail(Exit::System, format!("cannot watch '{dir}': {error}"))
+    })?;
+    let interval = Duration::from_secs(options.interval);
+    let rules = PlanRules { heterogeneous: options.heterogeneous, skip_in_use: true };
+    let state = WatchState { input: None, problems: Problems::new(), was_healthy: false };
+    let mut watcher =
+        Watcher { file: &file, config: options.config.as_deref(), rules, session, state };
+    let mut begin = "READY=1\n";
+    loop {
+        let problems = watcher.round()?;
+        if interrupted() {
+            break;
+        }
+        watcher.print_news(problems);
+        watcher.session.writer.finish()?;
+        // the service is ready after the first round, whatever was found
+        watcher.state.publish(options.health_file.as_deref(), interval, begin);
+        begin = "";
+        match watch.wait(interval, signals.as_fd()) {
+            Ok(WakeReason::Other) => break,
+            Ok(_) => {}
+            Err(error) => return Err(fail(Exit::System, format!("cannot wait: {error}")).into()),
+        }
+    }
+    let _ = notify_service_manager("STOPPING=1");
+    if let Some(path) = &options.health_file {
+        let _ = health::write_end(path);
+    }
+    Ok(Exit::Done)
+}
+
+struct Watcher<'a> {
+    file: &'a Path,
+    config: Option<&'a str>,
+    rules: PlanRules,
+    session: Session<'a>,
+    state: WatchState,
+}
+
+impl Watcher<'_> {
+    /// Reads the file and the host, and changes what differs. Gives all
+    /// problems.
+    fn round(&mut self) -> anyhow::Result<Problems> {
+        let mut problems = Problems::new();
+        // an invalid file may be one that is being edited: the content before it stays valid
+        match self.read_file() {
+            Ok(input) => self.state.input = Some(input),
+            Err(failure) => add_failure(&mut problems, &failure),
+        }
+        let Some(input) = &self.state.input else { return Ok(problems) };
+        let (plan, gpus) = match self.session.plan(input, self.rules) {
+            Ok(planned) => planned,
+            Err(failure) => {
+                add_failure(&mut problems, &failure);
+                return Ok(problems);
+            }
+        };
+        gpus.iter().for_each(|gpu| profile_cache::remember(self.session.machine, gpu));
+        add_plan(&mut problems, &plan);
+        if self.enable(&plan, &gpus, &mut problems) {
+            // the new virtual functions are found by another round, right away
+            return self.round();
+        }
+        self.apply(&plan, &mut problems)?;
+        Ok(problems)
+    }
+
+    fn read_file(&self) -> Result<Input, Failure> {
+        let bytes = input::read_file(self.file)?;
+        input::parse(&bytes, &self.file.display().to_string(), self.config)
+    }
+
+    /// Enables the virtual functions of one GPU; gives whether it did.
+    fn enable(&self, plan: &ProfilePlan, gpus: &[Gpu], problems: &mut Problems) -> bool {
+        for gpu in &plan.enable {
+            if plan.objections.iter().any(|o| o.gpu == *gpu) || interrupted() {
+                continue;
+            }
+            let _lock = match self.session.lock() {
+                Ok(lock) => lock,
+                Err(failure) => {
+                    add_lock(problems, &failure);
+                    continue;
+                }
+            };
+            let total = gpus.iter().find(|g| g.address == *gpu).map_or(0, |g| g.total_vfs);
+            match self.session.programs().enable_vfs(*gpu, total) {
+                Ok(()) => {
+                    self.session.say.note(&format!("{gpu}: enabled virtual functions"));
+                    return true;
+                }
+                Err(why) => add(problems, ProblemKind::Failure, format!("{gpu}: {why}")),
+            }
+        }
+        false
+    }
+
+    /// GPU by GPU, so that a failure on one does not stop the others.
+    fn apply(&mut self, plan: &ProfilePlan, problems: &mut Problems) -> anyhow::Result<()> {
+        for steps in plan.steps.chunk_by(|a, b| a.gpu == b.gpu) {
+            let gpu = steps[0].gpu;
+            let objected = plan.objections.iter().any(|objection| objection.gpu == gpu);
+            let disabled = plan.enable.contains(&gpu);
+            if objected || disabled || !steps.iter().any(ProfileStep::is_change) {
+                continue;
+            }
+            if interrupted() {
+                return Ok(());
+            }
+            match self.session.lock() {
+                Ok(_lock) => self.apply_gpu(plan, steps, problems)?,
+                Err(failure) => add_lock(problems, &failure),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_gpu(
+        &mut self,
+        plan: &ProfilePlan,
+        steps: &[ProfileStep],
+        problems: &mut Problems,
+    ) -> anyhow::Result<()> {
+        let (outcomes, stop) = self.session.apply_steps(plan, steps);
+        for (step, outcome) in steps.iter().zip(&outcomes) {
+            let change = self.session.reporter().outcome(step, outcome, stop.as_ref());
+            self.print_outcome(step, outcome, change, problems)?;
+        }
+        if let Some(stop) = stop.filter(|_| !interrupted()) {
+            let key = (ProblemKind::Failure, format!("{} {}", stop.target, stop.error));
+            problems.entry(key).or_insert_with(|| stop.to_string());
+        }
+        Ok(())
+    }
+
+    fn print_outcome(
+        &mut self,
+        step: &ProfileStep,
+        outcome: &StepOutcome<String>,
+        change: Change,
+        problems: &mut Problems,
+    ) -> anyhow::Result<()> {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+        let address = step.address;
+        match outcome {
+            StepOutcome::Changed => {
+                let (from, to) = (shown(&change.from), shown(&change.to));
+                self.session.say.note(&format!("{address}: {from} -> {to}"));
+                self.session.put(change)?;
+            }
+            StepOutcome::Failed { why, .. } | StepOutcome::Pending { why, .. }
+                if !interrupted() =>
+            {
+                let key = (ProblemKind::Failure, format!("{address} {why}"));
+                problems.insert(key, format!("{address}: {}: {why}", shown(&change.to)));
+            }
+            StepOutcome::NotRestored { why, left } => {
+                let key = (ProblemKind::Failure, format!("{address} {why}"));
+                problems.insert(key, format!("{address}: {why} (the profile is {left} now)"));
+                self.session.put(change)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Prints problems that are new, and those that are solved.
+    fn print_news(&mut self, mut now: Problems) {
+        let say = self.session.say;
+        for (key, text) in &mut now {
+            match self.state.problems.get(key) {
+                None => say.warn(text),
+                // what ends is printed with the words with which it began
+                Some(printed) => text.clone_from(printed),
+            }
+        }
+        let solved = self.state.problems.iter().filter(|(key, _)| !now.contains_key(*key));
+        for ((kind, _), text) in solved {
+            if *kind != ProblemKind::Warning {
+                say.note(&format!("solved: {text}"));
+            }
+        }
+        self.state.problems = now;
+        let healthy = self.state.is_healthy();
+        if healthy && !self.state.was_healthy {
+            say.note(ALL_SET);
+        }
+        self.state.was_healthy = healthy;
+    }
+}
+
+const ALL_SET: &str = "all profiles are set as requested";
+
+impl WatchState {
+    fn is_healthy(&self) -> bool {
+        self.input.is_some() && self.problems.keys().all(|(kind, _)| *kind != ProblemKind::Failure)
+    }
+
+    /// Tells the service manager and the health file. `begin` is written before
+    /// the status.
+    fn publish(&self, health_file: Option<&Path>, interval: Duration, begin: &str) {
+        let healthy = self.is_healthy();
+        let status = match self.problems.values().next().filter(|_| !healthy) {
+            None => ALL_SET,
+            Some(text) => text,
+        };
+        let _ = notify_service_manager(&format!("{begin}STATUS={status}"));
+        if let Some(path) = health_file {
+            let _ = health::write(path, healthy, interval, status);
+        }
+    }
+}
+
+fn add(problems: &mut Problems, kind: ProblemKind, text: String) {
+    problems.insert((kind, text.clone()), text);
+}
+
+fn add_failure(problems: &mut Problems, failure: &Failure) {
+    let hint = Hint { words: failure.hint.clone(), commands: failure.commands.clone() };
+    let text = format!("{}{}", failure.message, in_brackets(&hint));
+    problems.insert((ProblemKind::Failure, failure.message.clone()), text);
+}
+
+fn add_lock(problems: &mut Problems, failure: &Failure) {
+    problems.insert((ProblemKind::Failure, "lock".into()), failure.message.clone());
+}
+
+/// What a plan says before anything is done.
+fn add_plan(problems: &mut Problems, plan: &ProfilePlan) {
+    for warning in &plan.warnings {
+        add(problems, ProblemKind::Warning, warning.clone());
+    }
+    for objection in &plan.objections {
+        let key = (ProblemKind::Failure, format!("{} {}", objection.gpu, objection.why));
+        let hint = in_brackets(&objection.hint);
+        problems.insert(key, format!("{}: {}{hint}", objection.address, objection.why));
+    }
+    for step in &plan.steps {
+        if let ProfileChange::Skip { to, why, .. } = &step.change {
+            let key = (ProblemKind::LeftAlone, format!("{} {why}", step.address));
+            let to = to.as_deref().unwrap_or("none");
+            problems.insert(key, format!("{} {why}: skipped, not set to {to}", step.address));
+        }
+    }
+}
+
+/// A hint at the end of a message of one line.
+fn in_brackets(hint: &Hint) -> String {
+    let commands = hint.commands.iter().map(|command| shell_words(command));
+    let parts: Vec<String> = hint.words.iter().cloned().chain(commands).collect();
+    if parts.is_empty() { String::new() } else { format!(" (hint: {})", parts.join("; ")) }
+}

@@ -1,0 +1,112 @@
+//! What other programs need to know of the vGPUs that are set, in their own
+//! configuration formats.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use host::Machine;
+use nvidia::short_name;
+use record::Address;
+
+use crate::observe::model::{Gpu, VgpuFunction};
+use crate::sysfs::{function_path, link_name};
+
+/// The part of KubeVirt's custom resource that permits the profiles that are set.
+pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
+    let mut functions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut mediated: BTreeSet<String> = BTreeSet::new();
+    for gpu in gpus {
+        for function in &gpu.functions {
+            if let Some(name) = gpu.name_of(function.current) {
+                let selector = selector(machine, function.address);
+                functions.entry(selector).or_default().insert(name.into());
+            }
+            for mdev in &function.mdevs {
+                mediated.extend(function.mdev_type(&mdev.dir).map(|of| of.name.clone()));
+            }
+        }
+    }
+    let mut text = String::from("spec:\n  configuration:\n    permittedHostDevices:\n");
+    if functions.is_empty() && mediated.is_empty() {
+        text.push_str("      # no profile is set on this host\n      pciHostDevices: []\n");
+    }
+    if !functions.is_empty() {
+        text.push_str("      pciHostDevices:\n");
+    }
+    for (selector, names) in &functions {
+        if names.len() > 1 {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            text.push_str(&format!(
+                "        # {} share one selector, for which KubeVirt takes one name only\n",
+                names.join(", ")
+            ));
+        }
+        let name = names.iter().next().map_or("", String::as_str);
+        text.push_str(&format!(
+            "        - pciVendorSelector: \"{selector}\"\n          resourceName: nvidia.com/{name}\n"
+        ));
+    }
+    if !mediated.is_empty() {
+        text.push_str("      mediatedDevices:\n");
+    }
+    for name in &mediated {
+        text.push_str(&format!(
+            "        - mdevNameSelector: \"{name}\"\n          resourceName: nvidia.com/{}\n",
+            name.replace(' ', "_")
+        ));
+    }
+    text
+}
+
+/// The text of an id file of a function, without `0x`.
+fn id(machine: &Machine, address: Address, name: &str) -> String {
+    let text = machine.attr(&function_path(address, name)).unwrap_or_default();
+    text.trim().trim_start_matches("0x").to_string()
+}
+
+/// `10DE:26B9` of a function.
+fn selector(machine: &Machine, address: Address) -> String {
+    let id = |name: &str| id(machine, address, name).to_uppercase();
+    format!("{}:{}", id("vendor"), id("device"))
+}
+
+/// Sections for /etc/pve/mapping/pci.cfg: one for each GPU, with all its virtual
+/// functions on this cluster node.
+pub(crate) fn pve_mapping(machine: &Machine, gpus: &[Gpu]) -> String {
+    let local = machine.read_link("/etc/pve/local").unwrap_or_default();
+    let node = match local.rsplit('/').next() {
+        Some(name) if !name.is_empty() => name.to_string(),
+        _ => machine.attr("/proc/sys/kernel/hostname").unwrap_or_else(|_| "NODE".into()),
+    };
+    let mut text = String::new();
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for gpu in gpus.iter().filter(|gpu| !gpu.functions.is_empty()) {
+        let model = gpu.model.as_deref().map_or("gpu", short_name);
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let mut name: String = format!("vgpu-{model}").chars().map(plain).collect();
+        let times = seen.entry(name.clone()).or_default();
+        *times += 1;
+        if *times > 1 {
+            name = format!("{name}-{times}");
+        }
+        text.push_str(&format!("{name}\n"));
+        for function in &gpu.functions {
+            text.push_str(&mapping_line(machine, &node, function));
+        }
+        text.push_str("\tmdev 1\n\n");
+    }
+    text
+}
+
+fn mapping_line(machine: &Machine, node: &str, function: &VgpuFunction) -> String {
+    let id = |name: &str| id(machine, function.address, name);
+    let group = link_name(machine, function.address, "iommu_group");
+    let group = group.map_or(String::new(), |group| format!("iommugroup={group},"));
+    format!(
+        "\tmap id={}:{},{group}node={node},path={},subsystem-id={}:{}\n",
+        id("vendor"),
+        id("device"),
+        function.address,
+        id("subsystem_vendor"),
+        id("subsystem_device"),
+    )
+}

@@ -1,0 +1,198 @@
+//! What the input means on this host: which GPU, which function, which profile.
+
+use std::collections::BTreeMap;
+
+use advice::vgpu_profile_set;
+use nvidia::{Profile, short_name};
+use record::{Address, Hint};
+
+use crate::input::device_manager::{ConfigEntry, DeviceSelection};
+use crate::input::{Assignment, RequestedProfile};
+use crate::observe::model::Gpu;
+use crate::plan::model::{GpuRequest, InvalidInput, TargetProfile};
+
+/// What a configuration of vgpu-device-manager means on this host.
+pub fn expand(gpus: &[Gpu], entries: &[ConfigEntry]) -> Result<Vec<Assignment>, InvalidInput> {
+    let mut assignments: Vec<Assignment> = Vec::new();
+    let mut selected_by: BTreeMap<Address, usize> = BTreeMap::new();
+    for entry in entries {
+        for (_, gpu) in gpus.iter().enumerate().filter(|(number, gpu)| selects(entry, *number, gpu))
+        {
+            if let Some(before) = selected_by.insert(gpu.address, entry.line) {
+                let why = format!("lines {before} and {} both select {}", entry.line, gpu.address);
+                return Err(InvalidInput::new(why, Hint::default()));
+            }
+            let at = format!("line {}", entry.line);
+            let of_gpu = |profile, count| Assignment {
+                at: at.clone(),
+                address: gpu.address,
+                profile,
+                count: Some(count),
+            };
+            if entry.vgpus.is_empty() {
+                assignments.push(of_gpu(RequestedProfile::None, 0));
+            }
+            for (name, count) in &entry.vgpus {
+                assignments.push(of_gpu(RequestedProfile::Name(name.clone()), *count));
+            }
+        }
+    }
+    if assignments.is_empty() {
+        let known: Vec<String> = gpus
+            .iter()
+            .map(|gpu| format!("0x{:04X}10DE at {}", gpu.device.unwrap_or(0), gpu.address))
+            .collect();
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        return Err(InvalidInput::new(
+            "the configuration selects no GPU of this host",
+            Hint::words(format!("NVIDIA GPUs of this host: {known}")),
+        ));
+    }
+    Ok(assignments)
+}
+
+fn selects(entry: &ConfigEntry, number: usize, gpu: &Gpu) -> bool {
+    let id = u32::from(gpu.device.unwrap_or(0)) << 16 | 0x10de;
+    let named = match &entry.devices {
+        // a GPU on vfio-pci belongs to a VM, so 'all' does not select it
+        DeviceSelection::All => gpu.driver.as_deref() == Some("nvidia"),
+        DeviceSelection::Numbers(numbers) => numbers.contains(&(number as u32)),
+    };
+    named && (entry.filter.is_empty() || entry.filter.contains(&id))
+}
+
+/// Sorts assignments by GPU and looks their profiles up. Also gives what the
+/// user should know of them.
+pub(crate) fn assign(
+    gpus: &[Gpu],
+    assignments: &[Assignment],
+) -> Result<(BTreeMap<Address, GpuRequest>, Vec<String>), InvalidInput> {
+    let mut requests: BTreeMap<Address, GpuRequest> = BTreeMap::new();
+    let mut by_id: BTreeMap<u32, BTreeMap<String, Address>> = BTreeMap::new();
+    for assignment in assignments {
+        let gpu = gpu_of(gpus, assignment)?;
+        let target = resolve(gpu, &assignment.profile).map_err(|error| InvalidInput {
+            why: format!("{}: {}", assignment.at, error.why),
+            ..error
+        })?;
+        if let (RequestedProfile::Id(id), Some(target)) = (&assignment.profile, &target) {
+            by_id.entry(*id).or_default().insert(target.name.clone(), gpu.address);
+        }
+        add(requests.entry(gpu.address).or_default(), gpu, assignment, target)?;
+    }
+    Ok((requests, id_warnings(by_id)?))
+}
+
+fn gpu_of<'a>(gpus: &'a [Gpu], assignment: &Assignment) -> Result<&'a Gpu, InvalidInput> {
+    let address = assignment.address;
+    let of =
+        |gpu: &&Gpu| gpu.address == address || gpu.functions.iter().any(|f| f.address == address);
+    gpus.iter().find(of).ok_or_else(|| {
+        let why = format!("{}: no NVIDIA GPU or virtual function at {address}", assignment.at);
+        let words = "a GPU whose virtual functions are disabled has none";
+        InvalidInput::new(why, Hint::command(vgpu_profile_set::list()).because(words))
+    })
+}
+
+/// Adds an assignment to what is requested of its GPU.
+fn add(
+    request: &mut GpuRequest,
+    gpu: &Gpu,
+    assignment: &Assignment,
+    target: Option<TargetProfile>,
+) -> Result<(), InvalidInput> {
+    let Assignment { at, address, count, .. } = assignment;
+    let is_function = gpu.functions.iter().any(|function| function.address == *address);
+    match count {
+        Some(count) if *address == gpu.address => {
+            let counted = request.counted.get_or_insert_default();
+            counted.extend(target.map(|target| (target, *count)));
+        }
+        Some(_) => {
+            let why = format!("{at}: {address} is one function, and a count is for a GPU");
+            return Err(InvalidInput::new(
+                why,
+                Hint::words("leave the count out, or name the GPU"),
+            ));
+        }
+        None if is_function => request.explicit.push((*address, target)),
+        None => {
+            let why = format!("{at}: {address} is a GPU and has no profile itself");
+            let words = "name its virtual functions, or give a vgpu-assignment record a count";
+            return Err(InvalidInput::new(why, Hint::words(words)));
+        }
+    }
+    if request.counted.is_some() && !request.explicit.is_empty() {
+        let why = format!("{at}: {} is requested by count and by function", gpu.address);
+        return Err(InvalidInput::new(why, Hint::words("use one of the two for each GPU")));
+    }
+    Ok(())
+}
+
+/// An id that is used for several profiles is an error, any other a warning.
+fn id_warnings(
+    by_id: BTreeMap<u32, BTreeMap<String, Address>>,
+) -> Result<Vec<String>, InvalidInput> {
+    let mut warnings = Vec::new();
+    for (id, names) in by_id {
+        if names.len() > 1 {
+            let meant: Vec<String> =
+                names.iter().map(|(name, gpu)| format!("{name} on {gpu}")).collect();
+            return Err(InvalidInput::new(
+                format!("id {id} means {}", meant.join(" and ")),
+                Hint::words("use names: ids differ by GPU and driver version"),
+            ));
+        }
+        let name = names.into_keys().next().unwrap_or_default();
+        warnings.push(format!(
+            "id {id} is {name} here; use the name: ids change with GPU and driver version"
+        ));
+    }
+    Ok(warnings)
+}
+
+/// A profile as this GPU knows it.
+fn resolve(gpu: &Gpu, profile: &RequestedProfile) -> Result<Option<TargetProfile>, InvalidInput> {
+    let unknown = |what: String| {
+        let names: Vec<&str> = gpu.types.values().map(|name| short_name(name)).collect();
+        let hint = match names.is_empty() {
+            true => Hint::default(),
+            false => Hint::words(format!("available profiles: {}", names.join(" "))),
+        };
+        InvalidInput::new(format!("{} has no profile {what}", gpu.address), hint)
+    };
+    match profile {
+        RequestedProfile::None => Ok(None),
+        RequestedProfile::Id(id) => match gpu.types.get(id) {
+            Some(name) => Ok(Some(TargetProfile {
+                name: short_name(name).to_string(),
+                id: Some(*id),
+                profile: Profile::parse(name),
+            })),
+            None if gpu.complete => Err(unknown(format!("with id {id}"))),
+            None => {
+                Ok(Some(TargetProfile { name: format!("id {id}"), id: Some(*id), profile: None }))
+            }
+        },
+        RequestedProfile::Name(name) => {
+            let ids = gpu.ids_named(name);
+            let id = match ids[..] {
+                [id] => Some(id),
+                [] if gpu.complete => return Err(unknown(short_name(name).to_string())),
+                [] => None,
+                _ => {
+                    let names: Vec<&str> =
+                        ids.iter().filter_map(|id| Some(gpu.types.get(id)?.as_str())).collect();
+                    let why = format!(
+                        "{} is the end of several names: {}",
+                        short_name(name),
+                        names.join(", ")
+                    );
+                    return Err(InvalidInput::new(why, Hint::words("use the full name")));
+                }
+            };
+            let profile = Profile::parse(name);
+            Ok(Some(TargetProfile { name: short_name(name).to_string(), id, profile }))
+        }
+    }
+}

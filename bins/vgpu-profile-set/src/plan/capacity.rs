@@ -1,0 +1,228 @@
+//! Whether all of it fits on the GPU: framebuffer, one framebuffer size on each
+//! GPU, MIG instances.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use advice::external;
+use nvidia::{Profile, short_name};
+use record::Hint;
+
+use crate::observe::model::Gpu;
+use crate::plan::model::{
+    PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
+};
+
+/// The steps of a GPU after the check.
+pub(crate) struct CapacityCheck {
+    pub steps: Vec<ProfileStep>,
+    pub objections: Vec<PlanObjection>,
+    /// Heterogeneous mode has to be turned on, for which the steps clear all
+    /// profiles and set them again.
+    pub turn_heterogeneous_on: bool,
+}
+
+/// Checks what a GPU would have after the steps.
+pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> CapacityCheck {
+    let mut check = CapacityCheck { steps, objections: Vec::new(), turn_heterogeneous_on: false };
+    let sets = |step: &ProfileStep| {
+        step.is_change() && matches!(&step.change, ProfileChange::Vendor { to: Some(_), .. })
+    };
+    if !check.steps.iter().any(sets) {
+        return check;
+    }
+    let (mig, plain): (Vec<Profile>, Vec<Profile>) = profiles_after(gpu, &check.steps)
+        .into_iter()
+        .partition(|profile| profile.slices().is_some());
+    let sizes: BTreeSet<u64> = plain.iter().map(Profile::mib).collect();
+    let mixed = sizes.len() > 1 && gpu.heterogeneous != Some(true);
+    let found = [
+        mig_instances(gpu, &mig),
+        mig_mode(gpu, &plain),
+        framebuffer(gpu, &plain),
+        Some(one_size(gpu, &plain)).filter(|_| mixed && !rules.heterogeneous),
+    ];
+    let object = |(why, hint)| PlanObjection { gpu: gpu.address, address: gpu.address, why, hint };
+    check.objections.extend(found.into_iter().flatten().map(object));
+    if mixed && rules.heterogeneous {
+        let objection = set_again(gpu, &mut check.steps);
+        check.objections.extend(objection.map(object));
+        check.turn_heterogeneous_on = check.objections.is_empty();
+    } else if !check.steps.iter().any(ProfileStep::clears) {
+        check.objections.extend(offered(gpu, &check.steps).map(object));
+    }
+    check
+}
+
+/// A reason without its address.
+type Reason = (String, Hint);
+
+fn mig_mode(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
+    let name = plain.first().filter(|_| gpu.mig_instances > 0)?;
+    let why = format!("{name} is time-sliced, and the GPU is in MIG mode");
+    Some((why, Hint::words("use MIG profiles, or turn MIG mode off")))
+}
+
+fn framebuffer(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
+    let used: u64 = plain.iter().map(Profile::mib).sum();
+    let total = gpu.mib().filter(|total| used > *total)?;
+    let why = format!(
+        "{} need {} GiB of framebuffer, the GPU has {} GiB",
+        counted(plain),
+        gib(used),
+        gib(total)
+    );
+    Some((why, Hint::words(would_fit(gpu, plain))))
+}
+
+fn one_size(gpu: &Gpu, plain: &[Profile]) -> Reason {
+    let why = format!("{}: different framebuffer sizes need heterogeneous mode", counted(plain));
+    let words = format!(
+        "turn it on with --heterogeneous, or use one framebuffer size: {}",
+        would_fit(gpu, plain)
+    );
+    (why, Hint::words(words))
+}
+
+/// What all functions of the GPU would have; those whose name is unknown are
+/// left out.
+fn profiles_after(gpu: &Gpu, steps: &[ProfileStep]) -> Vec<Profile> {
+    gpu.functions
+        .iter()
+        .filter_map(|function| {
+            let step = steps.iter().find(|step| step.address == function.address);
+            match step.map(|step| &step.change) {
+                Some(ProfileChange::Vendor { to, .. }) => to.as_ref()?.profile.clone(),
+                _ => gpu.profile_of(function.current),
+            }
+        })
+        .collect()
+}
+
+/// Where no profile is cleared first, the driver's list of now is decisive.
+fn offered(gpu: &Gpu, steps: &[ProfileStep]) -> Option<Reason> {
+    let offers = gpu.functions.iter().find_map(|function| function.offers.as_ref())?;
+    let targets =
+        steps.iter().filter(|step| step.is_change()).filter_map(|step| match &step.change {
+            ProfileChange::Vendor { to, .. } => to.as_ref(),
+            _ => None,
+        });
+    let missing: BTreeSet<&str> = targets
+        .filter(|target| {
+            !offers.iter().any(|offer| match target.id {
+                Some(id) => offer.id == id,
+                None => short_name(&offer.name) == target.name,
+            })
+        })
+        .map(|target| target.name.as_str())
+        .collect();
+    let name = missing.first()?;
+    let now: Vec<&str> = offers.iter().map(|offer| short_name(&offer.name)).collect();
+    let now = if now.is_empty() { "nothing".into() } else { now.join(" ") };
+    let why = format!("the driver does not offer {name} on this GPU now");
+    Some((why, Hint::words(format!("the driver offers {now}"))))
+}
+
+/// Heterogeneous mode can be turned on only while no profile is set: profiles
+/// that stay are cleared and set again, unless one is in use.
+fn set_again(gpu: &Gpu, steps: &mut Vec<ProfileStep>) -> Option<Reason> {
+    for function in gpu.functions.iter().filter(|function| function.current != 0) {
+        if let Some((why, hint)) = function.holder.as_ref().map(in_use) {
+            let why = format!(
+                "heterogeneous mode can be turned on only while no profile is set, and {} {why}",
+                function.address
+            );
+            return Some((why, hint));
+        }
+        match steps.iter_mut().find(|step| step.address == function.address) {
+            Some(step) => {
+                if let ProfileChange::Vendor { from, to: Some(target), again, .. } =
+                    &mut step.change
+                {
+                    *again = target.id == Some(*from);
+                }
+            }
+            None => {
+                let name = gpu.name_of(function.current).map(str::to_string);
+                let target = TargetProfile {
+                    name: name.clone().unwrap_or_else(|| format!("id {}", function.current)),
+                    id: Some(function.current),
+                    profile: gpu.profile_of(function.current),
+                };
+                let change = ProfileChange::Vendor {
+                    from: function.current,
+                    from_name: name,
+                    to: Some(target),
+                    again: true,
+                };
+                steps.push(ProfileStep { gpu: gpu.address, address: function.address, change });
+            }
+        }
+    }
+    None
+}
+
+/// Enough instances: each holds vGPUs of one size, as many as fit into it.
+fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
+    let first = mig.first()?;
+    if gpu.mig_instances == 0 {
+        let why = format!("{first} needs a MIG instance, and the GPU has none");
+        let hint = Hint::commands([
+            external::nvidia_smi_mig_mode(gpu.address, true),
+            external::sriov_manage_enable(gpu.address),
+            external::nvidia_smi_mig_profiles(gpu.address),
+        ]);
+        let words = "then create MIG instances (nvidia-smi mig -cgi) and set the profiles";
+        return Some((why, hint.because(words)));
+    }
+    let mut kinds: BTreeMap<(Option<u32>, u64), u64> = BTreeMap::new();
+    for profile in mig {
+        *kinds.entry((profile.slices(), profile.mib())).or_default() += 1;
+    }
+    let known =
+        || gpu.types.values().filter_map(|name| Profile::parse(name)).chain(mig.iter().cloned());
+    let needed: u64 = kinds
+        .iter()
+        .map(|((slices, mib), n)| {
+            let room =
+                known().filter(|p| p.slices() == *slices).map(|p| p.mib()).max().unwrap_or(*mib);
+            n.div_ceil((room / mib).max(1))
+        })
+        .sum();
+    if needed <= u64::from(gpu.mig_instances) {
+        return None;
+    }
+    let why =
+        format!("{} need {needed} MIG instances, the GPU has {}", counted(mig), gpu.mig_instances);
+    let words = "request fewer vGPUs, or create more MIG instances (nvidia-smi mig -cgi)";
+    Some((why, Hint::command(external::nvidia_smi_mig_profiles(gpu.address)).because(words)))
+}
+
+fn gib(mib: u64) -> String {
+    match mib % 1024 {
+        0 => (mib / 1024).to_string(),
+        _ => format!("{:.1}", mib as f64 / 1024.0),
+    }
+}
+
+/// `3 x L40S-24Q and 1 x L40S-12Q`.
+fn counted(profiles: &[Profile]) -> String {
+    let mut counts: BTreeMap<&Profile, usize> = BTreeMap::new();
+    for profile in profiles {
+        *counts.entry(profile).or_default() += 1;
+    }
+    let words: Vec<String> = counts.iter().map(|(p, n)| format!("{n} x {p}")).collect();
+    words.join(" and ")
+}
+
+/// How many of each requested profile fit if the GPU has no other.
+fn would_fit(gpu: &Gpu, profiles: &[Profile]) -> String {
+    let names: BTreeSet<&Profile> = profiles.iter().collect();
+    let Some(total) = gpu.mib() else {
+        // a full GPU does not list its largest profile
+        let words: Vec<&str> = names.iter().map(|profile| profile.short()).collect();
+        return format!("only one of {} can be set", words.join(", "));
+    };
+    let most = |profile: &Profile| (total / profile.mib()).min(gpu.functions.len() as u64);
+    let words: Vec<String> = names.iter().map(|p| format!("{} x {p}", most(p))).collect();
+    format!("{} would fit", words.join(", or "))
+}

@@ -1,0 +1,164 @@
+//! What all verbs share: the host, the output, and the way from input to a plan
+//! and from a plan to changed profiles.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ::apply::{ApplyStop, Objection, StepOutcome, conclude, lock_run};
+use ::cli::{Exit, Failure, Say, fail, interrupted};
+use advice::vgpu_profile_set;
+use host::{FileLock, Machine};
+use nvidia::Profile;
+use record::{Address, Change, ChangeStatus, Record, RecordWriter};
+
+use crate::apply::ProfileApplier;
+use crate::input::{Assignment, Input, RequestedProfile};
+use crate::nvidia_programs::NvidiaPrograms;
+use crate::observe::model::{Gpu, ReadDepth};
+use crate::observe::{observe_with_names, profile_cache};
+use crate::plan::assign::expand;
+use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan, ProfileStep};
+use crate::plan::plan;
+use crate::report::Reporter;
+
+/// How long the driver may take for one profile: it loads firmware for it.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One run of the tool.
+pub struct Session<'a> {
+    pub machine: &'a Machine,
+    pub say: &'a Say,
+    pub writer: &'a mut RecordWriter,
+}
+
+/// The address that an operand names.
+pub(crate) fn operand(text: &str) -> Result<Address, Failure> {
+    text.parse().map_err(|error: record::AddressError| {
+        fail(Exit::Usage, error.to_string()).run(vgpu_profile_set::list())
+    })
+}
+
+fn invalid(input: InvalidInput) -> Failure {
+    fail(Exit::Usage, input.why).advise(input.hint)
+}
+
+/// The framebuffer size of an assignment, where it is known.
+fn size(gpus: &[Gpu], assignment: &Assignment) -> Option<u64> {
+    match &assignment.profile {
+        RequestedProfile::None => None,
+        RequestedProfile::Name(name) => Profile::parse(name).map(|profile| profile.mib()),
+        RequestedProfile::Id(id) => gpus.iter().find_map(|gpu| Some(gpu.profile_of(*id)?.mib())),
+    }
+}
+
+impl Session<'_> {
+    pub(crate) fn programs(&self) -> NvidiaPrograms<'_> {
+        NvidiaPrograms { files: self.machine, runner: self.machine, interrupted: &interrupted }
+    }
+
+    pub(crate) fn reporter(&self) -> Reporter<'_> {
+        Reporter { tool: self.say.tool() }
+    }
+
+    pub(crate) fn observe(&self, depth: ReadDepth) -> Result<Vec<Gpu>, Failure> {
+        Ok(observe_with_names(&self.programs(), depth)?)
+    }
+
+    /// What the host has now, and the plan for the input on it.
+    pub(crate) fn plan(
+        &self,
+        input: &Input,
+        rules: PlanRules,
+    ) -> Result<(ProfilePlan, Vec<Gpu>), Failure> {
+        let mut gpus = self.observe(ReadDepth::Plan)?;
+        let plan = self.plan_on(&mut gpus, input, rules)?;
+        Ok((plan, gpus))
+    }
+
+    /// The plan for the input on a host that was read already.
+    pub(crate) fn plan_on(
+        &self,
+        gpus: &mut [Gpu],
+        input: &Input,
+        rules: PlanRules,
+    ) -> Result<ProfilePlan, Failure> {
+        let assignments = match input {
+            Input::Assignments(assignments) => assignments.clone(),
+            Input::Config(entries) => expand(gpus, entries).map_err(invalid)?,
+        };
+        let sizes: BTreeSet<u64> = assignments.iter().filter_map(|a| size(gpus, a)).collect();
+        if rules.heterogeneous || sizes.len() > 1 {
+            self.read_heterogeneous(gpus);
+        }
+        plan(gpus, &assignments, rules).map_err(invalid)
+    }
+
+    /// Asks nvidia-smi for the heterogeneous mode of each GPU.
+    pub(crate) fn read_heterogeneous(&self, gpus: &mut [Gpu]) {
+        for gpu in gpus.iter_mut().filter(|gpu| !gpu.functions.is_empty()) {
+            gpu.heterogeneous = self.programs().heterogeneous(gpu.address);
+        }
+    }
+
+    pub(crate) fn put(&mut self, change: Change) -> anyhow::Result<()> {
+        Ok(self.writer.put(Record::Change(change))?)
+    }
+
+    pub(crate) fn print_plan(&mut self, plan: &ProfilePlan) -> anyhow::Result<()> {
+        let changes = self.reporter().plan(plan);
+        changes.into_iter().try_for_each(|change| self.put(change))
+    }
+
+    pub(crate) fn warn(&self, plan: &ProfilePlan) {
+        plan.warnings.iter().for_each(|warning| self.say.warn(warning));
+    }
+
+    /// Refuses a plan that has objections, before anything is written.
+    pub(crate) fn refuse(&mut self, plan: &ProfilePlan) -> anyhow::Result<()> {
+        let objection = |of: &PlanObjection| Objection {
+            target: of.address.to_string(),
+            kind: (),
+            why: of.why.clone(),
+            hint: of.hint.clone(),
+            overridable: false,
+        };
+        let objections = plan.objections.iter().map(objection).collect();
+        ::apply::refuse(objections, false, "vgpu_type", self.say, self.writer)
+    }
+
+    /// Carries a plan out and prints what became of it. The caller holds the lock.
+    pub(crate) fn carry_out(&mut self, plan: &ProfilePlan, gpus: &[Gpu]) -> anyhow::Result<Exit> {
+        gpus.iter().for_each(|gpu| profile_cache::remember(self.machine, gpu));
+        let (outcomes, stop) = self.apply_steps(plan, &plan.steps);
+        for gpu in plan.heterogeneous.iter().filter(|_| stop.is_none()) {
+            let mut change = self.reporter().heterogeneous_mode(*gpu);
+            change.status = ChangeStatus::Changed;
+            self.put(change)?;
+        }
+        for (step, outcome) in plan.steps.iter().zip(&outcomes) {
+            let change = self.reporter().outcome(step, outcome, stop.as_ref());
+            self.put(change)?;
+        }
+        conclude(&outcomes, stop)
+    }
+
+    pub(crate) fn apply_steps(
+        &self,
+        plan: &ProfilePlan,
+        steps: &[ProfileStep],
+    ) -> (Vec<StepOutcome<String>>, Option<ApplyStop>) {
+        let programs = self.programs();
+        let applier =
+            ProfileApplier { files: self.machine, deadline: DEADLINE, interrupted: &interrupted };
+        let mut switch_mode = |gpu: Address, on: bool| match plan.heterogeneous.contains(&gpu) {
+            true => programs.set_heterogeneous(gpu, on),
+            false => Ok(()),
+        };
+        applier.apply(steps, &mut switch_mode)
+    }
+
+    /// Takes the lock; after that, signals make the run fail and roll back.
+    pub(crate) fn lock(&self) -> Result<FileLock, Failure> {
+        lock_run(self.machine, self.say.tool())
+    }
+}
