@@ -130,29 +130,3 @@ pub fn blacklist(module: &str) -> CommandLine {
 pub fn update_initramfs() -> CommandLine {
     command(&["update-initramfs", "-u", "-k", "all"])
 }
-
-/// Shuts a VM down.
-pub fn qm_shutdown(vmid: u32) -> CommandLine {
-    command(&["qm", "shutdown", &vmid.to_string()])
-}
-
-/// Enables all virtual functions of a GPU (NVIDIA's vGPU host driver).
-pub fn sriov_manage_enable(gpu: Address) -> CommandLine {
-    command(&["/usr/lib/nvidia/sriov-manage", "-e", &gpu.to_string()])
-}
-
-/// Disables all virtual functions of a GPU (NVIDIA's vGPU host driver).
-pub fn sriov_manage_disable(gpu: Address) -> CommandLine {
-    command(&["/usr/lib/nvidia/sriov-manage", "-d", &gpu.to_string()])
-}
-
-/// Turns MIG mode of a GPU on or off.
-pub fn nvidia_smi_mig_mode(gpu: Address, on: bool) -> CommandLine {
-    let mode = if on { "1" } else { "0" };
-    command(&["nvidia-smi", "-i", &gpu.to_string(), "-mig", mode])
-}
-
-/// Lists the MIG instance profiles that a GPU offers.
-pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
-    command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
-}
