@@ -169,8 +169,11 @@ fn in_use(
     for container in &used.containers {
         let running = if container.running { "running " } else { "" };
         let why = format!("is in use by {running}container {}", container.ctid);
-        let gpu = function.address.to_string();
-        let remove = advice::lxc_gpu_conf::remove_gpu(container.ctid, &gpu);
+        let gpus = vec![function.address.to_string()];
+        let remove = advice::lxc_gpu_conf::remove(
+            container.ctid,
+            &advice::lxc_gpu_conf::RemoveOptions { gpus, ..Default::default() },
+        );
         objections.add_overridable(ObjectionKind::Container, why, Hint::command(remove));
     }
     if let Some(what) = &used.block {

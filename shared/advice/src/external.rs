@@ -88,8 +88,6 @@ pub fn modprobe(module: &str) -> CommandLine {
     command(&["modprobe", module])
 }
 
-<<<<<<< HEAD
-=======
 /// Starts a container.
 pub fn pct_start(ctid: u32) -> CommandLine {
     command(&["pct", "start", &ctid.to_string()])
@@ -127,7 +125,6 @@ pub fn update_initramfs() -> CommandLine {
     command(&["update-initramfs", "-u", "-k", "all"])
 }
 
->>>>>>> main
 /// Shuts a VM down.
 pub fn qm_shutdown(vmid: u32) -> CommandLine {
     command(&["qm", "shutdown", &vmid.to_string()])
@@ -157,16 +154,4 @@ pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
 /// Switches the persistence mode of one GPU off.
 pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
-}
-
-/// Keeps a kernel module from being loaded for a device (modprobe.d(5)).
-pub fn blacklist(module: &str) -> CommandLine {
-    let script = format!("echo blacklist {module} >/etc/modprobe.d/blacklist-{module}.conf");
-    command(&["sh", "-c", &script])
-}
-
-/// Rebuilds the initramfs of every kernel; where proxmox-boot-tool manages the
-/// boot its hook copies them to the ESPs.
-pub fn update_initramfs() -> CommandLine {
-    command(&["update-initramfs", "-u", "-k", "all"])
 }

@@ -124,11 +124,6 @@ pub fn nodes() -> CommandLine {
     command(&["lxc-gpu-conf", "nodes"])
 }
 
-<<<<<<< HEAD
-/// Removes one GPU from a container's configuration.
-pub fn remove_gpu(ctid: u32, gpu: &str) -> CommandLine {
-    command(&["lxc-gpu-conf", "remove", &ctid.to_string(), "--gpu", gpu])
-=======
 fn list(line: &mut CommandLine, option: &str, values: &[String]) {
     if !values.is_empty() {
         line.extend([option.to_string(), values.join(",")]);
@@ -164,5 +159,4 @@ mod tests {
         let options = RemoveOptions { nodes: vec!["/dev/nvidia7".into()], ..Default::default() };
         assert_eq!(remove(7, &options).join(" "), "lxc-gpu-conf remove 7 --node /dev/nvidia7");
     }
->>>>>>> main
 }
