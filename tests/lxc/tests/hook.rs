@@ -105,7 +105,7 @@ fn a_node_with_an_old_number_is_made_anew_and_the_start_goes_on_where_it_can() {
         let said = container.start_fails();
         assert!(said.contains("hookscript error") && said.contains("pre-start"), "{said}");
         if style == "dev" {
-            assert!(said.contains("/dev/nvidia-uvm was made anew"), "{said}");
+            assert!(said.contains("/dev/nvidia-uvm was created again"), "{said}");
             assert!(said.contains("pct start 952"), "what to do: {said}");
         } else {
             assert!(said.contains("511") && said.contains("498"), "{said}");

@@ -82,7 +82,9 @@ fn what_pct_cannot_do_at_once_waits_for_the_next_start() {
         let container = host.create(ctid, true);
         container.start();
         let ran = tool(&host, &format!("add {ctid} -g 0 {args}"), 0);
-        ran.one_line(&format!("it counts from its next start on: 'pct reboot {ctid}'"));
+        ran.one_line(&format!(
+            "the container is running; restart it for the change to take effect (pct reboot {ctid}"
+        ));
         assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
         let ran = tool(&host, &format!("check {ctid}"), 1);
         assert!(ran.values("check", "cause").iter().all(|c| c == "not-restarted"));
@@ -95,7 +97,8 @@ fn what_pct_cannot_do_at_once_waits_for_the_next_start() {
     container.start();
     tool(&host, "add 952 -g 0 --mode 0660", 0);
     let stopped = host.create(953, true);
-    tool(&host, "add 953 -g 0", 0).one_line("it counts from its next start on");
+    tool(&host, "add 953 -g 0", 0)
+        .one_line("the change takes effect the next time the container starts");
     assert!(!stopped.running());
     assert!(!calls(&host).contains("set "), "{}", calls(&host));
 }
