@@ -34,9 +34,9 @@ build:
 # procedural macros, which run during the build.
 static: host = $(shell rustc -vV | sed -n 's/^host: //p')
 static:
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile crt-static --target $(host) $(TOOLS:%=-p %)
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(host) $(TOOLS:%=-p %)
 	install -d target/static
-	install -m 755 $(TOOLS:%=target/$(host)/crt-static/%) target/static
+	install -m 755 $(TOOLS:%=target/$(host)/release/%) target/static
 
 # Every file that is installed. The package contains the same files.
 install: build

@@ -5,12 +5,12 @@ complete -c gpu-iommu-groups -s o -l output -d 'How to print' -r -f -a "auto\t'A
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'
 tree\t'The PCI topology from root port to function, for eyes'"
-complete -c gpu-iommu-groups -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-iommu-groups -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-iommu-groups -s a -l all -d 'Every PCI function of the machine'
 complete -c gpu-iommu-groups -s g -l groups -d 'Show IOMMU groups instead of functions'
 complete -c gpu-iommu-groups -l check -d 'Exit 1 unless all selected GPUs can be passed through'
-complete -c gpu-iommu-groups -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-iommu-groups -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-iommu-groups -s v -l verbose -d 'Print more messages'
+complete -c gpu-iommu-groups -s q -l quiet -d 'Print only errors'
 complete -c gpu-iommu-groups -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-iommu-groups -s V -l version -d 'Print version'
 

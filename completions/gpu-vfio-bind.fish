@@ -24,12 +24,12 @@ function __fish_gpu_vfio_bind_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s V -l version -d 'Print version'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
@@ -40,60 +40,60 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l driver -d 'VFIO driver, or \'auto\'' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l timeout -d 'How long one unbind or bind may take' -r -f
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l group -d 'Also move all that shares an IOMMU group with them'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l stop-persistenced -d 'Stop nvidia-persistenced where it holds a GPU'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l force -d 'Go on where a refusal says that --force overrides it'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l to -d 'Give all functions to this driver instead' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l timeout -d 'How long one unbind or bind may take' -r -f
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l by -d 'How the functions are recognised at boot' -r -f -a "address\t'By its address, if its ids are still the same; else it is left alone'
 id\t'By its ids, wherever it is: every identical GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l driver -d 'VFIO driver, or \'auto\'' -r -f
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also switch on the IOMMU on the kernel command line'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also keep nouveau and nvidiafb from being loaded'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Go on where a refusal says that --force overrides it'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l all -d 'All that is moved at boot'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s v -l verbose -d 'Say more on standard error'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s q -l quiet -d 'Say only errors on standard error'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "release" -d 'Give slots back to the host\'s drivers'

@@ -24,12 +24,12 @@ function __fish_lxc_gpu_conf_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s V -l version -d 'Print version'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "show" -d 'Show which GPUs containers have and what is wrong with them'
@@ -40,13 +40,13 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "sync" -d 
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "nodes" -d 'Make this host\'s device nodes, with the numbers of now'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "hook" -d 'What a hookscript of Proxmox VE calls'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -l all -d 'All containers of the cluster that have a GPU'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s g -l gpu -d 'GPU: 41:00.0, GPU-UUID, minor, all or - (piped)' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l mig -d 'MIG instance: GI/CI (2/0) or MIG-UUID' -r -f
@@ -63,10 +63,10 @@ video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l share-driver -d 'Mount those below DIR instead' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l wait -d 'Wait until its nodes open inside' -r -f
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l mig-monitor -d 'The right to watch all MIG instances'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l graphics -d 'DRM nodes and nvidia-modeset too'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l fabric -d 'NVSwitch and NVLink nodes too'
@@ -74,60 +74,60 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l conver
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l no-hotplug -d 'Do not hand new nodes to the running container'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l restart -d 'Restart the container if it runs and needs it'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l start -d 'Start the container if it does not run'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s g -l gpu -d 'GPU: 41:00.0, GPU-UUID, minor, all or - (piped)' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l mig -d 'MIG instance: GI/CI (2/0)' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l node -d 'Only this node' -r -F
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l wait -d 'Wait until its nodes open inside' -r -f
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l libs -d 'Only the mounted driver libraries'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l restart -d 'Restart the container if it runs and needs it'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -l all -d 'All containers of the cluster that have a GPU'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l all -d 'All containers of the cluster that have a GPU'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l warn-only -d 'Say what is wrong and let the container start all the same'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s v -l verbose -d 'Say more on standard error'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s q -l quiet -d 'Say only errors on standard error'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s v -l verbose -d 'Print more messages'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "show" -d 'Show which GPUs containers have and what is wrong with them'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "add" -d 'Give a container GPUs'

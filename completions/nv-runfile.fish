@@ -24,12 +24,12 @@ function __fish_nv_runfile_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s V -l version -d 'Print version'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "info" -d 'Show what an installer is'
@@ -43,45 +43,45 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Br
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Take installers out of the cache'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Does it drive this function (41:00.0)?' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s c -l contents -d 'Look inside as well'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'SHA-256 that the file must have' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-entries -d 'Refuse more members' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l sha256 -d 'SHA-256 that the file must have' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner -d 'Owner of what is unpacked' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Permissions to take away' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-entries -d 'Refuse more members' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Go on where a refusal says that --force overrides it'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -d 'Into this container, running or stopped' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l share -d 'Into a new directory, for all containers' -r -f -a "(__fish_complete_directories)"
@@ -94,30 +94,30 @@ graphics\t'OpenGL, Vulkan, ray tracing'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'SHA-256 that the file must have' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'On this host, after a pre-flight'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: remove other packagings first'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the modules with DKMS'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: for the running kernel only'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Go on where a refusal says that --force overrides it'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'From this container, running or stopped' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Go on where a refusal says that --force overrides it'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'In this container, which must run' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'Release of CUDA, such as 12-8 or 12.8' -r -f
@@ -129,16 +129,16 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retrie
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Pause before the first, then twice as long' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l connect-timeout -d 'Give up connecting after this time' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Give up below 1 kB/s for this time' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Take away what toolkit wrote into it'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Go on where a refusal says that --force overrides it'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture, if not this machine\'s' -r -f -a "x86_64\t''
 aarch64\t''
@@ -153,32 +153,32 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retries 
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retry-delay -d 'Pause before the first, then twice as long' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l connect-timeout -d 'Give up connecting after this time' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l stall-timeout -d 'Give up below 1 kB/s for this time' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l no-compat32 -d 'The installer without 32-bit libraries'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l unverified -d 'Keep it although no SHA-256 is known'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l verify -d 'Compute a cached file\'s digest anew'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l offline -d 'Touch no network'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep -d 'Remove all but the newest NUMBER versions' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -d 'Keep this version whatever else is said' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l older-than -d 'Remove what was fetched more than DAYS ago' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l cache -d 'Directory of the cache' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-partial -d 'Leave downloads that were broken off'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s n -l dry-run -d 'Show what would be done and do nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d 'As --dry-run, and exit 1 if a change would be made'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Say more on standard error'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s q -l quiet -d 'Say only errors on standard error'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Print more messages'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "info" -d 'Show what an installer is'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'

@@ -129,11 +129,18 @@ fn no_word_of_a_reason_is_lost_however_narrow_it_is() {
             let texts = ran.of_type("check").filter_map(|check| check[key].as_str());
             texts.map(|text| text.replace(' ', "")).collect()
         };
-        assert!(!texts("hint").is_empty(), "{view}");
+        let commands: Vec<String> = ran
+            .of_type("check")
+            .flat_map(|check| check["commands"].as_array().unwrap())
+            .map(|command| {
+                command.as_array().unwrap().iter().filter_map(|word| word.as_str()).collect()
+            })
+            .collect();
+        assert!(!texts("hint").is_empty() || !commands.is_empty(), "{view}");
         for columns in [80, 50, 30] {
             let shown = plain(&on_terminal(&bed, columns, &[], view));
             let shown: String = shown.split_whitespace().collect();
-            for text in texts("hint").iter().chain(&texts("reason")) {
+            for text in texts("hint").iter().chain(&texts("reason")).chain(&commands) {
                 assert!(shown.contains(text), "{view} in {columns} columns: {text}");
             }
         }

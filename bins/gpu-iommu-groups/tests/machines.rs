@@ -199,7 +199,7 @@ fn a_group_with_strangers_names_them() {
 #[test]
 fn without_an_iommu_there_are_no_groups_and_one_line_says_what_to_switch_on() {
     let bed = Bed::new("iommu-off");
-    let ran = run(&bed, "").expect(0).one_line("the IOMMU is off: switch on AMD-Vi");
+    let ran = run(&bed, "").expect(0).one_line("the IOMMU is off: enable AMD-Vi");
     assert!(!ran.stderr.contains("command line"), "AMD needs no option: {}", ran.stderr);
     assert!(ran.values("pci-device", "group").iter().all(Value::is_null));
     let ran = run(&bed, "--check").expect(1);

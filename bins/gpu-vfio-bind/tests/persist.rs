@@ -128,7 +128,7 @@ fn what_may_not_go_is_not_persisted_either() {
     // the IOMMU may be switched on with the same reboot
     let bed = Bed::new("iommu-off");
     let ran = run(&bed, "persist 07:00 --force -n", 0);
-    assert!(ran.stderr.contains("the IOMMU is off: switch on AMD-Vi"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the IOMMU is off: enable AMD-Vi"), "{}", ran.stderr);
     let bed = host();
     bed.remove("/usr/sbin/update-initramfs");
     run(&bed, "persist 2c:00", 3).one_line("neither update-initramfs nor dracut");

@@ -34,7 +34,7 @@ pub enum Verb {
     ///
     /// Prints one record for each GPU that the main section of a container's
     /// configuration gives it.
-    Show(Which),
+    Show(ContainerSelection),
     /// Give a container GPUs
     ///
     /// GPUs are named with --gpu or come as pci-device records on standard
@@ -50,7 +50,7 @@ pub enum Verb {
     ///
     /// Prints one check record for each thing that is wrong, and exits 1 if
     /// there is any.
-    Check(Which),
+    Check(ContainerSelection),
     /// Bring containers back to what they are to have
     ///
     /// After a reboot, a kernel or a driver update: device nodes, stale rules,
@@ -69,7 +69,7 @@ pub enum Verb {
 
 /// Containers.
 #[derive(Args, Debug)]
-pub struct Which {
+pub struct ContainerSelection {
     /// Containers
     #[arg(value_name = "CTID", value_parser = pve::ctid)]
     pub ctid: Vec<u32>,
@@ -245,7 +245,7 @@ pub struct Remove {
 pub struct Sync {
     /// Which containers.
     #[command(flatten)]
-    pub which: Which,
+    pub selection: ContainerSelection,
 
     /// Options of tools that change something.
     #[command(flatten)]

@@ -1,41 +1,21 @@
-//! Gives a Proxmox VE container a GPU.
+//! Gives Proxmox VE containers access to GPUs.
 //!
-//! [`pve::Conf`] reads and writes the configuration as Proxmox VE does,
-//! [`access`] understands what it gives, [`facts`] what the host has, [`view`]
-//! puts the two together, [`wish`] says what is wanted, [`plan`] decides without
-//! touching anything, [`edit`] applies.
+//! [`cli`] is the command line, `commands` has one file for each verb. `config` is
+//! what a container's configuration says, `host_facts` what the host has, `store`
+//! what the tool remembers. `plan` decides without I/O, `check` finds problems,
+//! `apply` changes files, nodes and containers.
 
-pub mod access;
-mod add;
+mod apply;
+mod check;
 pub mod cli;
-mod diff;
-mod edit;
-mod facts;
-mod finding;
-mod hook;
-mod hotplug;
-mod judge;
-mod judge_cards;
+mod commands;
+pub mod config;
+mod host_facts;
 mod man;
-mod mend;
-mod mig;
-mod nodes;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
-#[cfg(test)]
-mod properties;
-mod remove;
-mod resolve;
-mod restart;
-mod rules;
-mod show;
-mod state;
-mod sync;
-mod view;
-mod wish;
+mod store;
 
-pub use finding::CAUSES;
+pub use check::finding::CAUSES;
 
 use std::process::ExitCode;
 
@@ -51,12 +31,12 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     match &options.verb {
-        Verb::Show(which) => show::show(options, which, say, writer),
-        Verb::Add(add) => add::run(options, add, say, writer),
-        Verb::Remove(remove) => remove::run(options, remove, say, writer),
-        Verb::Check(which) => show::check(options, which, say, writer),
-        Verb::Sync(sync) => sync::run(options, sync, say, writer),
-        Verb::Nodes(nodes) => nodes::run(options, nodes, say, writer),
-        Verb::Hook(hook) => hook::run(options, hook, say, writer),
+        Verb::Show(show) => commands::show::run(options, show, say, writer),
+        Verb::Add(add) => commands::add::run(options, add, say, writer),
+        Verb::Remove(remove) => commands::remove::run(options, remove, say, writer),
+        Verb::Check(check) => commands::check::run(options, check, say, writer),
+        Verb::Sync(sync) => commands::sync::run(options, sync, say, writer),
+        Verb::Nodes(nodes) => commands::nodes::run(options, nodes, say, writer),
+        Verb::Hook(hook) => commands::hook::run(options, hook, say, writer),
     }
 }

@@ -2,7 +2,7 @@
 
 use cli::{Example, ManText};
 
-use crate::finding::CAUSES;
+use crate::check::finding::CAUSES;
 
 /// The hand-written sections.
 pub const MAN: ManText = ManText {

@@ -2,20 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod common;
+
 use std::fs;
 
+use common::{HOST, TOOL, commands, conf};
 use serde_json::json;
 use testbed::{Bed, Ran};
 
-const TOOL: &str = "lxc-gpu-conf";
-const HOST: &str = "pve9-two-gpus";
-
 fn add(bed: &Bed, args: &str) -> Ran {
     bed.tool(TOOL).arg("add").args(args).run()
-}
-
-fn conf(ctid: u32) -> String {
-    format!("/etc/pve/lxc/{ctid}.conf")
 }
 
 /// Lines that `after` has and `before` has not, provided that nothing is gone
@@ -43,7 +39,7 @@ fn only_the_main_section_changes_and_free_indices_are_used() {
     let bed = Bed::new(HOST);
     let before = bed.read(&conf(901));
     let ran = bed.tool(TOOL).args("add 901").input(pci("0000:2b:00.0") + &pci("2c:00.0")).run();
-    let ran = ran.expect(0).one_line("counts from its next start on");
+    let ran = ran.expect(0).one_line("the change takes effect the next time the container starts");
     let after = bed.read(&conf(901));
     assert_eq!(
         added(&before, &after),
@@ -140,6 +136,7 @@ fn a_privileged_container_with_mounts_gets_the_rules_it_lacks() {
     // one target given twice would keep it from starting
     let ran = add(&bed, "902 -g 0 --style dev").expect(4);
     assert_eq!(ran.records[0]["status"], "refused");
+    assert_eq!(commands(&ran.records[0]), ["lxc-gpu-conf add 902 --gpu 0 --convert"]);
     assert!(ran.records[0]["hint"].as_str().unwrap().contains("--style mount"));
 }
 
@@ -165,9 +162,9 @@ fn bad_input_is_exit_2_and_leaves_the_file_alone() {
         ("901 -g 7", "no GPU with minor 7"),
         ("901 -g GPU-00000000-0000-0000-0000-00000000000f", "no GPU GPU-"),
         ("901 -g 99:00.0", "no function 0000:99:00.0"),
-        ("901 -g 2b:00.1", "is no GPU"),
+        ("901 -g 2b:00.1", "is not a GPU"),
         ("901 -g 29:00.0", "is not an NVIDIA GPU"),
-        ("901 -g card0", "is neither an address"),
+        ("901 -g card0", "is not an address"),
         ("999 -g 0", "no container 999"),
         ("100 -g 0", "100 is a VM"),
         ("99 -g 0", "a container is named by its CTID"),
@@ -183,9 +180,9 @@ fn a_stream_that_holds_nothing_of_use_is_told_by_type() {
     let bed = Bed::new(HOST);
     let weather = "{\"type\":\"weather\"}\n{\"type\":\"weather\"}\n";
     let ran = bed.tool(TOOL).args("add 901").input(weather).run().expect(2);
-    assert!(ran.stderr.contains("passed over 2 records of type 'weather'"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ignored 2 records of type 'weather'"), "{}", ran.stderr);
     let ran = bed.tool(TOOL).args("add 901").input(weather.to_string() + &pci("2b:00.0")).run();
-    assert!(ran.expect(0).stderr.contains("passed over 2 records"));
+    assert!(ran.expect(0).stderr.contains("ignored 2 records"));
 }
 
 #[test]
@@ -198,7 +195,8 @@ fn a_failure_upstream_stops_it_before_any_change() {
     let ran = ran.one_line("error of gpu-iommu-groups: no sysfs");
     assert_eq!(
         ran.records,
-        [json!({"type": "error", "tool": "gpu-iommu-groups", "message": "no sysfs", "exit": 3})]
+        [json!({"type": "error", "tool": "gpu-iommu-groups", "message": "no sysfs", "exit": 3,
+            "hint": null, "commands": []})]
     );
     assert_eq!(bed.read(&conf(901)), before);
 }
@@ -214,7 +212,7 @@ fn a_gpu_that_the_hosts_nvidia_driver_does_not_own_is_refused() {
     }
     let bed = Bed::new(HOST);
     fs::remove_file(bed.at("/sys/bus/pci/devices/0000:2b:00.0/driver")).unwrap();
-    add(&bed, "901 --gpu 2b:00.0").expect(4).one_line("is bound to no driver");
+    add(&bed, "901 --gpu 2b:00.0").expect(4).one_line("is not bound to a driver");
     let bed = Bed::new(HOST);
     fs::remove_dir_all(bed.at("/proc/driver/nvidia/gpus/0000:2b:00.0")).unwrap();
     add(&bed, "901 --gpu 2b:00.0").expect(4).one_line("has no device minor");
@@ -253,14 +251,14 @@ fn other_gpus_in_the_stream_are_passed_over_and_said_so() {
 }
 
 #[test]
-fn nodes_that_are_missing_or_stale_are_refused_with_the_command_that_mends_them() {
+fn nodes_that_are_missing_or_stale_are_refused_with_the_command_that_repairs_them() {
     let missing = |path: &str| {
         let bed = Bed::new(HOST);
         bed.drop_node(path);
         bed
     };
     let ran = add(&missing("/dev/nvidia-uvm"), "901 -g 0").expect(4).one_line("does not exist");
-    assert!(ran.records[0]["hint"].as_str().unwrap().contains("lxc-gpu-conf nodes"));
+    assert_eq!(commands(&ran.records[0]), ["lxc-gpu-conf nodes"]);
     add(&missing("/dev/nvidia0"), "901 -g 0").expect(4).one_line("/dev/nvidia0 does not exist");
     // these two serve profilers and displays only
     let bed = missing("/dev/nvidia-modeset");
@@ -269,15 +267,15 @@ fn nodes_that_are_missing_or_stale_are_refused_with_the_command_that_mends_them(
 
     let bed = missing("/dev/nvidia-uvm");
     bed.add_nodes("c /dev/nvidia-uvm 509:0 0666 0:0\n");
-    add(&bed, "901 -g 0").expect(4).one_line("is 509:0, but the driver has 511:0 now");
+    add(&bed, "901 -g 0").expect(4).one_line("is 509:0, but the driver uses 511:0");
     let bed = missing("/dev/nvidia1");
     bed.write("/dev/nvidia1", "");
-    add(&bed, "901 -g 1").expect(4).one_line("/dev/nvidia1 is no character device");
+    add(&bed, "901 -g 1").expect(4).one_line("/dev/nvidia1 is not a character device");
     // the driver's major is looked up by its whole name
     let bed = Bed::new(HOST);
     let devices = bed.read("/proc/devices").replace("511 nvidia-uvm", "511 my-nvidia-uvm");
     bed.write("/proc/devices", devices);
-    add(&bed, "901 -g 0").expect(4).one_line("no driver 'nvidia-uvm'");
+    add(&bed, "901 -g 0").expect(4).one_line("needs the driver 'nvidia-uvm', which is not loaded");
 }
 
 #[test]
@@ -292,7 +290,7 @@ fn without_the_cluster_file_system_nothing_is_touched() {
 fn a_container_of_another_node_is_said_to_be_there() {
     let bed = Bed::new(HOST);
     bed.write("/etc/pve/nodes/pve2/lxc/907.conf", "arch: amd64\n");
-    add(&bed, "907 -g 0").expect(2).one_line("container 907 lives on node pve2");
+    add(&bed, "907 -g 0").expect(2).one_line("container 907 is on cluster node pve2");
 }
 
 #[test]

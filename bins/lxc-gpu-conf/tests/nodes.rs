@@ -121,7 +121,7 @@ fn a_stub_makes_room_and_a_directory_does_not() {
     bed.write("/dev/nvidia0/x", "");
     let ran = nodes(&bed, "").expect(3);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("/dev/nvidia0: a directory stands in its place"));
+    assert!(ran.stderr.contains("/dev/nvidia0: a directory has this name"));
     let failed = ran.one("change", "status", "failed");
     assert_eq!(failed["property"], "/dev/nvidia0");
     assert!(bed.at("/dev/nvidia0/x").exists());
@@ -144,7 +144,7 @@ fn nothing_is_made_by_a_dry_run_or_a_check() {
     assert_eq!(statuses(&ran), only("planned"));
     let ran = nodes(&bed, "--check").expect(1);
     assert_eq!(ran.values("check", "status"), vec![json!("drift"); 6]);
-    assert_eq!(ran.records[0]["hint"], "lxc-gpu-conf nodes");
+    assert_eq!(commands(&ran.records[0]), ["lxc-gpu-conf nodes"]);
     assert!(bed.contents() == before);
     nodes(&bed, "").expect(0);
     let ran = nodes(&bed, "--check").expect(0);
@@ -154,7 +154,7 @@ fn nothing_is_made_by_a_dry_run_or_a_check() {
 #[test]
 fn a_host_without_a_gpu_for_the_driver_has_nothing_to_be_made() {
     let bed = Bed::new("nouveau-bound");
-    let ran = nodes(&bed, "").expect(0).one_line("no GPU on this host is for NVIDIA's driver");
+    let ran = nodes(&bed, "").expect(0).one_line("this host has no GPU for NVIDIA's driver");
     assert!(ran.records.is_empty());
     run(&bed, "sync --all").expect(0);
 }
@@ -167,8 +167,8 @@ fn a_gpu_without_a_driver_asks_for_the_module() {
     let ran = nodes(&bed, "").expect(0);
     let module = ran.one("change", "property", "module nvidia");
     assert_eq!(module["status"], "skipped");
-    assert_eq!(module["reason"], "no command is run below --root");
-    assert_eq!(module["hint"], "modprobe nvidia");
+    assert_eq!(module["reason"], "commands are not run with --root");
+    assert_eq!(commands(module), ["modprobe nvidia"]);
     let ran = nodes(&bed, "--check").expect(1);
     assert_eq!(ran.values("check", "property"), ["module nvidia"]);
 }
@@ -187,7 +187,7 @@ fn it_needs_no_cluster_file_system() {
     let bed = booted(HOST);
     fs::remove_dir_all(bed.at("/etc/pve/nodes")).unwrap();
     fs::remove_file(bed.at("/etc/pve/local")).unwrap();
-    nodes(&bed, "").expect(0).one_line("what containers are given besides is not seen to");
+    nodes(&bed, "").expect(0).one_line("nodes that only containers need are not checked");
     assert!(node(&bed, "/dev/nvidia0").is_some());
     fs::remove_file(bed.at("/proc/devices")).unwrap();
     let ran = nodes(&bed, "").expect(3);

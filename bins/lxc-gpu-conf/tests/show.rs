@@ -75,13 +75,16 @@ fn every_problem_has_words_of_its_own() {
     let with = |line: &str| format!("{GOOD}{line}\n");
     has(&with("dev9: /dev/nvidia-none"), "does not exist on the host: the container cannot start");
     has(&with("lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind"), "given twice");
-    has(&with("dev9: /dev/nvidia-caps/nvidia-cap1"), "reconfigure MIG");
-    has(&with("lxc.cgroup.devices.allow: c 195:* rwm"), "does nothing");
-    has(&with("lxc.cgroup2.devices.allow: c 195:* rw # nvidia"), "is invalid");
+    has(&with("dev9: /dev/nvidia-caps/nvidia-cap1"), "create and destroy the MIG instances");
+    has(&with("lxc.cgroup.devices.allow: c 195:* rwm"), "has no effect");
+    has(&with("lxc.cgroup2.devices.allow: c 195:* rw # nvidia"), "invalid device rule");
     has(&with("lxc.cgroup2.devices.deny: a"), "open every device of the host");
     let denied = with("lxc.cgroup2.devices.deny: a\nlxc.cgroup2.devices.allow: c 1:3 rw");
-    has(&denied, "wipes out");
-    has(&GOOD.replace("nvidia0", "nvidia7"), "belongs to no GPU");
+    has(&denied, "discards the rules");
+    has(
+        &GOOD.replace("nvidia0", "nvidia7"),
+        "no GPU of this host that is bound to nvidia has /dev/nvidia7",
+    );
     has(&GOOD.replace("dev2: /dev/nvidia-uvm,mode=0666\n", ""), "/dev/nvidia-uvm is not given");
     has(&GOOD.replace("dev0: /dev/nvidia0,mode=0666\n", ""), "but no GPU");
     has(
@@ -95,7 +98,7 @@ fn lines_in_a_snapshot_have_no_effect_and_are_told() {
     let bed = Bed::new(HOST);
     let appended = bed.read("/etc/pve/lxc/901.conf") + "dev9: /dev/nvidia0\n";
     bed.write("/etc/pve/lxc/901.conf", appended);
-    show(&bed, 901).one_line("stand in snapshot 'clean' only");
+    show(&bed, 901).one_line("only in the section of snapshot 'clean'");
 }
 
 #[test]
@@ -104,7 +107,9 @@ fn a_mounted_directory_is_looked_into() {
     let paths: Vec<Value> =
         ran.records[0]["nodes"].as_array().unwrap().iter().map(|n| n["path"].clone()).collect();
     assert!(paths.contains(&json!("/dev/nvidia-caps/nvidia-cap1")), "{paths:?}");
-    assert!(ran.records[0]["problems"].to_string().contains("reconfigure MIG"));
+    assert!(
+        ran.records[0]["problems"].to_string().contains("create and destroy the MIG instances")
+    );
 }
 
 #[test]

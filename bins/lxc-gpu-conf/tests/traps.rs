@@ -108,7 +108,7 @@ fn trap_06_dev_is_written_only_for_nodes_that_are_there() {
     run(&bed, "add 910 --gpu 0").expect(0);
     assert!(!bed.read(&conf(910)).contains("uvm-tools"));
     bed.drop_node("/dev/nvidia-uvm");
-    run(&bed, "add 910 --gpu 1").expect(4).one_line("would keep the container from starting");
+    run(&bed, "add 910 --gpu 1").expect(4).one_line("the container would not start");
     assert!(cause(&bed, "missing-node"));
     run(&bed, "nodes").expect(0);
     assert!(!cause(&bed, "missing-node"));
@@ -163,7 +163,7 @@ fn trap_10_rules_only_where_they_count_and_never_deny_a() {
     let denied =
         format!("{GOOD}lxc.cgroup2.devices.deny: a\nlxc.cgroup2.devices.allow: c 1:3 rw\n");
     assert!(cause(&host(&denied), "wiped-rules"));
-    run(&host(&denied), "add 910 --gpu 0").expect(4).one_line("wipes out the rules");
+    run(&host(&denied), "add 910 --gpu 0").expect(4).one_line("discards the rules");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn trap_12_an_empty_file_is_no_device() {
     let nodes = ran.records[0]["nodes"].as_array().unwrap();
     let uvm = nodes.iter().find(|node| node["path"] == "/dev/nvidia-uvm").unwrap();
     assert_eq!(uvm["present"], false);
-    run(&bed, "add 910 --gpu 0").expect(4).one_line("is no character device");
+    run(&bed, "add 910 --gpu 0").expect(4).one_line("is not a character device");
     // and inside: a name is not enough
     let bed = host(GOOD);
     start(&bed, 910, &[("nvidia0", 195, 0), ("nvidiactl", 195, 255)]);
@@ -394,7 +394,7 @@ fn trap_24_capabilities_are_given_and_no_major_is_taken_for_granted() {
     let devices = bed.read("/proc/devices");
     bed.write("/proc/devices", devices.replace("242 nvidia-caps", "247 nvidia-caps"));
     bed.write(&conf(101), bed.read(&conf(101)).replace("unprivileged: 1\n", ""));
-    run(&bed, "add 101 --gpu 0 --mig 2/0 --style mount").expect(4).one_line("247:21 now");
+    run(&bed, "add 101 --gpu 0 --mig 2/0 --style mount").expect(4).one_line("uses 247:21");
     for cap in [21, 22] {
         bed.drop_node(&format!("/dev/nvidia-caps/nvidia-cap{cap}"));
         bed.add_nodes(&format!("c /dev/nvidia-caps/nvidia-cap{cap} 247:{cap} 0444 0:0\n"));

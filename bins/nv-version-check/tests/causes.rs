@@ -52,7 +52,7 @@ const CASES: &[Case] = &[
         hint: "apt-get install proxmox-headers-6.17.13-2-pve; dkms install nvidia/580.105.08 -k 6.17.13-2-pve",
     },
     Case {
-        name: "the new kernel has the module of before the upgrade",
+        name: "the new kernel has a module of the old version",
         args: "",
         host: Host::debian,
         alter: |host| {
@@ -250,7 +250,7 @@ const CASES: &[Case] = &[
         hint: "remove the files of the other version",
     },
     Case {
-        name: "host and container agree, the pin says something else",
+        name: "host and container match, but the pin is another version",
         args: "--ct 901 --pin 580.95.05",
         host: Host::debian,
         alter: |host| {
@@ -335,7 +335,7 @@ const CASES: &[Case] = &[
         hint: "nv-runfile fetch 580.95.05; nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-580.95.05.run --host",
     },
     Case {
-        name: "a CDI specification of before the upgrade",
+        name: "a CDI specification of the old version",
         args: "",
         host: Host::debian,
         alter: |host| {

@@ -81,7 +81,7 @@ fn the_kernel_that_boots_next_is_found_as_proxmox_does() {
 }
 
 #[test]
-fn next_boot_holds_everything_against_what_will_be_loaded() {
+fn next_boot_compares_everything_with_what_will_be_loaded() {
     let host = Host::debian();
     host.load("550.144.03", false);
     host.give(901);
@@ -92,7 +92,7 @@ fn next_boot_holds_everything_against_what_will_be_loaded() {
 }
 
 #[test]
-fn what_is_good_to_know_is_no_drift() {
+fn what_is_worth_knowing_is_not_a_mismatch() {
     let host = Host::debian();
     let root = host.volume(901);
     // behind ldconfig's back: it would make a link to it
@@ -114,7 +114,7 @@ fn what_is_good_to_know_is_no_drift() {
 }
 
 #[test]
-fn a_specification_in_a_container_is_mended_there() {
+fn a_specification_in_a_container_is_repaired_there() {
     let host = Host::debian();
     let root = host.volume(901);
     root.debian(V).ldconfig();
@@ -137,7 +137,7 @@ fn the_next_kernel_without_a_module_does_not_make_containers_wrong() {
 }
 
 #[test]
-fn a_library_for_forward_compatibility_in_the_cache_is_no_drift() {
+fn a_library_for_forward_compatibility_in_the_cache_is_not_a_mismatch() {
     let host = Host::debian();
     let root: RootFs = host.running(901);
     root.debian(V).library("/usr/local/cuda-12.8/compat", "libcuda.so", "570.124.06");
@@ -145,7 +145,7 @@ fn a_library_for_forward_compatibility_in_the_cache_is_no_drift() {
     root.file("/etc/ld.so.conf.d/000_cuda.conf", "/usr/local/cuda-12.8/compat\n").ldconfig();
     let ran = host.run("--ct 901").expect(0);
     assert_eq!(check(&ran, "ct 901", "userspace")["actual"], V);
-    // NVML must be the kernel's all the same
+    // NVML must match the kernel module
     root.link(&format!("{LIB}/nvidia/current/libnvidia-ml.so.1"), "libnvidia-ml.so.535.247.01");
     root.library(&format!("{LIB}/nvidia/current"), "libnvidia-ml.so", "535.247.01");
     let found = drifts(&host.run("--ct 901").expect(1));

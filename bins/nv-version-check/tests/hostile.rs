@@ -1,5 +1,5 @@
-//! Root file systems that mean harm: nothing outside of them is opened, nothing
-//! hangs, nothing crashes, and the others are looked at all the same.
+//! Hostile root file systems: nothing outside of them is opened, nothing hangs,
+//! nothing crashes, and the others are checked.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -64,7 +64,7 @@ fn rootfs_tool(dirs: &[&Path], args: &str) -> Tool {
 }
 
 #[test]
-fn a_trapped_root_file_system_neither_hangs_nor_crashes_nor_tells_of_the_host() {
+fn a_trapped_root_file_system_neither_hangs_nor_crashes_nor_reveals_the_host() {
     let bed = Bed::empty();
     let root = RootFs::new(bed.at("/trapped"));
     traps(&root);
@@ -183,7 +183,7 @@ fn a_tree_that_changes_while_it_is_read_is_one_of_its_states() {
     mover.join().unwrap();
 }
 
-/// A FUSE file system that never answers: whoever looks at it waits.
+/// A FUSE file system that never answers: who reads it blocks.
 struct Silent {
     at: CString,
     _device: fs::File,
@@ -244,7 +244,7 @@ fn a_container_that_blocks_is_given_up_and_the_others_are_not() {
 }
 
 #[test]
-fn a_root_that_is_not_there_is_told_and_exits_with_3() {
+fn a_missing_root_is_reported_and_exits_with_3() {
     let bed = Bed::empty();
     let good = RootFs::new(bed.at("/good"));
     good.debian(V).ldconfig();

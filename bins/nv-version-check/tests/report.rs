@@ -70,7 +70,7 @@ fn debians_own_packages_are_read_through_their_alternatives() {
 }
 
 #[test]
-fn the_table_can_be_read_by_a_tired_person() {
+fn the_table_shows_commands_whole() {
     let host = Host::debian();
     host.give(901);
     host.volume(901).run_install(LIB, "535.247.01").ldconfig();
@@ -86,7 +86,7 @@ DRIFT   ct 901   userspace  550.163.01  535.247.01
 }
 
 #[test]
-fn promtool_has_nothing_to_say_about_the_metrics() {
+fn promtool_accepts_the_metrics() {
     let host = Host::debian();
     host.give(901);
     host.volume(901).debian(V).ldconfig();
@@ -189,7 +189,7 @@ fn a_pin_comes_from_a_runfile_record_or_a_line() {
 fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     let host = Host::debian();
     host.give(901);
-    // a stopped container on a block device: no fault of anybody
+    // a stopped container on a block device: not a fault
     let path = "/etc/pve/nodes/pve1/lxc/901.conf";
     host.bed.write(
         path,
@@ -202,7 +202,7 @@ fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     let ran = host.run("--all-cts").expect(0);
     let unknown = check(&ran, "ct 901", "userspace");
     assert_eq!((&unknown["status"], &unknown["severity"]), (&"unknown".into(), &"info".into()));
-    assert!(text(&unknown["reason"]).contains("is no directory on the host"), "{unknown}");
+    assert!(text(&unknown["reason"]).contains("is not a directory on the host"), "{unknown}");
     assert!(
         advice(unknown).starts_with("pct mount 901; nv-version-check --ct 901; pct unmount 901")
     );
@@ -259,7 +259,7 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
     assert!(ran.stderr.contains("1 containers are on other cluster nodes"), "{}", ran.stderr);
     assert!(!ran.stdout.contains("950"));
     assert_eq!(host.bed.contents(), before);
-    host.run("--ct 950").expect(2).one_line("lives on node pve2");
+    host.run("--ct 950").expect(2).one_line("is on cluster node pve2");
     host.bed.remove("/etc/pve/local");
     host.run("--all-cts").expect(3).one_line("cluster file system");
     // the host alone does not need it
@@ -268,7 +268,7 @@ fn nothing_is_written_and_containers_of_other_nodes_are_not_looked_for() {
 }
 
 #[test]
-fn a_module_that_cannot_be_asked_is_not_taken_for_none() {
+fn a_module_that_cannot_be_read_is_not_taken_for_none() {
     let host = Host::debian();
     for path in ["/sys/module/nvidia/version", "/proc/driver/nvidia/version"] {
         host.bed.remove(path);
@@ -281,7 +281,7 @@ fn a_module_that_cannot_be_asked_is_not_taken_for_none() {
 }
 
 #[test]
-fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
+fn the_units_and_the_cron_line_print_only_problems() {
     let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("package");
     let service = std::fs::read_to_string(package.join("nv-version-check.service")).unwrap();
     let cron = std::fs::read_to_string(package.join("cron")).unwrap();
@@ -299,7 +299,7 @@ fn the_units_and_the_cron_line_say_something_only_if_there_is_something() {
 }
 
 #[test]
-fn a_recording_of_a_host_tells_the_same_as_the_host() {
+fn a_recording_of_a_host_gives_the_same_records_as_the_host() {
     let host = Host::debian();
     host.root().kernel(common::NEWER, None).debian("535.247.01");
     host.bed.write("/etc/kernel/proxmox-boot-pin", format!("{KERNEL}\n"));

@@ -88,6 +88,31 @@ pub fn modprobe(module: &str) -> CommandLine {
     command(&["modprobe", module])
 }
 
+/// Starts a container.
+pub fn pct_start(ctid: u32) -> CommandLine {
+    command(&["pct", "start", &ctid.to_string()])
+}
+
+/// Discards the pending change of one configuration key of a container.
+pub fn pct_revert(ctid: u32, key: &str) -> CommandLine {
+    command(&["pct", "set", &ctid.to_string(), "--revert", key])
+}
+
+/// Shows whether the cluster has a quorum.
+pub fn pvecm_status() -> CommandLine {
+    command(&["pvecm", "status"])
+}
+
+/// Lists MIG compute instances.
+pub fn nvidia_smi_list_mig() -> CommandLine {
+    command(&["nvidia-smi", "mig", "-lci"])
+}
+
+/// Shows the kernel messages of this boot that contain a text.
+pub fn kernel_log(text: &str) -> CommandLine {
+    command(&["journalctl", "-k", "-g", text])
+}
+
 /// Keeps a kernel module from being loaded for a device (modprobe.d(5)).
 pub fn blacklist(module: &str) -> CommandLine {
     let script = format!("echo blacklist {module} >/etc/modprobe.d/blacklist-{module}.conf");

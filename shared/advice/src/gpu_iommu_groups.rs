@@ -4,6 +4,11 @@ use record::CommandLine;
 
 use crate::command;
 
+/// Lists the functions of a vendor, by its PCI id in hexadecimal.
+pub fn of_vendor(vendor: &str) -> CommandLine {
+    command(&["gpu-iommu-groups", "--vendor", vendor])
+}
+
 /// Lists a function, a slot or an IOMMU group.
 pub fn list(operand: &str) -> CommandLine {
     command(&["gpu-iommu-groups", operand])

@@ -60,7 +60,7 @@ fn short(command: Command, verb: bool) -> Command {
         if verb && arg.is_global_set() { arg.hide_short_help(true) } else { arg }
     });
     command.mut_subcommands(|verb| {
-        verb.after_help("Every command takes -o FORMAT, --root DIR, -v and -q; --help tells more")
+        verb.after_help("Every command accepts -o FORMAT, --root DIR, -v and -q (see --help)")
     })
 }
 
@@ -89,7 +89,7 @@ fn compact(command: Command) -> Command {
     command.mut_args(with_full_text).disable_help_flag(true).arg(help)
 }
 
-/// An argument with all that is said of it in its one text.
+/// An argument whose one help text holds its long help and its values.
 fn with_full_text(arg: Arg) -> Arg {
     let text = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let mut text = text.unwrap_or_default().replace("\n\n", "\n");

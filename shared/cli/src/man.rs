@@ -35,9 +35,9 @@ pub struct ManText {
 
 /// The exit codes, the same in every tool and every page.
 pub const EXIT_STATUS: [(u8, &str); 5] = [
-    (0, "Done, or already so."),
-    (1, "The answer is no: a check found a difference."),
-    (2, "Usage or bad input; nothing was done."),
-    (3, "The system refused; what failed and what was undone is in the records."),
-    (4, "Refused for safety; nothing was done."),
+    (0, "Success (also when nothing had to change)."),
+    (1, "A check found a difference or a problem."),
+    (2, "Usage error or invalid input; nothing was changed."),
+    (3, "A system operation failed; the records list failures and rollbacks."),
+    (4, "Refused for safety; nothing was changed."),
 ];

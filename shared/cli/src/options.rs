@@ -31,18 +31,19 @@ impl From<OutputChoice> for Output {
 /// Options of every tool, apart from `--output`, whose choices differ.
 #[derive(Args, Clone, Debug)]
 pub struct CommonOptions {
-    /// Work on the machine below DIR instead of /
+    /// Operate on the system root DIR
     ///
-    /// Reads and writes below DIR; symlinks resolve inside it, and no command
-    /// is run. Device nodes may be listed in DIR/dev.list instead of existing.
+    /// Reads and writes files in DIR instead of /. Symbolic links resolve inside
+    /// DIR, and no command is run. Device nodes may be listed in DIR/dev.list
+    /// instead of existing.
     #[arg(long, value_name = "DIR", global = true, help_heading = "Common options")]
     pub root: Option<PathBuf>,
 
-    /// Say more on standard error
+    /// Print more messages
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Common options")]
     pub verbose: u8,
 
-    /// Say only errors on standard error
+    /// Print only errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Common options")]
     pub quiet: bool,
 }
@@ -63,7 +64,7 @@ impl CommonOptions {
 /// `--output` of tools that print records, or tables of them.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OutputOption {
-    /// How to print
+    /// Output format (default: table on a terminal, else jsonl)
     #[arg(
         id = "output",
         short,
@@ -72,6 +73,7 @@ pub struct OutputOption {
         value_enum,
         value_name = "FORMAT",
         default_value_t,
+        hide_default_value = true,
         help_heading = "Common options"
     )]
     pub choice: OutputChoice,
@@ -80,11 +82,11 @@ pub struct OutputOption {
 /// Options of every tool that changes something.
 #[derive(Args, Clone, Debug)]
 pub struct ChangeOptions {
-    /// Show what would be done and do nothing
+    /// Show what would change, but change nothing
     #[arg(short = 'n', long, help_heading = "Common options")]
     pub dry_run: bool,
 
-    /// As --dry-run, and exit 1 if a change would be made
+    /// Like --dry-run, and exit with 1 if something would change
     #[arg(long, help_heading = "Common options")]
     pub check: bool,
 }
@@ -106,7 +108,7 @@ pub struct CommonValues {
     pub output: OutputChoice,
 }
 
-/// What people type who know another tool, and what is typed here. The first
+/// What a user of another tool types by mistake, and what is right here. The first
 /// is a word, or one of [`NUMBER`] and [`ADDRESS`]; `verb word` is only meant
 /// behind that verb. `{}` in the second is what was typed.
 pub type Correction = (&'static str, &'static str);
@@ -118,7 +120,7 @@ pub const ADDRESS: &str = "<address>";
 
 /// A command line that has the common options.
 pub trait Common {
-    /// What people type who know other tools, and what is typed here.
+    /// What users of other tools type by mistake, and what is right here.
     const CORRECTIONS: &'static [Correction] = &[];
 
     /// Their values.

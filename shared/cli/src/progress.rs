@@ -20,7 +20,7 @@ const FIRST: Duration = Duration::from_millis(400);
 const COLUMNS: usize = 79;
 
 /// One line on standard error that says how far something has come and how
-/// long it will take. Nothing where that is no terminal, or with `--quiet`.
+/// long it will take. Nothing where that is not a terminal, or with `--quiet`.
 pub struct Progress {
     line: Option<Mutex<ProgressLine>>,
     what: String,
@@ -43,7 +43,7 @@ impl Progress {
         Progress::resumed(say, what, total, 0)
     }
 
-    /// Of work that goes on where `before` bytes are done already.
+    /// Of work that continues after `before` bytes.
     pub fn resumed(say: &Say, what: &str, total: Option<u64>, before: u64) -> Progress {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let shown = !say.is_quiet() && !dumb && io::stderr().is_terminal();

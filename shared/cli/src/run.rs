@@ -15,8 +15,8 @@ use crate::usage::usage;
 
 /// Parses the command line, runs `tool` and turns its outcome into an exit
 /// code. A failure is one line on standard error and, where records go out as
-/// JSON lines, an `error` record that stops whoever reads them. A reader that
-/// closed the pipe is no failure.
+/// JSON lines, an `error` record that stops the tool that reads them. A reader that
+/// closed the pipe is not a failure.
 pub fn run<P: Parser + Common>(
     tool: fn(&P, &Say, &mut RecordWriter) -> anyhow::Result<Exit>,
 ) -> ExitCode {
@@ -58,7 +58,7 @@ fn finish(name: &str, say: &Say, writer: &mut RecordWriter, outcome: anyhow::Res
                 hint: failure.hint,
                 commands: failure.commands,
             });
-            // on a terminal the line above has said it all
+            // on a terminal the line above is enough
             let written =
                 if writer.is_jsonl() { writer.put(Record::Error(record)) } else { Ok(()) };
             match written {

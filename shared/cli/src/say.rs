@@ -1,4 +1,4 @@
-//! Words for people, on standard error: `tool: what 'thing': why`.
+//! Messages on standard error: `tool: what 'thing': why`.
 
 // This module and shared/record are where printing happens.
 #![allow(clippy::print_stderr)]
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use record::{Exit, Failure, escape_controls, shell_words};
 
-/// Speaks for one tool.
+/// Prints the messages of one tool.
 pub struct Say {
     tool: String,
     verbose: u8,
@@ -17,7 +17,7 @@ pub struct Say {
 }
 
 impl Say {
-    /// A voice for `tool`.
+    /// For `tool`.
     pub fn new(tool: &str, verbose: u8, quiet: bool) -> Say {
         Say { tool: tool.into(), verbose, quiet }
     }
@@ -27,18 +27,18 @@ impl Say {
         &self.tool
     }
 
-    /// Whether only errors are said.
+    /// Whether only errors are printed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Why the tool fails; always said.
+    /// Why the tool fails; always printed.
     pub fn error(&self, what: &dyn Display) {
         self.line(&format!("error: {what}"));
     }
 
     /// Why the tool fails and what to do next, each hint and each command on a
-    /// line of its own; always said.
+    /// line of its own; always printed.
     pub fn failure(&self, failure: &Failure) {
         let label = if failure.exit == Exit::Refused { "refused" } else { "error" };
         let mut text = format!("{}: {label}: {}\n", self.tool, one_line(&failure.message));

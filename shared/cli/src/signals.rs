@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: a tool in the middle of a change hears of them, undoes
-//! what it did and ends; it is not torn out of it.
+//! SIGINT and SIGTERM: a tool in the middle of a change notices them, rolls back
+//! what it did and ends.
 
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -20,7 +20,7 @@ extern "C" fn note(_: i32) {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP only set what [`interrupted`] tells.
+/// From now on SIGINT, SIGTERM and SIGHUP only set what [`interrupted`] returns.
 /// For tools that change something; a tool that only reads just ends.
 pub fn catch_signals() {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
@@ -44,7 +44,7 @@ pub fn signal_descriptor() -> io::Result<OwnedFd> {
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: both are new and nobody else's.
+    // SAFETY: both are new and owned by nothing else.
     let (from, to) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     PIPE.store(to.into_raw_fd(), Ordering::Relaxed);
     catch_signals();

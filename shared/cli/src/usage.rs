@@ -1,5 +1,4 @@
-//! What is said to a command line that is wrong: what is wrong with it, and
-//! what to type instead.
+//! Usage errors: what is wrong with a command line, and what to type instead.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -42,7 +41,7 @@ pub(crate) fn usage(
             hint: Some(next),
             commands: Vec::new(),
         };
-        // nobody may be reading, and the exit code says it too
+        // the reader may be gone, and the exit code is enough
         let _ = writer.put(Record::Error(record));
         let _ = writer.finish();
     }

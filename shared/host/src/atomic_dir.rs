@@ -81,7 +81,7 @@ impl AtomicDir {
         self.parent_path.join(&self.temporary)
     }
 
-    /// Whether [`AtomicDir::begin`] could begin, as far as looking tells.
+    /// Whether [`AtomicDir::begin`] could begin, as far as can be seen.
     pub fn could_begin(target: &Path) -> Result<(), FileError> {
         NewDirParent::of(target).map(drop)
     }
@@ -91,13 +91,13 @@ impl AtomicDir {
         FileError { action, path: path.display().to_string(), source: errno_error(errno) }
     }
 
-    /// Makes a directory with those above it; one that is there is as good.
+    /// Makes a directory with those above it, where it does not exist.
     /// Only the caller may enter it until [`AtomicDir::finish_dir`].
     pub fn dir(&self, path: &[u8]) -> Result<(), FileError> {
         self.make_dir(path).map_err(|errno| self.error("make", path, errno))
     }
 
-    /// Makes a file, in place of one or of a link that is there.
+    /// Makes a file, in place of an existing file or link.
     pub fn file(&self, path: &[u8]) -> Result<NewFile, FileError> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let made = self.in_parent(path, |parent, name| {
@@ -115,7 +115,7 @@ impl AtomicDir {
         Ok(NewFile { file: File::from(fd), path: self.error("", path, Errno::EIO).path })
     }
 
-    /// Makes a symbolic link, in place of a file or link that is there.
+    /// Makes a symbolic link, in place of an existing file or link.
     pub fn symlink(
         &self,
         path: &[u8],
@@ -138,7 +138,7 @@ impl AtomicDir {
         made.map_err(|errno| self.error("make", path, errno))
     }
 
-    /// Makes another name of a regular file that is there.
+    /// Makes another name of an existing regular file.
     pub fn hardlink(&self, path: &[u8], to: &[u8]) -> Result<(), FileError> {
         let link = || -> Result<(), Errno> {
             // a link's own target must not be what the new name means
@@ -183,7 +183,7 @@ impl AtomicDir {
             renameat2(self.parent.as_fd(), from, self.parent.as_fd(), to, flags)
         };
         commit().map_err(|errno| self.error("make", b"", errno))?;
-        // it is there, and complete; a parent that cannot be synced is told
+        // it exists and is complete; a parent that cannot be synced is an error
         fsync(self.parent.as_fd()).map_err(|errno| self.error("sync", b"", errno))
     }
 
@@ -305,7 +305,7 @@ struct NewDirParent {
 }
 
 impl NewDirParent {
-    /// Errors: nothing can be made there, or something is there.
+    /// Errors: nothing can be made there, or the path exists.
     fn of(target: &Path) -> Result<NewDirParent, FileError> {
         // "dir/." and ".." name no entry of a parent
         let name = target.file_name().ok_or_else(|| cannot_make(target, Errno::EEXIST))?;

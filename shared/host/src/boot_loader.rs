@@ -89,7 +89,7 @@ pub fn uses_proxmox_boot_tool(machine: &Machine) -> bool {
     machine.exists(ESPS)
 }
 
-/// The kernel that proxmox-boot-tool is told to boot, and the file that says so:
+/// The kernel that proxmox-boot-tool is set to boot, and the file that says so:
 /// the pin for the next boot only comes before the lasting one. Errors: a file
 /// exists and cannot be read.
 pub fn pinned_kernel(machine: &Machine) -> Result<Option<(String, &'static str)>, FileError> {
@@ -200,11 +200,11 @@ const SHELL: [char; 3] = ['$', '`', '\\'];
 
 /// `NAME=value`, `NAME="value"` or `NAME='value'`.
 struct Assignment<'a> {
-    /// What stands before the value: `NAME=`.
+    /// What precedes the value: `NAME=`.
     start: &'a str,
     quote: Option<char>,
     value: &'a str,
-    /// What stands behind the value, without white space: nothing or a comment.
+    /// What follows the value, without white space: nothing or a comment.
     rest: &'a str,
 }
 

@@ -88,7 +88,7 @@ impl ChildPipe {
 
     fn flush(&mut self) {
         if self.pipe.write_all(&self.buffer).is_err() {
-            // the parent is gone: nobody wants the rest
+            // the parent is gone: the rest is of no use
             exit_child(1);
         }
         self.buffer.clear();
@@ -104,7 +104,7 @@ impl ChildPipe {
 
 /// Reads `items` items with `read`, in up to `workers` children at once; a
 /// child that makes no progress for `deadline` is given up with the item it is
-/// at, and the rest goes on without it. Gives one answer an item.
+/// at, and the rest continues without it. Gives one answer an item.
 ///
 /// `read` runs in a forked copy of this process: it sees what the caller sees
 /// and changes nothing here. The caller has no other threads. Errors: no child

@@ -1,5 +1,5 @@
 //! Running another program: an argument vector, never a shell; a deadline;
-//! what it said, bounded.
+//! its output, bounded.
 
 use std::fs::File;
 use std::io::Read;

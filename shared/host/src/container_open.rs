@@ -31,7 +31,7 @@ pub enum OpenOutcome {
     },
     /// There is something else: the empty file that a failed bind mount leaves.
     NoDevice,
-    /// The error number of open(2): ENOENT (not there), EPERM (no device rule
+    /// The error number of open(2): ENOENT (it does not exist), EPERM (no device rule
     /// allows it), EACCES (its mode does not), ENXIO or ENODEV (no driver).
     Failed(i32),
     /// open(2) did not come back in time.
@@ -39,14 +39,16 @@ pub enum OpenOutcome {
 }
 
 impl OpenOutcome {
-    /// In words.
+    /// The outcome for a message, after the path.
     pub fn words(&self) -> String {
         match self {
             OpenOutcome::Ok { major, minor } => format!("opens ({major}:{minor})"),
-            OpenOutcome::NoDevice => "is no device (an empty file in its place)".into(),
-            OpenOutcome::Failed(libc::ENOENT) => "is not there".into(),
-            OpenOutcome::Failed(libc::EPERM) => "may not be opened (device rules)".into(),
-            OpenOutcome::Failed(libc::EACCES) => "may not be opened (its mode)".into(),
+            OpenOutcome::NoDevice => {
+                "is not a device node (a failed mount left an empty file)".into()
+            }
+            OpenOutcome::Failed(libc::ENOENT) => "does not exist".into(),
+            OpenOutcome::Failed(libc::EPERM) => "cannot be opened (device rules)".into(),
+            OpenOutcome::Failed(libc::EACCES) => "cannot be opened (its mode)".into(),
             OpenOutcome::Failed(libc::ENXIO | libc::ENODEV) => "has no driver behind it".into(),
             OpenOutcome::Failed(errno) => {
                 format!("cannot be opened: {}", reason(&io::Error::from_raw_os_error(*errno)))
@@ -58,7 +60,7 @@ impl OpenOutcome {
 
 /// Opens paths inside the container whose first process is `init`, as its root
 /// would: each with whether it is opened for writing too. Gives one answer a
-/// path. Errors: the container cannot be entered (it ended meanwhile).
+/// path. Errors: the container cannot be entered (it has ended).
 pub fn open_in_container(
     init: i32,
     paths: &[(String, bool)],
@@ -106,7 +108,7 @@ fn opened(bytes: &[u8]) -> OpenOutcome {
 /// Opens without following a link and without waiting for a FIFO's other end.
 fn open(path: &str, write: bool) -> io::Result<Vec<u8>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // what is no device is not opened: it could be anything
+    // what is not a device is not opened: it could be anything
     let there = std::fs::symlink_metadata(path)?;
     if !there.file_type().is_char_device() {
         return Ok(Vec::new());
@@ -120,7 +122,7 @@ fn open(path: &str, write: bool) -> io::Result<Vec<u8>> {
 
 /// Joins cgroup, user namespace and mount namespace of a process, as its root.
 /// The caller is a forked child with one thread. A child enters once; for its
-/// further paths it is there already.
+/// further paths it has entered already.
 fn enter(init: i32) -> io::Result<()> {
     thread_local! {
         static THERE: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };

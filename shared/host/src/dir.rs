@@ -157,7 +157,7 @@ impl Machine {
         }
     }
 
-    /// Makes the directories above a path that are not there yet, and has their
+    /// Makes the directories above a path that do not exist, and has their
     /// names written to the disk: a file that is safe in a directory that is not
     /// would be lost with it.
     pub(crate) fn make_parents(&self, path: &str) -> Result<(), FileError> {
@@ -166,7 +166,7 @@ impl Machine {
             let dir = &path[..end];
             if !self.exists(dir) {
                 self.make_dir(dir).map_err(|source| self.error("make", dir, source))?;
-                // no boot finds what is there
+                // /run is empty at the next boot
                 if path.starts_with("/run/") {
                     continue;
                 }
@@ -202,7 +202,7 @@ fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     /// Offsets in struct linux_dirent64: d_reclen, d_name.
     const LENGTH: usize = 16;
     const NAME: usize = 19;
-    /// A directory with more is somebody's trap.
+    /// A directory with more is a trap.
     const MOST: usize = 1 << 20;
     let mut buffer = [0u8; 16 << 10];
     let mut names = Vec::new();

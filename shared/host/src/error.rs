@@ -23,12 +23,12 @@ impl FileError {
         self.source.raw_os_error().unwrap_or(0)
     }
 
-    /// Whether there is simply nothing at that path.
+    /// Whether nothing exists at that path.
     pub fn is_not_found(&self) -> bool {
         matches!(self.errno(), libc::ENOENT | libc::ENOTDIR)
     }
 
-    /// Whether what is there is no regular file.
+    /// Whether the path leads to something that is not a regular file.
     pub fn is_irregular(&self) -> bool {
         self.source.get_ref().is_some_and(|error| error.is::<Irregular>())
     }
@@ -39,7 +39,7 @@ impl fmt::Display for FileError {
         write!(f, "cannot {} '{}': {}", self.action, self.path, reason(&self.source))?;
         let denied = self.source.kind() == io::ErrorKind::PermissionDenied;
         match denied && !nix::unistd::geteuid().is_root() {
-            true => f.write_str(" (only root may)"),
+            true => f.write_str(" (root is required)"),
             false => Ok(()),
         }
     }
@@ -58,7 +58,7 @@ impl From<FileError> for Failure {
     }
 }
 
-/// There is something, but no regular file.
+/// The path leads to something that is not a regular file.
 #[derive(Debug)]
 struct Irregular;
 
@@ -70,7 +70,7 @@ impl fmt::Display for Irregular {
 
 impl std::error::Error for Irregular {}
 
-/// For a path at which there is a directory, a device or the like.
+/// For a path that leads to a directory, a device or the like.
 pub(crate) fn irregular() -> io::Error {
     io::Error::other(Irregular)
 }

@@ -18,7 +18,7 @@ pub struct InputFile {
 
 impl InputFile {
     /// Opens what a path leads to, below no `--root`. Errors: the kernel's, or
-    /// it is no regular file (a FIFO does not block us).
+    /// it is not a regular file (a FIFO does not block us).
     pub fn open(path: &Path) -> Result<InputFile, FileError> {
         let shown = path.display().to_string();
         let open = || {
@@ -31,7 +31,7 @@ impl InputFile {
         Ok(input.named(shown))
     }
 
-    /// A file that is open. Errors: it is no regular file.
+    /// A file that is open. Errors: it is not a regular file.
     pub(crate) fn of(file: File) -> io::Result<InputFile> {
         let found = file.metadata()?;
         if !found.is_file() {
@@ -43,7 +43,7 @@ impl InputFile {
         Ok(InputFile { file, path: String::new(), size: found.len() })
     }
 
-    /// The same under the path that messages are to tell.
+    /// The same under the path that messages show.
     pub(crate) fn named(self, path: String) -> InputFile {
         InputFile { path, ..self }
     }

@@ -26,9 +26,9 @@ pub struct FileLock {
 }
 
 impl Drop for FileLock {
-    /// Unlocks for all who share the open file: a reader forked meanwhile that
+    /// Unlocks for all who share the open file: a reader forked since then that
     /// hangs in the kernel must not keep the lock. Where this fails, closing
-    /// the file unlocks it as soon as nobody shares it.
+    /// the file unlocks it as soon as no process shares it.
     fn drop(&mut self) {
         let _ = flock(&self.file, libc::LOCK_UN);
     }
@@ -46,7 +46,7 @@ pub(crate) fn flock(file: &impl AsRawFd, operation: i32) -> io::Result<()> {
 /// Why there is no lock.
 #[derive(Debug)]
 pub enum LockError {
-    /// Somebody holds it and did not let go in time.
+    /// Another process holds it and did not release it in time.
     Busy {
         /// The lock file.
         path: String,

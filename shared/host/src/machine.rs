@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use crate::FileError;
 use crate::error::errno_error;
 
-/// The running host, or a tree that stands for one.
+/// The running host, or a tree that represents one.
 ///
 /// All paths are absolute as on the host (`/sys/bus/pci/devices`); below a tree
 /// they are resolved inside it by openat2(2) with RESOLVE_IN_ROOT, so that
@@ -155,7 +155,7 @@ impl Machine {
     }
 
     /// Reads a regular file of at most `cap` bytes. A larger one, and one that
-    /// is no regular file, is an error: what is read may be hostile, so a FIFO
+    /// is not a regular file, is an error: what is read may be hostile, so a FIFO
     /// must not block us nor a sparse giant fill memory; and below a tree a
     /// device is not even opened, since some act when they are (watchdogs,
     /// tapes).

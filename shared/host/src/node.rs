@@ -1,5 +1,5 @@
 //! Device nodes. Below `--root` they may also be given as a list: a tree that
-//! somebody sends us, or that is unpacked without privileges, cannot hold them.
+//! was sent to us, or that is unpacked without privileges, cannot hold them.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -23,9 +23,9 @@ pub const DEVICE_LIST: &str = "/dev.list";
 pub struct Node {
     /// Character device, block device, or something that is neither.
     pub kind: NodeKind,
-    /// Major number; 0 where it is no device.
+    /// Major number; 0 where it is not a device.
     pub major: u32,
-    /// Minor number; 0 where it is no device.
+    /// Minor number; 0 where it is not a device.
     pub minor: u32,
     /// Permission bits.
     pub mode: u32,
@@ -44,7 +44,7 @@ pub enum NodeKind {
     Block,
     /// Directory.
     Dir,
-    /// No device: an empty file left by a failed bind mount.
+    /// Not a device: an empty file left by a failed bind mount.
     NoDevice,
 }
 
@@ -86,7 +86,7 @@ impl Node {
 impl Machine {
     /// Makes a character device with exactly these numbers, owner and mode, its
     /// directory too. What has that name now is replaced in one step, so that
-    /// nobody finds the name missing; a directory is not. Errors: it cannot be
+    /// the name is never missing; a directory is not. Errors: it cannot be
     /// made.
     pub fn make_char(
         &self,
@@ -229,7 +229,7 @@ fn device<'a>(kind: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<N
 }
 
 impl Machine {
-    /// Read anew each time: nodes come and go while a tool works.
+    /// Read again each time: nodes come and go while a tool works.
     fn device_list(&self) -> DeviceList {
         if !self.listed {
             return DeviceList::default();

@@ -1,4 +1,4 @@
-//! A directory of our own with files by single names: a cache. Nobody else may
+//! A directory of our own with files by single names: a cache. No other user may
 //! write in it, and no name in it is followed out.
 
 use std::fmt;
@@ -24,11 +24,11 @@ pub struct PrivateDir {
 /// Why a directory cannot be one.
 #[derive(Debug)]
 pub enum PrivateDirError {
-    /// Somebody else could change what is in it.
+    /// Another user could change what is in it.
     Foreign {
         /// The directory or file.
         path: String,
-        /// In words.
+        /// What is wrong, for a message.
         why: String,
     },
     /// The kernel's answer.
@@ -55,7 +55,7 @@ impl From<FileError> for PrivateDirError {
 /// What lies in a store under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrivateFile {
-    /// Kind of file; a link is told as one.
+    /// Kind of file; a link is not followed.
     pub kind: FileKind,
     /// Bytes.
     pub size: u64,
@@ -65,7 +65,7 @@ pub struct PrivateFile {
 
 impl PrivateDir {
     /// Opens the directory that `path` names on `machine`, or makes it with
-    /// those above it. `None`: it is not there and was not to be made. Errors:
+    /// those above it. `None`: it does not exist and was not to be made. Errors:
     /// it is another user's, or others may write in it.
     pub fn open(
         machine: &Machine,
@@ -89,7 +89,7 @@ impl PrivateDir {
         }
         let shared = found.mode & 0o020 != 0 && found.gid != 0 && found.gid != group;
         if found.mode & 0o002 != 0 || shared {
-            return Err(foreign("can be written in by others"));
+            return Err(foreign("is writable by other users"));
         }
         Ok(Some(store))
     }
@@ -133,7 +133,7 @@ impl PrivateDir {
         self.machine.list("/")
     }
 
-    /// A small file as text; `None` where it is not there or is no such file.
+    /// A small file as text; `None` where it does not exist or is not such a file.
     pub fn small(&self, name: &str) -> Option<String> {
         let found = self.stat(name).ok().flatten()?;
         let bytes = match found.kind {
@@ -148,7 +148,7 @@ impl PrivateDir {
         self.machine.put(&format!("/{name}"), bytes)
     }
 
-    /// Removes a file; one that is not there is as good.
+    /// Removes a file. One that does not exist is no error.
     pub fn remove(&self, name: &str) -> Result<(), FileError> {
         self.machine.remove(&format!("/{name}"))
     }
@@ -182,7 +182,7 @@ impl PrivateDir {
     pub fn in_use(&self, name: &str) -> bool {
         let Ok(dir) = self.machine.dir("/") else { return false };
         let Ok(file) = dir.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) else { return false };
-        // a write lease is granted where nobody else has the file open (fcntl(2))
+        // a write lease is granted where no other process has the file open (fcntl(2))
         // SAFETY: fcntl(2) with an integer on a descriptor that `file` keeps open.
         let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
         if lease(libc::F_WRLCK) == 0 {
@@ -201,7 +201,7 @@ impl PrivateDir {
     }
 
     /// Opens a file that is being written, or makes it; only its owner may read
-    /// it. Errors: what is there is no regular file with one name.
+    /// it. Errors: what exists is not a regular file with one name.
     pub fn growing(&self, name: &str) -> Result<PartialFile, PrivateDirError> {
         let dir = self.machine.dir("/")?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -214,7 +214,7 @@ impl PrivateDir {
         };
         let found = self.fail("write", name, file.metadata())?;
         if !found.is_file() || found.nlink() != 1 {
-            let why = "is no regular file with one name".into();
+            let why = "is not a regular file with one name".into();
             return Err(PrivateDirError::Foreign { path, why });
         }
         Ok(PartialFile { file, path })
@@ -263,7 +263,7 @@ impl PartialFile {
         self.fail("write", written)
     }
 
-    /// Begins anew with an empty file.
+    /// Truncates it and begins again at its start.
     pub fn clear(&mut self) -> Result<(), FileError> {
         let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         self.fail("write", cleared).map(drop)

@@ -18,10 +18,10 @@ use crate::machine::{FileKind, Machine, read_capped, split};
 use crate::{FileError, Stat};
 
 /// Why a file was not replaced. In every case but [`ReplaceError::Unsure`] the
-/// old file stands untouched.
+/// old file is untouched.
 #[derive(Debug)]
 pub enum ReplaceError {
-    /// The file is not what the caller read before: somebody else wrote it.
+    /// The file is not what the caller read before: another process wrote it.
     Changed {
         /// The file.
         path: String,
@@ -36,7 +36,7 @@ impl fmt::Display for ReplaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReplaceError::Changed { path } => {
-                write!(f, "'{path}' was changed by someone else meanwhile")
+                write!(f, "'{path}' was modified by another process")
             }
             ReplaceError::File(error) => error.fmt(f),
             ReplaceError::Unsure(error) => {
@@ -63,9 +63,9 @@ impl Machine {
     /// and owner kept. `ready` is asked at the last moment before the rename;
     /// false stops everything (a signal came in).
     ///
-    /// The caller holds whatever lock protects the file; `old` is compared all
-    /// the same, once before and once after the new content is written, because
-    /// an editor takes no lock.
+    /// The caller holds whatever lock protects the file. `old` is still compared,
+    /// once before and once after the new content is written, because an editor
+    /// takes no lock.
     pub fn replace(
         &self,
         path: &str,
@@ -126,8 +126,8 @@ impl Machine {
         })
     }
 
-    /// Removes a file, for good: a power cut does not bring it back. One that is
-    /// not there is as good.
+    /// Removes a file, for good: a power cut does not bring it back. One that does
+    /// not exist is no error.
     pub fn remove(&self, path: &str) -> Result<(), FileError> {
         let (parent, name) = split(path);
         let remove = || {
@@ -167,7 +167,7 @@ pub(crate) fn alive(pid: i32) -> bool {
     answer != Err(nix::errno::Errno::ESRCH)
 }
 
-/// A file whose owner is whoever makes it.
+/// A file that keeps the owner of the process that makes it.
 const OWN: Stat = Stat {
     kind: FileKind::File,
     mode: 0,
@@ -198,7 +198,7 @@ fn write_temporary(dir: &Dir<'_>, name: &str, bytes: &[u8], like: &Stat) -> io::
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
     let mut tries = 0;
     let mut file = loop {
-        // nobody else may read it before its mode is the old file's
+        // no other user may read it before it has the old file's mode
         match dir.open(name, flags, 0o600) {
             Ok(file) => break file,
             // our own process id in the name: left by a dead process that had it
@@ -234,7 +234,7 @@ impl ReplaceError {
     /// Only the reason, without path and action.
     pub fn reason(&self) -> String {
         match self {
-            ReplaceError::Changed { .. } => "changed by someone else meanwhile".into(),
+            ReplaceError::Changed { .. } => "modified by another process".into(),
             ReplaceError::File(error) | ReplaceError::Unsure(error) => reason(&error.source),
         }
     }

@@ -1,5 +1,5 @@
-//! What a program needs that runs on: hearing of a file's changes, and telling
-//! the service manager how it is.
+//! What a service needs: notice of a file's changes, and the messages to the
+//! service manager.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,9 +15,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::error::errno_error;
 
-/// Hears of changes of one file, however it is changed: written to, replaced, or
+/// Notices changes of one file, however it is changed: written to, replaced, or
 /// behind a link that is swapped, as Kubernetes does it. So the directory is
-/// watched, and what is heard is that the file may have changed.
+/// watched, and an event means that the file may have changed.
 pub struct FileWatch {
     inotify: Inotify,
     dir: PathBuf,
@@ -35,7 +35,7 @@ pub enum WakeReason {
 }
 
 impl FileWatch {
-    /// Begins to watch. Errors: the directory is not there, or inotify's limits.
+    /// Begins to watch. Errors: the directory does not exist, or inotify's limits.
     pub fn new(path: &Path) -> io::Result<FileWatch> {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         let dir = match path.parent() {
@@ -47,7 +47,7 @@ impl FileWatch {
         Ok(watch)
     }
 
-    /// Watches the directory that is there now, should it be another one.
+    /// Watches the directory that has the path now, in case it was replaced.
     fn renew(&self) -> io::Result<()> {
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE
@@ -74,20 +74,20 @@ impl FileWatch {
                 Err(errno) => return Err(errno_error(errno)),
                 Ok(_) if fds[0].any() == Some(true) => return Ok(WakeReason::Other),
                 Ok(0) => {
-                    // a directory that was replaced tells nothing: the next look finds it
+                    // a directory that was replaced gives no event: watch the new one
                     let _ = self.renew();
                     return Ok(WakeReason::Timeout);
                 }
                 Ok(_) => {}
             }
-            // all that has been heard so far is one change
+            // all events so far are one change
             while self.inotify.read_events().is_ok() {}
             return Ok(WakeReason::Changed);
         }
     }
 }
 
-/// sd_notify(3): tells the service manager, where one wants to know. `state` is
+/// sd_notify(3): a message to the service manager, where there is one. `state` is
 /// like `READY=1` or `STATUS=all is well`, one a line. Errors: those of the socket.
 pub fn notify_service_manager(state: &str) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };

@@ -1,8 +1,8 @@
 //! Putting files into a root file system that is not ours to trust: a
 //! container's.
 //!
-//! Every path is resolved anew inside that root, links and all, so that one who
-//! moves things about meanwhile can only mislead us within it. The last
+//! Every path is resolved again inside that root, links included, so that a
+//! process that moves things at the same time can mislead us only within it. The last
 //! component is never followed, new files are new, and who shall own one is set
 //! on the open file.
 
@@ -29,7 +29,7 @@ fn ids(owner: Owner) -> (Option<Uid>, Option<Gid>) {
 
 impl Machine {
     /// Makes a directory where nothing is, its parent existing already. Whether
-    /// it had to be made. Errors: something else is there, or the kernel's.
+    /// it had to be made. Errors: the path is something else, or the kernel's.
     pub fn make_dir_as(&self, path: &str, mode: u32, owner: Owner) -> Result<bool, FileError> {
         let made = self.at(path, |parent, name| {
             match mkdirat(parent, name, Mode::from_bits_truncate(0o700)) {
@@ -125,7 +125,7 @@ impl Machine {
         sync().map_err(|error| self.error("sync", path, error))
     }
 
-    /// Writes a small file as a whole, in place of what is there by that name:
+    /// Writes a small file as a whole, in place of what has that name:
     /// a crash leaves the old one or the new one.
     pub fn put_as(
         &self,

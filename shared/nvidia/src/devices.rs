@@ -14,8 +14,8 @@ impl CharDevices {
         Ok(CharDevices::parse(&machine.read_text("/proc/devices", 1 << 20)?))
     }
 
-    /// Parses it. Only lines below `Character devices:` count: block devices
-    /// have majors of their own.
+    /// Parses it. Only lines after `Character devices:` count: block devices have
+    /// majors of their own.
     pub fn parse(text: &str) -> CharDevices {
         let mut inside = false;
         let mut entries = Vec::new();
@@ -41,7 +41,7 @@ impl CharDevices {
         self.entries.iter().find(|(_, n)| n == name).map(|(major, _)| *major)
     }
 
-    /// Names that own a major; since 550.40 several may share 195.
+    /// Names of the drivers of a major; since 550.40 several share 195.
     pub fn names(&self, major: u32) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(move |(m, _)| *m == major).map(|(_, name)| name.as_str())
     }

@@ -46,14 +46,14 @@ impl GpuInfo {
         }
     }
 
-    /// As records say it.
+    /// The same, as in records.
     pub fn to_record(&self) -> NvidiaGpu {
         NvidiaGpu { minor: self.minor, uuid: self.uuid.clone(), model: self.model.clone() }
     }
 }
 
-/// All GPUs of the driver by address, and what could not be read, for people.
-/// Empty where the driver is not loaded.
+/// All GPUs of the driver by address, and warnings, for people, about what could
+/// not be read. Empty where the driver is not loaded.
 pub fn read_gpus(machine: &Machine) -> (BTreeMap<Address, GpuInfo>, Vec<String>) {
     let mut warnings = Vec::new();
     let addresses: Vec<Address> = match machine.list(GPUS) {
@@ -92,7 +92,7 @@ pub fn read_gpus(machine: &Machine) -> (BTreeMap<Address, GpuInfo>, Vec<String>)
     (gpus, warnings)
 }
 
-/// `GPU-????????-...` stands there until the GPU is first initialised.
+/// Until the GPU is first initialised the driver prints `GPU-????????-...`.
 fn is_uuid(text: &str) -> bool {
     text.strip_prefix("GPU-").is_some_and(|id| {
         id.len() == 36
@@ -102,9 +102,9 @@ fn is_uuid(text: &str) -> bool {
 
 /// Version of the loaded kernel module, `None` where none is loaded.
 ///
-/// /sys/module says the bare version; /proc/driver/nvidia/version says it in a
-/// sentence with two wordings ("Kernel Module  V", "Open Kernel Module for
-/// x86_64  V") and is the fallback.
+/// /sys/module has the bare version. The fallback, /proc/driver/nvidia/version,
+/// has a sentence with one of two wordings ("Kernel Module  V", "Open Kernel
+/// Module for x86_64  V").
 pub fn module_version(machine: &Machine) -> Option<String> {
     let loaded = machine.attr("/sys/module/nvidia/version").unwrap_or_default();
     if is_version(loaded.trim()) {

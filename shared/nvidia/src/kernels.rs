@@ -1,5 +1,5 @@
-//! The host's kernels, each of which wants a driver module of its own: which
-//! are installed, and which boots next.
+//! The host's kernels, each of which needs a driver module of its own: which are
+//! installed, and which boots next.
 
 use host::Machine;
 
@@ -32,11 +32,12 @@ fn images(machine: &Machine) -> Vec<String> {
 pub struct NextBoot {
     /// Its release.
     pub release: String,
-    /// The file or rule that says so.
+    /// The file or rule that chooses it, for people.
     pub by: String,
 }
 
-/// Finds it as Proxmox VE and GRUB do. Errors: in words.
+/// Finds the next-boot kernel as Proxmox VE and GRUB do. Errors: a pin or a menu
+/// entry names no installed kernel, or none is installed; the text is for people.
 ///
 /// proxmox-boot-tool's pins come first: for the next boot only, then for all.
 /// With GRUB, `grub-reboot` and `grub-set-default` leave an entry in grubenv;
@@ -55,13 +56,13 @@ pub fn next_boot(machine: &Machine, kernels: &[String]) -> Result<NextBoot, Stri
         return Ok(NextBoot { release: release.into(), by: pin.into() });
     }
     let newest = || {
-        // the running one may have been removed since
+        // the running kernel may have been removed since
         let image = |k: &&String| machine.exists(&format!("/boot/vmlinuz-{k}"));
         let last = kernels.iter().rev().find(image).or(kernels.last());
         let last = last.ok_or("no kernel is installed in /boot".to_string())?;
         Ok(NextBoot { release: last.clone(), by: "the newest in /boot".into() })
     };
-    // on ESPs that proxmox-boot-tool keeps, the newest kernel is first
+    // on ESPs that proxmox-boot-tool manages, the newest kernel is first
     if machine.exists("/etc/kernel/proxmox-boot-uuids") {
         return newest();
     }
@@ -106,7 +107,7 @@ fn grub_default(machine: &Machine) -> Option<String> {
 }
 
 /// The installed kernel that a menu entry's title or id names: the longest
-/// release that stands in it as a whole.
+/// release that it contains as a whole word.
 fn kernel_in(text: &str, kernels: &[String]) -> Option<String> {
     let whole = |release: &str| {
         text.match_indices(release).any(|(at, _)| {

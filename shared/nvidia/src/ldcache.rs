@@ -1,6 +1,6 @@
-//! /etc/ld.so.cache: which file the loader takes for a soname.
+//! /etc/ld.so.cache: which files the dynamic linker takes for a soname.
 
-/// Where glibc's format begins; an older one may stand before it (dl-cache.h).
+/// Start of glibc's format; an older one may precede it (dl-cache.h).
 const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const HEADER: usize = 48;
 const ENTRY: usize = 24;
@@ -8,7 +8,7 @@ const ENTRY: usize = 24;
 const FLAGS_64: [u32; 2] = [0x0303, 0x0a03];
 
 /// Paths that the cache has for a soname, 64-bit libraries only, in the
-/// loader's order. `None`: this is no cache.
+/// linker's order. `None`: this is not a cache.
 pub fn lookup(cache: &[u8], soname: &str) -> Option<Vec<String>> {
     let at = memchr::memmem::find(cache, MAGIC)?;
     // offsets of strings count from here
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_of_the_right_kind_is_the_loaders() {
+    fn the_first_entry_of_the_right_kind_comes_first() {
         let new = cache(&[
             (0x0003, "libcuda.so.1", "/usr/lib/i386-linux-gnu/libcuda.so.1"),
             (0x0303, "libcuda.so.1", "/opt/libcuda.so.1"),
@@ -72,7 +72,7 @@ mod tests {
         let paths = ["/opt/libcuda.so.1", "/usr/lib/x86_64-linux-gnu/libcuda.so.1"];
         assert_eq!(lookup(&new, "libcuda.so.1").unwrap(), paths);
         assert_eq!(lookup(&new, "libnvidia-ml.so.1").unwrap(), Vec::<String>::new());
-        // behind the old format
+        // after the old format
         let both = [&b"ld.so-1.7.0\0\0\0\0\0"[..], &new].concat();
         assert_eq!(lookup(&both, "libcuda.so.1").unwrap(), paths);
         assert_eq!(lookup(b"ld.so-1.7.0", "x"), None);

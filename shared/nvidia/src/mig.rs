@@ -6,7 +6,7 @@ use host::Machine;
 
 const MINORS: &str = "/proc/driver/nvidia-caps/mig-minors";
 const CAPABILITIES: &str = "/proc/driver/nvidia/capabilities";
-/// A million GPUs' worth: the kernel's file has 4,323 lines.
+/// Bytes of mig-minors; the driver's file has 4,323 lines.
 const MOST: usize = 1 << 20;
 
 /// One compute instance in its GPU instance: what a program sees as a GPU.
@@ -24,7 +24,7 @@ pub struct MigInstance {
     pub ci_cap: u32,
 }
 
-/// What a capability gives.
+/// What a capability allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     /// `mig/config`: creating and destroying instances of every GPU.
@@ -37,10 +37,11 @@ pub enum Capability {
     Ci(u32, u32, u32),
 }
 
-/// The MIG side of a host.
+/// The MIG instances and capabilities of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mig {
-    /// What each capability minor gives: all that could be, as the driver lists them.
+    /// What each capability minor allows, of all instances that the driver lists as
+    /// possible.
     pub capabilities: BTreeMap<u32, Capability>,
     /// The instances that exist.
     pub instances: Vec<MigInstance>,

@@ -39,17 +39,17 @@ pub const DYNAMIC_DRIVERS: [&str; 5] =
     [UVM_DRIVER, CAPS_DRIVER, "nvidia-caps-imex-channels", "nvidia-nvswitch", "nvidia-nvlink"];
 
 impl NodeClass {
-    /// Belongs to no single GPU.
+    /// All GPUs share it.
     pub fn is_shared(self) -> bool {
         !matches!(self, NodeClass::Gpu(_) | NodeClass::Cap(_))
     }
 
-    /// Is of NVSwitch or NVLink.
+    /// It belongs to NVSwitch or NVLink.
     pub fn is_fabric(self) -> bool {
         matches!(self, NodeClass::NvSwitch(_) | NodeClass::NvSwitchControl | NodeClass::NvLink)
     }
 
-    /// How programs open it: capabilities for reading, all else for both.
+    /// How programs open it: capabilities for reading, all others for both.
     pub fn access(self) -> &'static str {
         if matches!(self, NodeClass::Cap(_)) { "r" } else { "rw" }
     }
@@ -90,7 +90,7 @@ pub struct NodeSpec {
     pub path: String,
     /// What it is for.
     pub class: NodeClass,
-    /// Nothing works without it.
+    /// CUDA does not work without it.
     pub required: bool,
 }
 
@@ -113,7 +113,7 @@ pub fn cap_path(minor: u32) -> String {
     format!("/dev/nvidia-caps/nvidia-cap{minor}")
 }
 
-/// What a path in /dev is, `None` where it is no node of NVIDIA's.
+/// What a path in /dev is; `None` where it is not a node of NVIDIA's driver.
 pub fn classify(path: &str) -> Option<NodeClass> {
     let number = |text: &str| {
         let plain = !text.is_empty()
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_told_apart_by_their_whole_name() {
+    fn nodes_are_distinguished_by_their_whole_name() {
         assert_eq!(classify("/dev/nvidia0"), Some(NodeClass::Gpu(0)));
         assert_eq!(classify("/dev/nvidia12"), Some(NodeClass::Gpu(12)));
         assert_eq!(classify("/dev/nvidia-uvm-tools"), Some(NodeClass::UvmTools));

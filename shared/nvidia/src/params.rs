@@ -1,18 +1,18 @@
-//! What the driver wants of its device nodes, from /proc/driver/nvidia/params.
+//! Owner and mode of the driver's device nodes, from /proc/driver/nvidia/params.
 
 use host::Machine;
 
-/// Owner and mode of nodes with major 195 and of capabilities; nvidia-uvm's
-/// nodes do not follow it and are always open to all (nvidia-modprobe-utils.c).
+/// Owner and mode of nodes with major 195 and of capabilities. nvidia-uvm's nodes
+/// do not follow them and are always open to all (nvidia-modprobe-utils.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeParams {
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group id.
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
-    /// Whether programs may make and change nodes.
+    /// Whether programs create and change nodes (ModifyDeviceFiles).
     pub modify: bool,
 }
 

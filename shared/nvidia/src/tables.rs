@@ -1,5 +1,5 @@
-//! What is known of versions, as data: CUDA toolkits and the drivers that they
-//! need, kernels that a branch does not build for, Xid codes.
+//! Tables about versions: CUDA toolkits and the drivers that they need, kernels
+//! that a branch does not build for, Xid codes.
 
 use std::cmp::Ordering;
 
@@ -22,8 +22,8 @@ pub struct CudaNeed {
     pub bundled: Option<&'static str>,
 }
 
-/// What a toolkit of a release (`12.4.1`, `12.4`) needs. `None`: its major
-/// release is not in the table. Before 11 there was no minor-version
+/// What a toolkit of a release (`12.4.1`, `12.4`) needs (NVIDIA's release notes
+/// of CUDA, tables 2 and 3). `None`: its major release is not in the table. Before 11 there was no minor-version
 /// compatibility: the bundled driver is the minimum.
 pub fn cuda_need(release: &str) -> Option<CudaNeed> {
     let find = |kind: &str, wanted: &str| {
@@ -43,19 +43,19 @@ pub fn cuda_need(release: &str) -> Option<CudaNeed> {
     Some(CudaNeed { minimum, bundled })
 }
 
-/// A limit that is known of a driver.
+/// A kernel from which on a driver's modules are known not to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelLimit {
     /// The first kernel series that the driver's modules do not build for.
     pub first_kernel: &'static str,
-    /// The last version of the branch that does not, `None`: all of them.
+    /// The last version of the branch that does not; `None`: no version builds.
     pub last: Option<&'static str>,
-    /// Where that is known from.
+    /// The report or packaging that this is known from.
     pub source: &'static str,
 }
 
 impl KernelLimit {
-    /// Whether it holds for a kernel: `6.17.13-2-pve`.
+    /// Whether it concerns a kernel: `6.17.13-2-pve`.
     pub fn reaches(&self, kernel: &str) -> bool {
         numbers(kernel) >= numbers(self.first_kernel)
     }
@@ -79,10 +79,10 @@ pub fn kernel_limit(version: &str, kernel: &str) -> Option<KernelLimit> {
     kernel_limits(version).find(|limit| limit.reaches(kernel))
 }
 
-/// How grave an Xid is.
+/// How severe an Xid is (severities of this project, after NVIDIA's catalogue).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum XidSeverity {
-    /// To be watched.
+    /// Worth monitoring.
     Low,
     /// A program or the driver failed.
     Medium,
@@ -95,11 +95,11 @@ pub enum XidSeverity {
 /// One Xid code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Xid {
-    /// Its number.
+    /// NVIDIA's number of the error.
     pub code: u32,
-    /// How grave.
+    /// How severe.
     pub severity: XidSeverity,
-    /// In words.
+    /// What it means, for people.
     pub meaning: &'static str,
     /// What to do.
     pub action: &'static str,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_fails_from_a_kernel_on_until_it_is_mended() {
+    fn a_branch_fails_from_a_kernel_on_until_it_is_fixed() {
         let limit = kernel_limit("550.163.01", "6.17.13-2-pve").unwrap();
         assert_eq!((limit.first_kernel, limit.last), ("6.17", None));
         assert!(limit.source.contains("#1143"), "{}", limit.source);

@@ -67,7 +67,7 @@ impl Profile {
         (known && words).then(|| Profile { short: short.to_string(), size, slices })
     }
 
-    /// The name without what stands before its last word.
+    /// The last word of the name.
     pub fn short(&self) -> &str {
         &self.short
     }

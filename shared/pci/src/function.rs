@@ -126,7 +126,7 @@ impl Function {
                 && other.pf.is_none())
     }
 
-    /// What it is to a user of GPUs; `gpu_in_slot` tells whether a GPU shares its slot.
+    /// What it is to a user of GPUs; `gpu_in_slot` says whether a GPU shares its slot.
     pub fn role(&self, gpu_in_slot: bool) -> Role {
         match self.class16() {
             _ if self.is_gpu() => Role::Gpu,

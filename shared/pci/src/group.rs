@@ -19,7 +19,7 @@ pub struct Group {
     pub reserved: Vec<ReservedRegion>,
 }
 
-/// A member of a group that is no PCI function.
+/// A member of a group that is not a PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherMember {
     /// Its name in sysfs, `AMDI0020:00`.

@@ -76,7 +76,7 @@ impl Iommu {
 
     /// The option that the kernel command line lacks for the IOMMU to come on:
     /// only Intel's, and only where the kernel does not switch it on by itself.
-    /// AMD's is on by default in every kernel; amd_iommu=on is no such option.
+    /// AMD's is on by default in every kernel; amd_iommu=on is not such an option.
     pub fn needed_option(&self) -> Option<&'static str> {
         let asked = self
             .cmdline
@@ -104,7 +104,7 @@ impl Iommu {
             return format!("remove '{off}' from the kernel command line and reboot");
         }
         let needs_option = self.needed_option().is_some();
-        let mut text = format!("switch on {firmware} in the firmware setup");
+        let mut text = format!("enable {firmware} in the firmware setup");
         if needs_option {
             text.push_str(" and add 'intel_iommu=on' to the kernel command line");
         }

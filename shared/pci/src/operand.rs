@@ -1,4 +1,4 @@
-//! What people type to name functions: an address, a slot, a group.
+//! Operands that name functions: an address, a slot, a group.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::System;
 /// An operand that names nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperandError {
-    /// It has the right form, but there is no such thing on this machine.
+    /// It has the right form, but names nothing on this host.
     Absent {
         /// What there is not.
         what: String,
@@ -24,7 +24,7 @@ impl fmt::Display for OperandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OperandError::Absent { what, gpus } => {
-                write!(f, "no {what} on this machine; {}", gpus_hint(gpus))
+                write!(f, "no {what} on this host; {}", gpus_hint(gpus))
             }
             OperandError::Form(text) => {
                 write!(
@@ -42,11 +42,11 @@ impl fmt::Display for OperandError {
 
 impl std::error::Error for OperandError {}
 
-/// The GPUs of a machine in words, for whom named something else.
+/// The GPUs of a host, as a hint for a user who named something else.
 pub fn gpus_hint(gpus: &[Address]) -> String {
     let names: Vec<String> = gpus.iter().take(4).map(Address::to_string).collect();
     match gpus.len() {
-        0 => "it has no GPU; 'gpu-iommu-groups --all' shows what it has".into(),
+        0 => "it has no GPU; 'gpu-iommu-groups --all' shows all functions".into(),
         1..=4 => format!("its GPUs: {}", names.join(", ")),
         more => format!(
             "its GPUs: {} and {} more; 'gpu-iommu-groups' shows them",

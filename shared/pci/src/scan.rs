@@ -25,7 +25,7 @@ pub use attributes::Depth;
 /// A function that sleeps in D3cold needs up to a second to answer.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// What is there.
+/// The PCI functions and IOMMU groups of a host.
 #[derive(Debug)]
 pub struct System {
     /// PCI functions by address: all of the machine, or those of some slots and
@@ -188,7 +188,7 @@ impl PartialScan {
 
     fn system(mut self, machine: &Machine, warnings: Vec<String>) -> System {
         // The functions' own links are the truth about who is in a group; the
-        // group's list tells of members that are no functions.
+        // group's list adds members that are not PCI functions.
         for function in self.functions.values() {
             if let Some(id) = function.group {
                 let group = self.groups.entry(id).or_insert_with(|| Group::bare(id));

@@ -1,5 +1,5 @@
 //! May it be passed through? The kernel's rule for handing a group to VFIO, and
-//! what stands in the way.
+//! what prevents it.
 
 use record::{Blocker, Passthrough, ViabilityRule};
 
@@ -53,7 +53,7 @@ fn worse(so_far: Option<bool>, now: Option<bool>) -> Option<bool> {
     }
 }
 
-/// Judges a group; `own` tells which members are going to be bound.
+/// What prevents assigning a group; `own` says which members are to be bound.
 fn obstacles_in(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool) -> GroupObstacles {
     let mut obstacles =
         GroupObstacles { blockers: Vec::new(), viable: Some(true), viable_once_bound: Some(true) };
@@ -76,9 +76,10 @@ fn obstacles_in(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool)
     }
     for other in &group.others {
         let (why, verdict) = match &other.driver {
-            Some(driver) => {
-                (format!("no PCI function, bound to {driver}: cannot move to VFIO"), Some(false))
-            }
+            Some(driver) => (
+                format!("not a PCI function; bound to {driver}, it cannot be bound to VFIO"),
+                Some(false),
+            ),
             None => continue,
         };
         let function = Some(other.name.clone());
@@ -87,7 +88,7 @@ fn obstacles_in(system: &System, group: &Group, own: &dyn Fn(&Function) -> bool)
     if let Some(region) = group.direct_region() {
         let why = format!(
             "group {} has the reserved region {}-{} of kind 'direct' (RMRR): its devices need it \
-             mapped one to one, so the kernel hands the group to nobody",
+             mapped one to one, so the kernel does not assign the group",
             group.id, region.start, region.end
         );
         let function = group.members.first().map(ToString::to_string);
@@ -126,7 +127,7 @@ pub fn passthrough(system: &System, function: &Function) -> Passthrough {
     let mut obstacles = obstacles_in(system, group, &own);
     let is_shared = system.members(group).any(|m| !m.is_bridge() && !own(m));
     let mut isolated = Some(!is_shared && group.others.is_empty());
-    // A slot whose functions sit in several groups moves as a whole all the same.
+    // A slot whose functions sit in several groups is still bound as a whole.
     for sibling in system.slot(function).filter(|s| s.group != function.group) {
         let Some(id) = sibling.group else { continue };
         let Some(other) = system.groups.get(&id) else {
@@ -164,14 +165,14 @@ fn add_other_members(
     for member in system.members(group).filter(|m| !m.is_bridge() && !own(m)) {
         let name = member.address.to_string();
         if shares(&name, blockers) {
-            let why = format!("shares group {} and would have to go to the same VM", group.id);
+            let why = format!("shares group {}: all of the group must go to the same VM", group.id);
             let driver = member.driver.clone();
             blockers.push(Blocker { function: Some(name), driver, own_slot: false, why });
         }
     }
     for other in &group.others {
         if shares(&other.name, blockers) {
-            let why = format!("shares group {} and is no PCI function", group.id);
+            let why = format!("shares group {} and is not a PCI function", group.id);
             let function = Some(other.name.clone());
             blockers.push(Blocker { function, driver: None, own_slot: false, why });
         }
@@ -179,7 +180,7 @@ fn add_other_members(
 }
 
 /// The verdict on a whole group: viable now, isolated (all endpoints in one
-/// slot), and what stands in the way.
+/// slot), and what prevents passing it through.
 pub fn group_verdict(system: &System, group: &Group) -> (Option<bool>, Option<bool>, Vec<Blocker>) {
     let mut endpoints = system.members(group).filter(|m| !m.is_bridge());
     let first = endpoints.next();

@@ -92,7 +92,7 @@ impl Conf {
         self.lines.iter().filter(move |l| l.section == section).map(|l| &l.line)
     }
 
-    /// Plain keys of a section; for a key that stands twice the last one wins,
+    /// Plain keys of a section; for a key with two lines the last one wins,
     /// as for Proxmox VE.
     pub fn keys(&self, section: &Section) -> BTreeMap<&str, &str> {
         self.section(section)
@@ -222,7 +222,7 @@ impl Conf {
         }
     }
 
-    /// Takes a plain key out of the main section. Where it stands twice both lines
+    /// Takes a plain key out of the main section. Where it has two lines, both
     /// go: the first, which the last one hid, would come into force.
     pub fn remove_key(&mut self, key: &str) {
         let mut at = 0;
@@ -255,7 +255,7 @@ impl Conf {
         }
     }
 
-    /// A line's text anew, its end as it was.
+    /// Replaces a line's text and keeps its line ending.
     fn rewrite(&mut self, at: usize, line: Line, text: &str) {
         let parsed = &mut self.lines[at];
         let ending: &[u8] = match () {
@@ -309,7 +309,7 @@ fn to_text(bytes: &[u8]) -> String {
 }
 
 /// `[pve:pending]` and `[name]`, in any case; a name has two characters or
-/// more. Any other line in brackets is no header: what follows it still
+/// more. Any other line in brackets is not a header: what follows it still
 /// belongs to the section before.
 fn header(text: &[u8]) -> Option<Section> {
     let inner = trim_end(text).strip_prefix(b"[")?.strip_suffix(b"]")?;

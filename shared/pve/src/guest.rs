@@ -10,8 +10,8 @@ use crate::{Conf, Packages, Section};
 /// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
 pub const MOST: usize = 1 << 20;
 
-/// A container's number, as people name it: Proxmox VE's range of guest ids.
-/// Errors: in words, for a command line.
+/// A container's id from a command line: Proxmox VE's range of guest ids.
+/// Errors: a message for the usage error.
 pub fn ctid(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(id @ 100..=999_999_999) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
@@ -33,8 +33,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Finds it. Errors: /etc/pve is not what it should be (exit 3), or there
-    /// is no such container here (exit 2), with where it is instead.
+    /// Finds it. Errors: pmxcfs is not mounted at /etc/pve (exit 3), or this
+    /// node does not have the container (exit 2), with where it is instead.
     pub fn find(machine: &Machine, ctid: u32) -> Result<Guest, Failure> {
         let node = require_cluster(machine)?;
         let path = format!("/etc/pve/lxc/{ctid}.conf");
@@ -61,8 +61,8 @@ impl Guest {
     }
 }
 
-/// Asks again where a file is not found: pmxcfs says ENOENT to whoever looked it
-/// up just before a new one was renamed over it (libfuse 2.9, fuse_lib_open()
+/// Asks again where a file is not found: pmxcfs answers ENOENT to a process that
+/// looked it up just before a new one was renamed over it (libfuse 2.9, fuse_lib_open()
 /// and try_get_path(); since 3.11 it is ESTALE, at which the kernel asks again).
 fn again<T>(look: impl Fn() -> Result<T, FileError>) -> Result<T, FileError> {
     for _ in 0..5 {
@@ -74,11 +74,11 @@ fn again<T>(look: impl Fn() -> Result<T, FileError>) -> Result<T, FileError> {
     look()
 }
 
-/// Name of this cluster node. Errors: /etc/pve is not what it should be: a plain
-/// directory where pmxcfs is not mounted, in which a change would be lost.
+/// Name of this cluster node. Errors: pmxcfs is not mounted, and
+/// /etc/pve is a plain directory in which a change would be lost.
 pub fn require_cluster(machine: &Machine) -> Result<Option<String>, Failure> {
-    // an I/O error is told as one: looked over, it would read as if pmxcfs were
-    // not mounted, or the container somewhere else
+    // an I/O error is reported as one: ignored, it would look as if pmxcfs were
+    // not mounted, or the container on another node
     let local = match machine.lstat("/etc/pve/local") {
         Err(error) if !error.is_not_found() => return Err(error.into()),
         other => other.ok().filter(|s| s.kind == FileKind::Link),
@@ -112,8 +112,8 @@ pub fn guest_nodes(machine: &Machine) -> Result<Vec<String>, FileError> {
     machine.list("/etc/pve/nodes")
 }
 
-/// All containers of the cluster that /etc/pve shows, by id. Names that are no
-/// `<digits>.conf` are none: copies, and what FUSE leaves of open files.
+/// All containers of the cluster that /etc/pve shows, by id. Other names than
+/// `<digits>.conf` are passed over: copies, and what FUSE leaves of open files.
 /// Errors: as [`require_cluster`], or a directory cannot be read.
 pub fn all_guests(machine: &Machine) -> Result<Vec<Guest>, Failure> {
     let here = require_cluster(machine)?;
@@ -141,12 +141,13 @@ fn elsewhere(machine: &Machine, ctid: u32) -> Failure {
     for node in machine.list("/etc/pve/nodes").unwrap_or_default() {
         for (kind, what) in [("lxc", "container"), ("qemu-server", "VM")] {
             if machine.lstat(&format!("/etc/pve/nodes/{node}/{kind}/{ctid}.conf")).is_ok() {
-                return fail(Exit::Usage, format!("{what} {ctid} lives on node {node}"))
+                return fail(Exit::Usage, format!("{what} {ctid} is on cluster node {node}"))
                     .hint(format!("run this on {node}"));
             }
         }
     }
-    fail(Exit::Usage, format!("there is no container {ctid} on this node")).hint("see 'pct list'")
+    fail(Exit::Usage, format!("container {ctid} does not exist on this cluster node"))
+        .hint("see 'pct list'")
 }
 
 /// Refuses a configuration that Proxmox VE itself would not change now.

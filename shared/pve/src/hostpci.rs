@@ -56,7 +56,7 @@ pub struct HostPci {
 
 impl HostPci {
     /// Reads a value (qemu-server, PVE/QemuServer/PCI.pm, `$hostpci_fmt`): a
-    /// list of properties, of which `host` may stand without its name; an empty
+    /// list of properties, of which `host` may be given without its name; an empty
     /// part counts for nothing. A name that is not a PCI address is left out, as
     /// the VM does not start with it.
     pub fn parse(key: &str, value: &str, mappings: &PciMappings) -> HostPci {

@@ -41,7 +41,7 @@ impl IdMap {
 }
 
 /// The maps of a container; none where its users are the host's. Errors: a line
-/// that is no map, with which the container does not start either.
+/// that is not a map, with which the container does not start either.
 pub fn id_maps(conf: &Conf) -> Result<Vec<IdMap>, String> {
     if !is_unprivileged(conf) {
         return Ok(Vec::new());
@@ -52,19 +52,20 @@ pub fn id_maps(conf: &Conf) -> Result<Vec<IdMap>, String> {
         return Ok(DEFAULT.to_vec());
     }
     let maps = lines.iter().map(|line| {
-        IdMap::parse(line).ok_or_else(|| format!("'lxc.idmap: {line}' is no map of ids"))
+        IdMap::parse(line).ok_or_else(|| format!("'lxc.idmap: {line}' is not an ID map"))
     });
     maps.collect()
 }
 
-/// User and group of the host that the container's root is. Errors: no map says.
+/// User and group of the host that the container's root is. Errors: no map covers it.
 pub fn root_ids(maps: &[IdMap]) -> Result<(u32, u32), String> {
     if maps.is_empty() {
         return Ok((0, 0));
     }
     let of = |kind: char| {
         let map = maps.iter().find(|map| map.kind == kind && map.inside == 0 && map.count > 0);
-        map.map(|map| map.host).ok_or_else(|| "its idmap gives its root no id".to_string())
+        map.map(|map| map.host)
+            .ok_or_else(|| "its lxc.idmap does not map the container's root".to_string())
     };
     Ok((of('u')?, of('g')?))
 }

@@ -1,7 +1,7 @@
 //! Which `lxc.*` keys Proxmox VE lets a configuration hold (pve-container 6.1.10,
 //! PVE/LXC/Config.pm, valid_lxc_conf_keys).
 
-/// Keys that are permitted as they stand.
+/// Keys that are permitted by their whole name.
 const PERMITTED: &[&str] = &[
     "lxc.apparmor.profile",
     "lxc.apparmor.allow_incomplete",
@@ -70,7 +70,7 @@ const PERMITTED: &[&str] = &[
 const PREFIXES: &[&str] =
     &["lxc.cgroup2.", "lxc.prlimit.", "lxc.net.", "lxc.cgroup.", "lxc.limit."];
 
-/// Names of before LXC 3, which are kept with a warning.
+/// Names from before LXC 3, which are kept with a warning.
 const OLD: &[&str] = &[
     "lxc.id_map",
     "lxc.aa_profile",

@@ -54,7 +54,7 @@ impl Reservations {
 
     /// The VM that has a function reserved now.
     pub fn vm_of(&self, address: Address) -> Option<u32> {
-        // for an address that stands twice the last line wins, as for Proxmox VE
+        // for an address with two lines the last line wins, as for Proxmox VE
         let last = self.all.iter().rfind(|reservation| reservation.address == address)?;
         last.is_alive.then_some(last.vm)
     }

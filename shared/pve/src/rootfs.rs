@@ -59,7 +59,7 @@ pub fn init_pid(machine: &Machine, ctid: u32) -> Option<i32> {
 }
 
 /// `NSpid: 4242 1`: number 1 of a pid namespace right below ours. That of a
-/// container in the container stands one further down: `4711 230 1`.
+/// container in the container is one further down: `4711 230 1`.
 fn is_first(machine: &Machine, pid: i32) -> bool {
     let status = machine.attr(&format!("/proc/{pid}/status")).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
@@ -87,7 +87,7 @@ pub fn root_file_system(machine: &Machine, ctid: u32, conf: &Conf) -> RootFs {
             true => RootFs::Stopped(path),
             false => RootFs::Unknown(format!("it is stopped and '{path}' is not mounted")),
         },
-        _ => RootFs::Unknown(format!("it is stopped and '{path}' is not there")),
+        _ => RootFs::Unknown(format!("it is stopped and '{path}' does not exist")),
     }
 }
 

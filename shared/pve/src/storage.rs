@@ -14,18 +14,18 @@ struct Storage {
 /// Directory of a volume such as `local-zfs:subvol-901-disk-0`. `Err` says why
 /// there is none on this host: most kinds of storage are block devices.
 pub(crate) fn directory(machine: &Machine, volume: &str) -> Result<String, String> {
-    // a directory of the host may stand there itself
+    // a directory of the host may be given itself
     if volume.starts_with('/') {
         return Ok(volume.into());
     }
-    let (id, name) = volume.split_once(':').ok_or_else(|| format!("'{volume}' is no volume"))?;
+    let (id, name) = volume.split_once(':').ok_or_else(|| format!("'{volume}' is not a volume"))?;
     let text = machine.read_text("/etc/pve/storage.cfg", 1 << 20).map_err(|e| e.to_string())?;
     let storages = parse(&text);
     let storage = storages.get(id).ok_or_else(|| format!("no storage '{id}'"))?;
     let option = |name: &str| storage.options.get(name).map(String::as_str);
     let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if !plain {
-        return Err(format!("'{name}' is no name of a volume"));
+        return Err(format!("'{name}' is not the name of a volume"));
     }
     match storage.kind.as_str() {
         "zfspool" => {
@@ -40,7 +40,7 @@ pub(crate) fn directory(machine: &Machine, volume: &str) -> Result<String, Strin
             let path = option("path").unwrap_or(&default);
             Ok(format!("{}/images/{name}", path.trim_end_matches('/')))
         }
-        kind => Err(format!("its volume '{volume}' ({kind}) is no directory on the host")),
+        kind => Err(format!("its volume '{volume}' ({kind}) is not a directory on the host")),
     }
 }
 

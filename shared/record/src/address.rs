@@ -33,7 +33,7 @@ pub struct Slot {
     pub device: u8,
 }
 
-/// Text that is no PCI address.
+/// Text that is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError(String);
 
@@ -49,17 +49,14 @@ impl fmt::Display for AddressError {
 
 impl std::error::Error for AddressError {}
 
-/// What somebody address_hint who typed `text` for an address: what to do next, or
-/// `None` where that cannot be guessed.
+/// What to do next for a user who typed `text` as an address; `None` where that
+/// cannot be guessed.
 pub fn address_hint(text: &str) -> Option<String> {
     if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("gpu-")) && text.len() > 4 {
-        return Some(
-            "here GPUs are named by address; 'gpu-iommu-groups' shows address and UUID of each"
-                .into(),
-        );
+        return Some("name the GPU by address; gpu-iommu-groups shows both".into());
     }
     if text.contains([',', ' ']) {
-        return Some("name them one by one, with spaces between and no comma".into());
+        return Some("separate addresses with spaces, not with commas".into());
     }
     // 0000:41:00:0, 0000.41.00.0, pci_0000_41_00_0, a path in /sys
     let tail = text.rsplit('/').next().unwrap_or(text);

@@ -8,7 +8,7 @@ use crate::hint::CommandLine;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeStatus {
-    /// Already so.
+    /// Nothing had to change.
     Unchanged,
     /// Dry run or check: would be done.
     Planned,
@@ -20,7 +20,7 @@ pub enum ChangeStatus {
     Refused,
     /// Tried and failed.
     Failed,
-    /// Done and undone again.
+    /// Done and rolled back.
     RolledBack,
 }
 
@@ -42,7 +42,7 @@ impl ChangeStatus {
 /// One step of a change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// The tool that speaks.
+    /// The tool that prints it.
     pub tool: String,
     /// What is changed: `ct 901`, an address, a path.
     pub target: String,
@@ -56,7 +56,7 @@ pub struct Change {
     pub status: ChangeStatus,
     /// Why, where the status asks for it.
     pub reason: Option<String>,
-    /// What to do next, in words, where we know.
+    /// What to do next, in words, where that is known.
     pub hint: Option<String>,
     /// The commands to run, in order, each as its argument vector; empty where
     /// no command repairs it.
@@ -108,7 +108,7 @@ pub struct Check {
     pub cause: Option<String>,
     /// The same in words.
     pub reason: Option<String>,
-    /// What to do next, in words, where we know.
+    /// What to do next, in words, where that is known.
     pub hint: Option<String>,
     /// The commands to run, in order, each as its argument vector; empty where
     /// no command repairs it.

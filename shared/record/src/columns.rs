@@ -18,12 +18,12 @@ const WHOLE: usize = 14;
 pub type Cell = String;
 
 /// What happens to a last column that is wider than the terminal. Where output
-/// is no terminal, nothing does.
+/// is not a terminal, nothing does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// It is cut: the rest of a long name helps nobody.
+    /// It is cut: the rest of a long name is of little use.
     Cut,
-    /// It goes on below itself: every word of a reason counts.
+    /// It continues below itself: every word of a reason counts.
     Wrap,
 }
 
@@ -220,21 +220,22 @@ pub(crate) fn terminal_width() -> Option<usize> {
         return None;
     }
     // a shell that knows better says so
-    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    said.filter(|columns| *columns > 0)
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    columns
+        .filter(|columns| *columns > 0)
         .or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
 }
 
 /// Whether standard output gets colour: it is a terminal that knows it, and
 /// NO_COLOR (no-color.org) is not set.
 pub(crate) fn has_colour() -> bool {
-    let said = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    io::stdout().is_terminal() && !dumb && !said("NO_COLOR")
+    io::stdout().is_terminal() && !dumb && !is_set("NO_COLOR")
 }
 
 /// A word of the column STATUS: green where all is well, red where it is not,
-/// yellow where somebody should look.
+/// yellow where the user should look.
 fn painted_word(word: &str) -> Cow<'_, str> {
     let code = match word {
         "ok" | "unchanged" | "changed" => 32,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Slot};
 
-/// What a function is to somebody who wants to use a GPU.
+/// What a function is to a user of GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -185,7 +185,7 @@ impl PciDevice {
 }
 
 /// PCI Express link, now and at most. Idle GPUs train down: a low `speed_gts`
-/// is no fault by itself.
+/// is not a fault by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Gigatransfers a second.
@@ -248,11 +248,11 @@ pub struct Passthrough {
     pub viable: Option<bool>,
     /// It would once all functions of this slot are on vfio-pci.
     pub viable_once_bound: Option<bool>,
-    /// What stands in the way, function by function.
+    /// What prevents it, function by function.
     pub blockers: Vec<Blocker>,
 }
 
-/// One thing that stands in the way of passing a group through.
+/// One thing that prevents passing a group through.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Blocker {
     /// Full address, name of a non-PCI member, or `None` where it is the machine.
@@ -261,7 +261,7 @@ pub struct Blocker {
     pub driver: Option<String>,
     /// Binding the asked function's own slot to vfio-pci removes this one.
     pub own_slot: bool,
-    /// In words.
+    /// Why, for a message.
     pub why: String,
 }
 
@@ -276,7 +276,7 @@ pub struct IommuGroup {
     pub name: Option<String>,
     /// Its PCI functions.
     pub members: Vec<GroupMember>,
-    /// Names of members that are no PCI functions.
+    /// Names of members that are not PCI functions.
     pub other_members: Vec<String>,
     /// Reserved address ranges.
     pub reserved_regions: Vec<ReservedRegion>,
@@ -288,7 +288,7 @@ pub struct IommuGroup {
     pub isolated: Option<bool>,
     /// An ACS override is active: groups prove nothing.
     pub acs_override: bool,
-    /// What stands in the way.
+    /// What prevents passing it through.
     pub blockers: Vec<Blocker>,
 }
 

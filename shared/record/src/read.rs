@@ -40,16 +40,16 @@ pub struct RecordStream {
 pub enum ReadError {
     /// The input itself failed.
     Io(io::Error),
-    /// A line is no record.
+    /// A line is not a record.
     Line {
         /// From 1.
         number: usize,
-        /// In words.
+        /// Why, for the message.
         why: String,
     },
     /// More than [`ReadLimits::total`] bytes.
     TooLarge(u64),
-    /// The tool before us in the pipeline failed and said so.
+    /// A tool earlier in the pipeline failed and printed an `error` record.
     Upstream(ErrorRecord),
 }
 
@@ -62,7 +62,11 @@ impl fmt::Display for ReadError {
                 write!(f, "standard input is larger than {most} bytes: not a stream of records")
             }
             ReadError::Upstream(error) => {
-                write!(f, "the input ends in an error of {}: {}", error.tool, error.message)
+                write!(
+                    f,
+                    "stopped: {} failed earlier in the pipeline: {}",
+                    error.tool, error.message
+                )
             }
         }
     }
@@ -156,13 +160,15 @@ fn take(
 }
 
 /// Of a line that does not even look like a record. A person who pipes an
-/// address or a table must not be told of JSON's grammar.
+/// address or a table does not need JSON's grammar explained.
 fn no_object(line: &str) -> String {
     let shown: String = line.trim().chars().take(40).collect();
     if line.trim().parse::<Address>().is_ok() {
         return format!("'{shown}' is an address, not a record; name it on the command line");
     }
-    format!("'{shown}' is no record: one JSON object a line is expected (--output jsonl prints it)")
+    format!(
+        "'{shown}' is not a record: one JSON object a line is expected (as --output jsonl prints)"
+    )
 }
 
 /// serde_json's message without its own line number, which is always 1 here.

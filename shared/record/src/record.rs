@@ -62,7 +62,7 @@ impl Record {
 pub struct ErrorRecord {
     /// The tool that failed.
     pub tool: String,
-    /// In words.
+    /// The message.
     pub message: String,
     /// Its exit code.
     pub exit: u8,

@@ -1,4 +1,4 @@
-//! The view for people: aligned columns, one table for each run of records of
+//! The table view: aligned columns, one table for each run of records of
 //! one type.
 
 use crate::columns::{Cell, Overflow, Table, has_colour, terminal_width};
@@ -36,7 +36,7 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "NAME"], Overflow::Cut)
         }
         Record::IommuGroup(_) => (
-            &["GROUP", "VIABLE", "ISOLATED", "MEMBER", "ROLE", "DRIVER", "IN THE WAY"],
+            &["GROUP", "VIABLE", "ISOLATED", "MEMBER", "ROLE", "DRIVER", "BLOCKED BY"],
             Overflow::Cut,
         ),
         Record::Change(_) => {
@@ -149,13 +149,13 @@ impl Passthrough {
     }
 }
 
-/// A row for each member; what is said of the whole group stands in the first.
+/// A row for each member; the first also holds what concerns the whole group.
 fn iommu_group(g: &IommuGroup) -> Vec<Vec<Cell>> {
     let why = |name: &str| {
         let blocker = g.blockers.iter().find(|b| b.function.as_deref() == Some(name));
         match blocker {
             None => String::new(),
-            // the driver stands beside it and says why
+            // the driver in the column beside it is the reason
             Some(b) if b.driver.is_some() => "yes".into(),
             Some(b) => b.why.clone(),
         }

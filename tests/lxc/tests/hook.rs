@@ -105,7 +105,7 @@ fn a_node_with_an_old_number_is_made_anew_and_the_start_goes_on_where_it_can() {
         let said = container.start_fails();
         assert!(said.contains("hookscript error") && said.contains("pre-start"), "{said}");
         if style == "dev" {
-            assert!(said.contains("/dev/nvidia-uvm was made anew"), "{said}");
+            assert!(said.contains("/dev/nvidia-uvm was created again"), "{said}");
             assert!(said.contains("pct start 952"), "what to do: {said}");
         } else {
             assert!(said.contains("511") && said.contains("498"), "{said}");
@@ -193,7 +193,7 @@ fn post_start_says_that_a_rule_is_missing() {
     host.write(&container.conf_path(), conf);
     let said = start(&container, &host);
     assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::Denied);
-    let expected = "ct 953: /dev/nvidia-uvm may not be opened (device rules) inside";
+    let expected = "ct 953: /dev/nvidia-uvm cannot be opened (device rules) inside";
     assert!(said.lines().next().unwrap().contains(expected), "{said}");
     assert!(said.contains("exit code 3"), "{said}");
     // and pre-start would have known

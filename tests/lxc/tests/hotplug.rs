@@ -82,7 +82,9 @@ fn what_pct_cannot_do_at_once_waits_for_the_next_start() {
         let container = host.create(ctid, true);
         container.start();
         let ran = tool(&host, &format!("add {ctid} -g 0 {args}"), 0);
-        ran.one_line(&format!("it counts from its next start on: 'pct reboot {ctid}'"));
+        ran.one_line(&format!(
+            "the container is running; restart it for the change to take effect (pct reboot {ctid}"
+        ));
         assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Missing);
         let ran = tool(&host, &format!("check {ctid}"), 1);
         assert!(ran.values("check", "cause").iter().all(|c| c == "not-restarted"));
@@ -95,7 +97,8 @@ fn what_pct_cannot_do_at_once_waits_for_the_next_start() {
     container.start();
     tool(&host, "add 952 -g 0 --mode 0660", 0);
     let stopped = host.create(953, true);
-    tool(&host, "add 953 -g 0", 0).one_line("it counts from its next start on");
+    tool(&host, "add 953 -g 0", 0)
+        .one_line("the change takes effect the next time the container starts");
     assert!(!stopped.running());
     assert!(!calls(&host).contains("set "), "{}", calls(&host));
 }
@@ -248,7 +251,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::Denied);
     let ran = tool(&host, "add 950 -g 0 --wait 1", 3);
     for path in &NODES[..3] {
-        assert_eq!(inside(&ran, path), "may not be opened (device rules)", "{path}");
+        assert_eq!(inside(&ran, path), "cannot be opened (device rules)", "{path}");
     }
 
     // a mode that shuts out: in the user namespace of the container, not in ours
@@ -258,7 +261,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     container.start();
     assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoAccess);
     let ran = tool(&host, "add 951 -g 0 --wait 1", 3);
-    assert_eq!(inside(&ran, "/dev/nvidia0"), "may not be opened (its mode)");
+    assert_eq!(inside(&ran, "/dev/nvidia0"), "cannot be opened (its mode)");
     assert_eq!(inside(&ran, "/dev/nvidiactl"), "has no driver behind it");
     host.run("chmod 0666 /dev/nvidia0").expect(0);
 
@@ -270,7 +273,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     host.run("mv /dev/away /dev/nvidia-uvm").expect(0);
     assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::RegularFile(0));
     let ran = tool(&host, "add 952 -g 0 --wait 1", 3);
-    let expected = "is no device (an empty file in its place)";
+    let expected = "is not a device node (a failed mount left an empty file)";
     assert_eq!(inside(&ran, "/dev/nvidia-uvm"), expected);
     assert_eq!(inside(&ran, "/dev/nvidia0"), "has no driver behind it");
 

@@ -52,7 +52,9 @@ fn running_containers_are_seen_through_their_own_mounts() {
         (&behind["cause"], &behind["actual"]),
         (&"container-behind".into(), &"535.247.01".into())
     );
-    assert_eq!(behind["hint"], format!("nv-runfile fetch {DEBIAN} | nv-runfile install --ct 951"));
+    let commands = behind["commands"].as_array().unwrap();
+    assert_eq!(commands[0], serde_json::json!(["nv-runfile", "fetch", DEBIAN]));
+    assert_eq!(commands[1].as_array().unwrap()[3..], ["--ct", "951"]);
     assert_eq!(userspace(&ran, 950)["status"], "ok");
 }
 
@@ -64,7 +66,7 @@ fn a_stopped_container_on_a_block_device_is_unknown_with_the_way_round() {
     let ran = host.tool(TOOL).args("--ct 950").run().expect(3);
     let unknown = userspace(&ran, 950);
     assert_eq!(unknown["status"], "unknown");
-    assert!(unknown["hint"].as_str().unwrap().starts_with("pct mount 950"), "{unknown}");
+    assert_eq!(unknown["commands"][0], serde_json::json!(["pct", "mount", "950"]), "{unknown}");
     container.start();
     let ran = host.tool(TOOL).args("--ct 950").run().expect(1);
     assert_eq!(userspace(&ran, 950)["cause"], "nothing-installed");

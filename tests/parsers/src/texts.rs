@@ -1,6 +1,6 @@
 //! What people, Proxmox VE, the kernel and other programs write.
 
-use lxc_gpu_conf::access::Access;
+use lxc_gpu_conf::config::access::Access;
 use pci::{Function, Modalias, ModuleAliases, PciIds};
 use pve::{Conf, Section};
 use record::{Address, ReadLimits, Slot};
@@ -26,7 +26,7 @@ pub fn guest_conf(bytes: &[u8]) {
     assert_eq!(conf.bytes(), bytes, "a byte is lost");
     let _ = (conf.effective(), conf.invalid(), conf.snapshots(), conf.pending_deletions());
     let access = Access::of(&conf);
-    let _ = (access.has_nvidia(), access.open_to_all(), access.wipes_dev_rules());
+    let _ = (access.has_nvidia(), access.open_to_all(), access.discards_dev_rules());
     let _ = pve::id_maps(&conf);
     // a key that comes in stands there once, and goes again to the byte
     let had = conf.keys(&Section::Main).contains_key("dev77");

@@ -150,7 +150,7 @@ fn who_is_not_root_is_told() {
     ] {
         let ran = as_nobody(tool, args);
         assert_eq!(ran.code(), 3, "{tool}: {}", ran.stderr);
-        let told = ran.stderr.contains("only root may") || ran.stderr.contains("run as root");
+        let told = ran.stderr.contains("root is required") || ran.stderr.contains("run as root");
         assert!(told, "{tool}: {}", ran.stderr);
     }
 }

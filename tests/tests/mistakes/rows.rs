@@ -26,7 +26,7 @@ pub const BIND: &[Mistake] = &[
     ("bnid 2b:00.0", None, 2, &["no command 'bnid'", "did you mean 'bind'?"]),
     ("bind", None, 2, &["standard input is empty", "gpu-iommu-groups ... |", "name functions"]),
     ("bind", Some("2b:00.0\n"), 2, &["line 1", "an address, not a record", "command line"]),
-    ("bind", Some("ADDRESS GROUP ROLE\n"), 2, &["line 1", "is no record", "--output jsonl"]),
+    ("bind", Some("ADDRESS GROUP ROLE\n"), 2, &["line 1", "is not a record", "--output jsonl"]),
     ("bind 28", None, 2, &["'28' is the number of an IOMMU group", "41:00.0", "gpu-iommu-groups"]),
     ("bind GPU-1234", None, 2, &["'GPU-1234'", "named by address"]),
     ("bind 99:00.0", None, 2, &["no function 0000:99:00.0", "its GPUs: "]),

@@ -55,6 +55,15 @@ pub fn causes(bed: &Bed, ctid: u32) -> BTreeSet<String> {
     found
 }
 
+/// The commands of a record, as they are typed.
+pub fn commands(record: &Value) -> Vec<String> {
+    let words = |command: &Value| -> Vec<String> {
+        command.as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_string()).collect()
+    };
+    let commands = record["commands"].as_array().map(Vec::as_slice).unwrap_or_default();
+    commands.iter().map(|command| record::shell_words(&words(command))).collect()
+}
+
 pub fn none() -> BTreeSet<String> {
     BTreeSet::new()
 }

@@ -184,7 +184,7 @@ pub const CASES: &[Case] = &[
         property: "lxc.cgroup2.devices.deny",
         expected: None,
         actual: Some("a"),
-        hint: "take that line out",
+        hint: "remove that line",
         by_hand: Some(|bed| drop_line(bed, "deny: a")),
     },
     Case {
@@ -229,7 +229,7 @@ pub const CASES: &[Case] = &[
         property: "[clean]",
         expected: None,
         actual: Some("dev0: /dev/nvidia0"),
-        hint: "lxc-gpu-conf add 910 --gpu all",
+        hint: "lxc-gpu-conf add 910 --gpu 0",
         by_hand: None,
     },
     Case {
@@ -339,8 +339,10 @@ pub const CASES: &[Case] = &[
         property: "/dev/nvidia0",
         expected: Some("a GPU of the nvidia driver"),
         actual: Some("bound to VFIO"),
-        hint: "gpu-vfio-bind release 0000:0b:00.0",
-        by_hand: None,
+        hint: "gpu-vfio-bind release 0000:0b:00",
+        by_hand: Some(|bed| {
+            run(bed, "remove 910 --gpu 0").expect(0);
+        }),
     },
     Case {
         cause: "no-gpu",
@@ -366,8 +368,11 @@ pub const CASES: &[Case] = &[
         property: "gpu",
         expected: Some("/dev/nvidia<minor>"),
         actual: None,
-        hint: "lxc-gpu-conf add 910 --gpu all",
-        by_hand: None,
+        // which of two GPUs was meant only the administrator knows
+        hint: "available: 0000:2b:00.0 (minor 0), 0000:2c:00.0 (minor 1)",
+        by_hand: Some(|bed| {
+            run(bed, "add 910 --gpu 0").expect(0);
+        }),
     },
     Case {
         cause: "link-path",
@@ -375,7 +380,7 @@ pub const CASES: &[Case] = &[
         property: "dev9",
         expected: Some("/dev/dri/card1"),
         actual: Some("/dev/dri/by-path/pci-0000:2b:00.0-card"),
-        hint: "name the node itself",
+        hint: "write the path of the device node itself",
         by_hand: Some(|bed| {
             let text = bed.read(&conf(910));
             bed.write(&conf(910), text.replace("by-path/pci-0000:2b:00.0-card", "card1"));
@@ -436,11 +441,8 @@ pub const CASES: &[Case] = &[
         property: "dev0",
         expected: Some("pve-container 5.0.7"),
         actual: Some("5.0.6"),
-        hint: "lxc-gpu-conf remove 910",
-        by_hand: Some(|bed| {
-            run(bed, "remove 910").expect(0);
-            run(bed, "add 910 --gpu 0 --style mount").expect(0);
-        }),
+        hint: "lxc-gpu-conf remove 910 && lxc-gpu-conf add 910 --gpu",
+        by_hand: None,
     },
     Case {
         cause: "not-restarted",

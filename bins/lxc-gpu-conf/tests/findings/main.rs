@@ -1,5 +1,5 @@
 //! Every finding of `check`, by name: what produces it, what is said of it, and
-//! that what the hint advises does away with it.
+//! that what the hint advises repairs it.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -15,14 +15,8 @@ use common::*;
 use serde_json::Value;
 use testbed::Bed;
 
-/// The command of ours in a hint.
-fn command(hint: &str) -> Option<&str> {
-    let at = hint.find("lxc-gpu-conf ")? + "lxc-gpu-conf ".len();
-    hint[at..].split('\'').next()
-}
-
 #[test]
-fn each_cause_is_found_told_and_done_away_with() {
+fn each_cause_is_found_and_repaired_by_its_hint() {
     for case in CASES {
         let (bed, ctid) = (case.bed)();
         let before = bed.contents();
@@ -40,14 +34,18 @@ fn each_cause_is_found_told_and_done_away_with() {
         assert_eq!(text("status"), Some("drift"));
         assert!(matches!(text("severity"), Some("error" | "warning")), "{what}");
         assert!(!text("reason").unwrap().is_empty());
-        let hint = text("hint").unwrap();
+        let commands = commands(found);
+        let hint = format!("{} {}", text("hint").unwrap_or_default(), commands.join(" && "));
         assert!(hint.contains(case.hint), "{hint}: {what}");
         match case.by_hand {
-            Some(mend) => mend(&bed),
+            Some(repair) => repair(&bed),
             None => {
-                let args = command(hint).unwrap_or_else(|| panic!("no command: {what}"));
-                let ran = run(&bed, args);
-                assert_eq!(ran.code(), 0, "{args}: {}{}\n{what}", ran.stdout, ran.stderr);
+                assert!(!commands.is_empty(), "no command: {what}");
+                for command in &commands {
+                    let args = command.strip_prefix("lxc-gpu-conf ").expect("a command of ours");
+                    let ran = run(&bed, args);
+                    assert_eq!(ran.code(), 0, "{args}: {}{}\n{what}", ran.stdout, ran.stderr);
+                }
             }
         }
         let now = causes(&bed, ctid);
@@ -64,7 +62,7 @@ fn every_cause_has_a_case() {
     let shown: BTreeSet<&str> = CASES.iter().map(|case| case.cause).collect();
     let all: BTreeSet<&str> = lxc_gpu_conf::CAUSES.iter().map(|(name, _)| *name).collect();
     assert_eq!(shown, all);
-    assert_eq!(all.len(), lxc_gpu_conf::CAUSES.len(), "a name stands twice");
+    assert_eq!(all.len(), lxc_gpu_conf::CAUSES.len(), "a name is in the list twice");
 }
 
 #[test]
@@ -127,7 +125,8 @@ fn all_containers_are_checked_and_one_that_cannot_be_read_does_not_hide_the_othe
     ran.one("check", "cause", "no-gpu");
     let away = ran.one("check", "subject", "ct 777");
     assert_eq!((&away["status"], &away["property"]), (&"unknown".into(), &"host".into()));
-    assert_eq!(away["hint"], "on pve2: lxc-gpu-conf check 777");
+    assert_eq!(away["hint"], "run the check on cluster node pve2");
+    assert_eq!(commands(away), ["lxc-gpu-conf check 777"]);
     // what needs no host is found of containers elsewhere too
     fs::remove_dir(bed.at(&conf(905))).unwrap();
     let text = GOOD.to_string() + "dev7: /dev/nvidia0\n";
@@ -136,7 +135,7 @@ fn all_containers_are_checked_and_one_that_cannot_be_read_does_not_hide_the_othe
     assert_eq!(ran.values("check", "cause")[0], "given-twice");
     run(&bed, "show 777").expect(0);
     for verb in ["add 777 --gpu 0", "remove 777", "sync 777"] {
-        run(&bed, verb).expect(2).one_line("container 777 lives on node pve2");
+        run(&bed, verb).expect(2).one_line("container 777 is on cluster node pve2");
     }
     assert!(run(&bed, "sync --all").stderr.find("777").is_none());
 }

@@ -170,7 +170,7 @@ fn a_cache_that_others_can_write_in_is_refused() {
     for mode in [0o777, 0o1777] {
         std::fs::set_permissions(cache.dir(), std::fs::Permissions::from_mode(mode)).unwrap();
         let ran = cache.fetch(&args).run().expect(4);
-        assert!(ran.stderr.contains("written in by others"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("writable by other users"), "{}", ran.stderr);
         cache.prune("--keep 0").run().expect(4);
     }
     std::fs::set_permissions(cache.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -110,7 +110,7 @@ pub fn listed_members(answer: &ChildRead) -> Vec<Address> {
 }
 
 /// What a person should know of reads that failed. An attribute that is not
-/// there, or not for this function, is no failure.
+/// there, or not for this function, is not a failure.
 fn warnings(answer: &ChildRead) -> Vec<String> {
     if let Some(stuck) = answer.stuck_at {
         return vec![format!(

@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
 
     /// Asks for each attribute by name rather than listing the directory, and
     /// not for those that a function of this class cannot have: on a machine
-    /// with hundreds of functions that is what costs. One that is not there is
+    /// with hundreds of functions that is what costs. One that does not exist is
     /// passed over silently.
     pub fn function(&self, address: Address, pipe: &mut ChildPipe) {
         let name = address.to_string();

@@ -1,0 +1,186 @@
+//! The device nodes that are given, as they are on the host.
+
+use std::collections::BTreeMap;
+
+use advice::lxc_gpu_conf::{AddOptions, RemoveOptions, add, remove, sync};
+use host::Node;
+use nvidia::NodeClass;
+use record::{Hint, LxcStyle, Severity};
+
+use crate::check::finding::{Cause, Finding};
+use crate::config::given_nodes::{ContainerView, GivenNode, can_create, mode_denies, no_access};
+use crate::host_facts::{HostFacts, check_numbers};
+
+/// Each given node, and nodes that are given twice.
+pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for given in &view.given {
+        found.extend(mig_admin(view, given));
+        if let Some(facts) = view.facts {
+            found.extend(link_path(facts, given));
+            found.extend(host_node(view, facts, given));
+        }
+    }
+    found.extend(given_twice(view));
+    found
+}
+
+/// The right to reconfigure MIG.
+fn mig_admin(view: &ContainerView<'_>, given: &GivenNode) -> Option<Finding> {
+    if given.class != Some(NodeClass::Cap(1)) {
+        return None;
+    }
+    // a single node cannot be removed from a mounted directory
+    let hint = match view.is_given_alone(given) {
+        true => Hint::command(remove_node(view, given)),
+        false => Hint::command(convert(view))
+            .because("with --mig GI/CI as well for each MIG instance that the container uses"),
+    };
+    Some(Finding {
+        property: given.target.clone(),
+        actual: Some(given.node.key.clone()),
+        reason: format!(
+            "{} lets the container create and destroy the MIG instances of every GPU",
+            given.target
+        ),
+        hint,
+        ..Finding::error(Cause::MigAdmin)
+    })
+}
+
+fn link_path(facts: &HostFacts<'_>, given: &GivenNode) -> Option<Finding> {
+    let path = &given.node.path;
+    (given.style == LxcStyle::Dev && facts.is_link(path)).then(|| {
+        Finding {
+            property: given.node.key.clone(),
+            expected: facts.drm_path(path),
+            actual: Some(path.clone()),
+            reason: format!(
+                "{path} is a symbolic link: the container has the node only under this name"
+            ),
+            ..Finding::warning(Cause::LinkPath)
+        }
+        .words("write the path of the device node itself")
+    })
+}
+
+/// What exists on the host at the path of a node.
+fn host_node(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) -> Vec<Finding> {
+    match facts.node(&given.node.path) {
+        None => vec![missing_node(view, facts, given)],
+        Some(node) if !node.is_char() => vec![Finding {
+            property: given.node.path.clone(),
+            expected: Some("a character device".into()),
+            actual: Some("no device".into()),
+            reason: format!(
+                "{} on the host is not a character device but what a failed mount left there",
+                given.node.path
+            ),
+            hint: repair(view, facts, given),
+            ..Finding::error(Cause::Stub)
+        }],
+        Some(node) => {
+            let denied = denied_by_mode(view, given, &node);
+            denied.into_iter().chain(stale_node(view, facts, given, &node)).collect()
+        }
+    }
+}
+
+fn missing_node(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) -> Finding {
+    let dev = given.style == LxcStyle::Dev;
+    let effect = match dev {
+        true => "the container cannot start",
+        false => "the container has an empty file instead",
+    };
+    Finding {
+        property: given.node.path.clone(),
+        expected: Some("a character device".into()),
+        reason: format!("{} does not exist on the host: {effect}", given.node.path),
+        hint: repair(view, facts, given),
+        prevents_start: dev,
+        ..Finding::error(Cause::MissingNode)
+    }
+}
+
+/// A mounted node keeps the mode of the host.
+fn denied_by_mode(view: &ContainerView<'_>, given: &GivenNode, node: &Node) -> Option<Finding> {
+    let mounted = given.style != LxcStyle::Dev;
+    if !mounted || !view.unprivileged || !mode_denies(&view.conf, node, given.class) {
+        return None;
+    }
+    let finding = Finding {
+        property: given.target.clone(),
+        expected: Some("0666".into()),
+        actual: Some(format!("{:04o}", node.mode)),
+        // CUDA does not need DRM nodes
+        severity: if given.class.is_some() { Severity::Error } else { Severity::Warning },
+        reason: no_access(&given.node.path, node.mode),
+        ..Finding::error(Cause::NoAccess)
+    };
+    Some(finding.run(convert(view)))
+}
+
+fn stale_node(
+    view: &ContainerView<'_>,
+    facts: &HostFacts<'_>,
+    given: &GivenNode,
+    node: &Node,
+) -> Option<Finding> {
+    let class = given.class?;
+    let why = check_numbers(class, node.major, node.minor, facts.major(class)).err()?;
+    let numbers = facts.numbers(class);
+    Some(Finding {
+        property: given.node.path.clone(),
+        expected: numbers.map(|(major, minor)| format!("{major}:{minor}")),
+        actual: Some(format!("{}:{}", node.major, node.minor)),
+        reason: format!("{} on the host {why}", given.node.path),
+        hint: repair(view, facts, given),
+        ..Finding::error(Cause::StaleNode)
+    })
+}
+
+/// With dev[n], or with both styles, the container cannot start: mknod fails.
+fn given_twice(view: &ContainerView<'_>) -> Vec<Finding> {
+    let mut styles: BTreeMap<&str, LxcStyle> = BTreeMap::new();
+    let mut found = Vec::new();
+    for given in &view.given {
+        let Some(first) = styles.insert(&given.target, given.style) else { continue };
+        let prevents_start = first != given.style || given.style == LxcStyle::Dev;
+        let reason = match prevents_start {
+            true => format!(
+                "{} is given twice: the container cannot start (mknod: file exists)",
+                given.target
+            ),
+            false => format!("{} is mounted twice", given.target),
+        };
+        let finding = Finding {
+            property: given.target.clone(),
+            actual: Some(given.node.key.clone()),
+            reason,
+            prevents_start,
+            ..Finding::error(Cause::GivenTwice)
+        };
+        found.push(finding.run(convert(view)));
+    }
+    found
+}
+
+/// The command that repairs a node of the host, or else removes it from the
+/// container.
+fn repair(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) -> Hint {
+    let repairable =
+        can_create(facts, given.class) || view.renamed_nodes(facts).contains_key(&given.node.path);
+    Hint::command(match repairable {
+        true => sync(view.guest.ctid),
+        false => remove_node(view, given),
+    })
+}
+
+fn remove_node(view: &ContainerView<'_>, given: &GivenNode) -> record::CommandLine {
+    let nodes = vec![given.node.path.clone()];
+    remove(view.guest.ctid, &RemoveOptions { nodes, ..RemoveOptions::default() })
+}
+
+fn convert(view: &ContainerView<'_>) -> record::CommandLine {
+    add(view.guest.ctid, &AddOptions { convert: true, ..AddOptions::default() })
+}

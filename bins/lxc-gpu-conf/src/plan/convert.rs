@@ -1,0 +1,47 @@
+//! Plans the conversion of mount entries and device rules to `dev[n]`.
+
+use std::collections::BTreeSet;
+
+use nvidia::classify;
+
+use crate::config::access::Access;
+use crate::config::device_numbers::DeviceNumbers;
+use crate::config::device_rules::DeviceRule;
+use crate::config::node_entries::MountEntry;
+use crate::config::stale_rules::{concerns, is_dynamic_rule, stale_rules};
+use crate::plan::model::{ConfigPlan, DesiredAccess};
+
+/// Removes the mount entries of nodes that dev[n] is to give, and their rules.
+pub fn convert(plan: &mut ConfigPlan, target: &DesiredAccess, numbers: &DeviceNumbers) {
+    let access = Access::of(&plan.conf);
+    let mut seen = BTreeSet::new();
+    let main: BTreeSet<String> =
+        plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
+    for (key, dev) in access.devs.iter().filter(|(key, _)| main.contains(*key)) {
+        if !seen.insert(&dev.path) && classify(&dev.path).is_some() {
+            plan.conf.remove_key(key);
+            let from = dev.to_string();
+            plan.step(key, Some(from), None, Some("another dev[n] gives the same node"));
+        }
+    }
+    let stale = stale_rules(&access, numbers);
+    let given = |path: &str| target.nodes.iter().any(|node| node.spec.path == path);
+    plan.remove_lxc(|key, value| {
+        if key == "lxc.mount.entry" {
+            let mount = MountEntry::parse(value)?;
+            return if given(&mount.target) {
+                Some("replaced by dev[n]")
+            } else if classify(&mount.target).is_some() || mount.target == "/dev/nvidia-caps" {
+                Some("not requested, or missing on the host")
+            } else {
+                None
+            };
+        }
+        let v1 = key.starts_with("lxc.cgroup.devices.");
+        let rule = DeviceRule::parse(&key.replace("lxc.cgroup.", "lxc.cgroup2."), value)?;
+        let ours = concerns(&rule, numbers) || stale.contains(&rule);
+        // a rule for cgroup v1 may be years old: its major tells nothing
+        let old = v1 && is_dynamic_rule(&rule, numbers);
+        (ours || old).then_some("dev[n] does not need a device rule")
+    });
+}
