@@ -13,7 +13,8 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use lexopt::prelude::*;
 
 use report::Report;
 
@@ -32,28 +33,32 @@ const PARTS: [Part; 7] = [
 ];
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
     // first of all, while this process is small
-    if args.first().is_some_and(|arg| arg == peak::MODE) {
-        return peak::print(&args[1..]);
-    }
+    let mut args = lexopt::Parser::from_env();
     let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
     let usage = format!(
         "usage: bench DIR-OF-RELEASE-BINARIES [--write FILE] [PART...]; parts: {}",
         names.join(", ")
     );
-    let mut args = args.into_iter();
-    let tools = PathBuf::from(args.next().context(usage.clone())?);
-    let mut file = None;
-    let mut wanted = Vec::new();
-    while let Some(arg) = args.next() {
-        if arg == "--write" {
-            file = Some(PathBuf::from(args.next().context(usage.clone())?));
-        } else {
-            ensure!(names.contains(&arg.as_str()), "no part '{arg}': {usage}");
-            wanted.push(arg);
+    let (mut tools, mut file, mut wanted) = (None, None, Vec::new());
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long(peak::MODE) => {
+                let command: Vec<String> =
+                    args.raw_args()?.map(ValueExt::string).collect::<Result<_, _>>()?;
+                return peak::print(&command);
+            }
+            Long("write") => file = Some(PathBuf::from(args.value()?)),
+            Value(dir) if tools.is_none() => tools = Some(PathBuf::from(dir)),
+            Value(part) => {
+                let part = part.string()?;
+                ensure!(names.contains(&part.as_str()), "no part '{part}': {usage}");
+                wanted.push(part);
+            }
+            other => bail!("{}: {usage}", other.unexpected()),
         }
     }
+    let tools = tools.context(usage)?;
     ensure!(file.is_none() || wanted.is_empty(), "a file is written of all parts only");
     let mut report = Report::new();
     for (name, run) in PARTS {

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// The argument that makes this program the small one.
-pub const MODE: &str = "--peak-of";
+/// The option that makes this program the small one.
+pub const MODE: &str = "peak-of";
 
 /// Runs a command and prints its peak in KiB.
 pub fn print(command: &[String]) -> Result<()> {
@@ -26,7 +26,7 @@ pub fn print(command: &[String]) -> Result<()> {
 /// Peak memory in KiB of a command and its children, the largest of them.
 pub fn of(command: &Command) -> Result<u64> {
     let mut small = Command::new(std::env::current_exe()?);
-    small.arg(MODE).arg(command.get_program()).args(command.get_args());
+    small.arg(format!("--{MODE}")).arg(command.get_program()).args(command.get_args());
     let output = small.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)

@@ -9,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 use campaign::plan::{Campaign, all};
 use campaign::{Effort, Tally, table};
+use lexopt::prelude::*;
 
 struct Asked {
     effort: Effort,
@@ -25,23 +27,23 @@ struct Asked {
     names: Vec<String>,
 }
 
-fn asked(args: &[String]) -> Option<Asked> {
+fn asked() -> Result<Asked, lexopt::Error> {
     let effort = Effort { most: 100, fuzz: 60, seed: 1 };
     let mut asked = Asked { effort, jobs: 2, write: None, names: Vec::new() };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--short" => asked.effort = Effort::SHORT,
-            "--most" => asked.effort.most = args.next()?.parse().ok()?,
-            "--fuzz" => asked.effort.fuzz = args.next()?.parse().ok()?,
-            "--seed" => asked.effort.seed = args.next()?.parse().ok()?,
-            "--jobs" => asked.jobs = args.next()?.parse().ok()?,
-            "--write" => asked.write = Some(args.next()?.clone()),
-            option if option.starts_with('-') => return None,
-            name => asked.names.push(name.to_string()),
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("short") => asked.effort = Effort::SHORT,
+            Long("most") => asked.effort.most = args.value()?.parse()?,
+            Long("fuzz") => asked.effort.fuzz = args.value()?.parse()?,
+            Long("seed") => asked.effort.seed = args.value()?.parse()?,
+            Long("jobs") => asked.jobs = args.value()?.parse::<NonZeroUsize>()?.get(),
+            Long("write") => asked.write = Some(args.value()?.string()?),
+            Value(name) => asked.names.push(name.string()?),
+            other => return Err(other.unexpected()),
         }
     }
-    (asked.jobs > 0).then_some(asked)
+    Ok(asked)
 }
 
 fn one(campaign: &Campaign, effort: Effort) -> Vec<Tally> {
@@ -64,12 +66,14 @@ fn one(campaign: &Campaign, effort: Effort) -> Vec<Tally> {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let Some(asked) = asked(&args) else {
-        eprintln!(
-            "usage: campaign [--short] [--most N] [--fuzz SECONDS] [--seed N] [--jobs N] [--write FILE] [NAME...]"
-        );
-        return ExitCode::from(2);
+    let asked = match asked() {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!(
+                "campaign: {error}\nusage: campaign [--short] [--most N] [--fuzz SECONDS] [--seed N] [--jobs N] [--write FILE] [NAME...]"
+            );
+            return ExitCode::from(2);
+        }
     };
     // panics are caught and told where they belong
     std::panic::set_hook(Box::new(|_| {}));
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
     rows.sort_by_key(|(at, _)| *at);
     let rows: Vec<Tally> = rows.into_iter().flat_map(|(_, rows)| rows).collect();
     let minutes = start.elapsed().as_secs().div_ceil(60);
+    let args: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("campaign {}", args.join(" "));
     let page = table::markdown(&rows, asked.effort, minutes, command.trim());
     match &asked.write {

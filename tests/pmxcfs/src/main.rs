@@ -9,12 +9,20 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use lexopt::prelude::*;
 use nix::sys::signal::{SigSet, Signal};
 use pmxcfs::{Errors, Pmxcfs};
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let (at, node, dir) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let mut args = lexopt::Parser::from_env();
+    let mut operands = Vec::new();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Value(operand) => operands.push(operand.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let (at, node, dir) = match operands.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [at, node] => (at, node, None),
         [at, node, dir] => (at, node, Some(dir)),
         _ => bail!("usage: pmxcfs MOUNTPOINT NODE [DIR]"),

@@ -7,14 +7,21 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
 use testbed::runfile::{NvidiaRun, Pack};
 use testbed::tree::Tree;
 use testbed::{generate, machine, runfile};
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args[..] {
+    let mut args = lexopt::Parser::from_env();
+    let mut words = Vec::new();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Value(word) => words.push(word.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["list"] => {
             for name in machine::names() {
                 let title = machine::load(&name).map(|m| m.title).unwrap_or_default();

@@ -9,12 +9,9 @@ use testbed::bed::{Tool, program};
 use testbed::runfile::{NvidiaRun, Pack, driver_tree};
 use testbed::{Bed, Ran};
 
-mod rows;
+use rows::Mistake;
 
-/// One mistake: what is typed behind the tool's name (`BED` is where files of
-/// the machine are), what is piped into it, its exit code, and what the last line
-/// on standard error must say.
-pub type Mistake = (&'static str, Option<&'static str>, i32, &'static [&'static str]);
+mod rows;
 
 /// Words of our own source, of Rust or of a library: nothing for an
 /// administrator.

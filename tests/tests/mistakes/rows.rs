@@ -1,6 +1,9 @@
 //! The table.
 
-use super::Mistake;
+/// One mistake: what is typed behind the tool's name (`BED` is where files of
+/// the machine are), what is piped into it, its exit code, and what the last line
+/// on standard error must say.
+pub type Mistake = (&'static str, Option<&'static str>, i32, &'static [&'static str]);
 
 pub const LISTER: &[Mistake] = &[
     ("list", None, 2, &["'list' is neither a function", "'gpu-iommu-groups' shows them"]),
