@@ -34,11 +34,11 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s h -l help -d 
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s V -l version -d 'Print version'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "show" -d 'Show which GPUs containers have and what is wrong with them'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "add" -d 'Give a container GPUs'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "remove" -d 'Take GPUs away from a container'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "check" -d 'Find what keeps containers from their GPUs'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "sync" -d 'Bring containers back to what they are to have'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "nodes" -d 'Make this host\'s device nodes, with the numbers of now'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "hook" -d 'What a hookscript of Proxmox VE calls'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "remove" -d 'Remove GPUs from a container'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "check" -d 'Check container GPU configuration'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "sync" -d 'Repair container GPU configuration after a reboot or update'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "nodes" -d 'Create or fix the NVIDIA device nodes in /dev'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "hook" -d 'Run checks from a hookscript'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -51,7 +51,7 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s h -l 
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s g -l gpu -d 'GPU: 41:00.0, GPU-UUID, minor, all or - (piped)' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l mig -d 'MIG instance: GI/CI (2/0) or MIG-UUID' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l imex -d 'IMEX channels, by number or \'all\'' -r -f
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l style -d 'How it gets the nodes' -r -f -a "auto\t'dev[n] where pve-container has it (5.0.7) and the container has no mount entries for such nodes, else mount'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l style -d 'How the container gets the nodes' -r -f -a "auto\t'dev[n] where pve-container has it (5.0.7) and the container has no mount entries for such nodes, else mount'
 dev\t'dev[n]: Proxmox VE makes the nodes at each start'
 mount\t'lxc.mount.entry, with device rules where the container is privileged'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l uid -d 'Owner of the nodes inside the container' -r -f
@@ -61,19 +61,19 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l libs -
 compute\t'CUDA and OpenCL'
 video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l share-driver -d 'Mount those below DIR instead' -r -f -a "(__fish_complete_directories)"
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l share-driver -d 'Mount the driver libraries in DIR instead' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l wait -d 'Wait until its nodes open inside' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l mig-monitor -d 'The right to watch all MIG instances'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l graphics -d 'DRM nodes and nvidia-modeset too'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l fabric -d 'NVSwitch and NVLink nodes too'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l convert -d 'Make dev[n] of hand-made mount entries and rules'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l no-hotplug -d 'Do not hand new nodes to the running container'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l restart -d 'Restart the container if it runs and needs it'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l start -d 'Start the container if it does not run'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l mig-monitor -d 'Allow monitoring all MIG instances'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l graphics -d 'Also give DRM nodes and nvidia-modeset'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l fabric -d 'Also give NVSwitch and NVLink nodes'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l convert -d 'Convert mount entries and rules to dev[n]'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l no-hotplug -d 'Do not hot-plug new nodes into a running container'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l restart -d 'Restart the container if it is running and needs it'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l start -d 'Start the container if it is not running'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s v -l verbose -d 'Print more messages'
@@ -81,14 +81,14 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s q -l q
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s g -l gpu -d 'GPU: 41:00.0, GPU-UUID, minor, all or - (piped)' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l mig -d 'MIG instance: GI/CI (2/0)' -r -f
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l node -d 'Only this node' -r -F
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l node -d 'Remove only this node' -r -F
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l wait -d 'Wait until its nodes open inside' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l libs -d 'Only the mounted driver libraries'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l restart -d 'Restart the container if it runs and needs it'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l libs -d 'Remove only the mounted driver libraries'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l restart -d 'Restart the container if it is running and needs it'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s v -l verbose -d 'Print more messages'
@@ -125,17 +125,17 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s o -l 
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l warn-only -d 'Say what is wrong and let the container start all the same'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l warn-only -d 'Print problems, but let the container start anyway'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s v -l verbose -d 'Print more messages'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "show" -d 'Show which GPUs containers have and what is wrong with them'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "add" -d 'Give a container GPUs'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "remove" -d 'Take GPUs away from a container'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "check" -d 'Find what keeps containers from their GPUs'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "sync" -d 'Bring containers back to what they are to have'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "nodes" -d 'Make this host\'s device nodes, with the numbers of now'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "hook" -d 'What a hookscript of Proxmox VE calls'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "remove" -d 'Remove GPUs from a container'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "check" -d 'Check container GPU configuration'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "sync" -d 'Repair container GPU configuration after a reboot or update'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "nodes" -d 'Create or fix the NVIDIA device nodes in /dev'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "hook" -d 'Run checks from a hookscript'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand help; and not __fish_seen_subcommand_from show add remove check sync nodes hook help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh

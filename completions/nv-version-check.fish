@@ -5,29 +5,16 @@ complete -c nv-version-check -l prometheus-file -d 'Write metrics to FILE' -r -F
 complete -c nv-version-check -s o -l output -l format -d 'Output format' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'
-<<<<<<< HEAD
-prometheus\t'Metrics: to standard output, or with --prometheus-file nowhere else'"
-complete -c nv-version-check -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-version-check -s a -l all-cts -d 'Look at all containers that have driver or GPU'
-complete -c nv-version-check -l no-host -d 'Judge only these, not the host'
-complete -c nv-version-check -l cuda -d 'Look at CUDA too'
-complete -c nv-version-check -l next-boot -d 'Compare with what the next boot loads'
-complete -c nv-version-check -l xid -d 'Decode the Xid errors since the host booted'
-complete -c nv-version-check -l problems -d 'Print only what is not as it should be'
-complete -c nv-version-check -s v -l verbose -d 'Print more messages'
-complete -c nv-version-check -s q -l quiet -d 'Print only errors'
-=======
 prometheus\t'Metrics, on standard output or in the file of --prometheus-file'"
-complete -c nv-version-check -l root -d 'Work on the machine below DIR instead of /' -r -f -a "(__fish_complete_directories)"
+complete -c nv-version-check -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-version-check -s a -l all-cts -d 'Check all containers that have the driver or a GPU'
 complete -c nv-version-check -l no-host -d 'Skip the host'
 complete -c nv-version-check -l cuda -d 'Check CUDA toolkits as well'
 complete -c nv-version-check -l next-boot -d 'Compare with the module that the next boot loads'
 complete -c nv-version-check -l xid -d 'Decode Xid errors logged since the host booted'
 complete -c nv-version-check -l problems -d 'Show only problems'
-complete -c nv-version-check -s v -l verbose -d 'Say more on standard error'
-complete -c nv-version-check -s q -l quiet -d 'Say only errors on standard error'
->>>>>>> main
+complete -c nv-version-check -s v -l verbose -d 'Print more messages'
+complete -c nv-version-check -s q -l quiet -d 'Print only errors'
 complete -c nv-version-check -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-version-check -s V -l version -d 'Print version'
 

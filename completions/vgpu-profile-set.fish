@@ -35,21 +35,21 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s V -l 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "list" -d 'Show GPUs, virtual functions and mediated devices with their profiles'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "plan" -d 'Show what apply would do'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "apply" -d 'Set profiles'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "check" -d 'Compare what is set with what is asked for'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "clear" -d 'Take profiles away'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "watch" -d 'Apply now, when the file changes and when the machine does'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "check" -d 'Compare set profiles with requested ones'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "clear" -d 'Clear profiles'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Configuration for somebody else, instead' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
-pve-mapping\t'A resource mapping of Proxmox VE, for /etc/pve/mapping/pci.cfg'"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Print configuration for another program' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
+pve-mapping\t'Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l types -d 'The profiles that the GPUs offer, instead'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l types -d 'Show the profiles that the GPUs offer'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -58,26 +58,26 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l skip-in-use -d 'Leave alone what is in use or Proxmox VE\'s own'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l skip-in-use -d 'Skip what is in use or managed by Proxmox VE'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Health file of watch' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Check the health file that watch writes' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l alive -d 'With --health-file: whether it runs at all, well or not'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l alive -d 'With --health-file: check only that watch runs'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -85,16 +85,16 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear"
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l all -d 'All of this machine'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l skip-in-use -d 'Leave alone what is in use or Proxmox VE\'s own'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l all -d 'Clear all virtual functions of the host'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l skip-in-use -d 'Skip what is in use or managed by Proxmox VE'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Configuration of vgpu-device-manager\'s file' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Look at the machine again after this time' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Health file of watch' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Check the hardware state after this time' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Write the state to a file for check --health-file' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -106,9 +106,9 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "list" -d 'Show GPUs, virtual functions and mediated devices with their profiles'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "plan" -d 'Show what apply would do'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "apply" -d 'Set profiles'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "check" -d 'Compare what is set with what is asked for'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "clear" -d 'Take profiles away'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "watch" -d 'Apply now, when the file changes and when the machine does'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "check" -d 'Compare set profiles with requested ones'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "clear" -d 'Clear profiles'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh

@@ -72,7 +72,7 @@ const NIGHTS: &[Night] = &[
             bed
         },
         code: 1,
-        says: &["DRIFT   ct 102", "580.105.08", "nv-runfile install --ct 102"],
+        says: &["DRIFT   ct 102", "580.105.08", "NVIDIA-Linux-x86_64-580.126.09.run --ct 102"],
     },
     Night {
         name: "L40S with the vGPU host driver",

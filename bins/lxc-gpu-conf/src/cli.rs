@@ -41,29 +41,28 @@ pub enum Verb {
     /// input (gpu-iommu-groups | lxc-gpu-conf add 901). With --dry-run on a
     /// terminal the change is shown as a diff.
     Add(Box<Add>),
-    /// Take GPUs away from a container
+    /// Remove GPUs from a container
     ///
-    /// Without a selection everything of NVIDIA's goes: nodes, rules, mounted
-    /// userspace. What all GPUs share goes with the last of them.
+    /// Without a selection all NVIDIA nodes, rules and mounted driver libraries are
+    /// removed. Shared nodes are removed with the last GPU.
     Remove(Remove),
-    /// Find what keeps containers from their GPUs
+    /// Check container GPU configuration
     ///
-    /// Prints one check record for each thing that is wrong, and exits 1 if
-    /// there is any.
+    /// Prints one check record for each problem, and exits 1 if there is any.
     Check(ContainerSelection),
-    /// Bring containers back to what they are to have
+    /// Repair container GPU configuration after a reboot or update
     ///
-    /// After a reboot, a kernel or a driver update: device nodes, stale rules,
-    /// GPUs that have another number, mounted libraries of another version.
+    /// Repairs device nodes, stale device rules, GPUs whose number has changed, and
+    /// mounted driver libraries of another version.
     Sync(Sync),
-    /// Make this host's device nodes, with the numbers of now
+    /// Create or fix the NVIDIA device nodes in /dev
     ///
-    /// With nvidia-modprobe where it is installed, else from /proc/devices.
+    /// Uses nvidia-modprobe where it is installed, else /proc/devices.
     Nodes(Nodes),
-    /// What a hookscript of Proxmox VE calls
+    /// Run checks from a hookscript
     ///
-    /// pre-start: nodes there, versions equal; post-start: the nodes open
-    /// inside. Silent when all is well.
+    /// pre-start: the device nodes exist and the driver versions match; post-start:
+    /// the nodes open inside. Prints nothing when all checks pass.
     Hook(Hook),
 }
 
@@ -99,11 +98,11 @@ pub struct Add {
     #[arg(long, value_name = "INSTANCE", value_delimiter = ',')]
     pub mig: Vec<String>,
 
-    /// The right to watch all MIG instances
+    /// Allow monitoring all MIG instances
     #[arg(long, hide_short_help = true)]
     pub mig_monitor: bool,
 
-    /// DRM nodes and nvidia-modeset too
+    /// Also give DRM nodes and nvidia-modeset
     ///
     /// For OpenGL, Vulkan and displays.
     #[arg(long)]
@@ -113,17 +112,17 @@ pub struct Add {
     #[arg(long, value_name = "CHANNEL", value_delimiter = ',', hide_short_help = true)]
     pub imex: Vec<String>,
 
-    /// NVSwitch and NVLink nodes too
+    /// Also give NVSwitch and NVLink nodes
     #[arg(long, hide_short_help = true)]
     pub fabric: bool,
 
-    /// How it gets the nodes
+    /// How the container gets the nodes
     #[arg(long, value_enum, value_name = "STYLE", default_value_t)]
     pub style: StyleChoice,
 
-    /// Make dev[n] of hand-made mount entries and rules
+    /// Convert mount entries and rules to dev[n]
     ///
-    /// Without --gpu of those that are there.
+    /// Without --gpu it converts the GPUs that the container has.
     #[arg(long)]
     pub convert: bool,
 
@@ -154,25 +153,25 @@ pub struct Add {
     )]
     pub libs: Vec<SetChoice>,
 
-    /// Mount those below DIR instead
+    /// Mount the driver libraries in DIR instead
     ///
     /// A directory that 'nv-runfile install --share DIR' filled.
     #[arg(long, value_name = "DIR")]
     pub share_driver: Option<String>,
 
-    /// Do not hand new nodes to the running container
+    /// Do not hot-plug new nodes into a running container
     ///
-    /// Without this they are handed to it through pct where it can do that.
+    /// By default pct hot-plugs them where it supports that.
     #[arg(long, hide_short_help = true)]
     pub no_hotplug: bool,
 
-    /// Restart the container if it runs and needs it
+    /// Restart the container if it is running and needs it
     ///
     /// And wait until its nodes open inside.
     #[arg(long)]
     pub restart: bool,
 
-    /// Start the container if it does not run
+    /// Start the container if it is not running
     ///
     /// And wait until its nodes open inside.
     #[arg(long)]
@@ -206,26 +205,26 @@ pub struct Remove {
 
     /// GPU: 41:00.0, GPU-UUID, minor, all or - (piped)
     ///
-    /// Only what this GPU needs goes. '-' reads pci-device records from standard
+    /// Removes only what this GPU needs. '-' reads pci-device records from standard
     /// input.
     #[arg(short, long, value_name = "GPU", value_delimiter = ',')]
     pub gpu: Vec<String>,
 
     /// MIG instance: GI/CI (2/0)
     ///
-    /// Only what this instance needs goes.
+    /// Removes only what this instance needs.
     #[arg(long, value_name = "INSTANCE", value_delimiter = ',')]
     pub mig: Vec<String>,
 
-    /// Only this node
+    /// Remove only this node
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub node: Vec<String>,
 
-    /// Only the mounted driver libraries
+    /// Remove only the mounted driver libraries
     #[arg(long)]
     pub libs: bool,
 
-    /// Restart the container if it runs and needs it
+    /// Restart the container if it is running and needs it
     #[arg(long)]
     pub restart: bool,
 
@@ -271,7 +270,7 @@ pub struct Hook {
     #[arg(value_name = "PHASE")]
     pub phase: String,
 
-    /// Say what is wrong and let the container start all the same
+    /// Print problems, but let the container start anyway
     #[arg(long)]
     pub warn_only: bool,
 }

@@ -150,3 +150,8 @@ pub fn nvidia_smi_mig_mode(gpu: Address, on: bool) -> CommandLine {
 pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }
+
+/// Switches the persistence mode of one GPU off.
+pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
+    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
+}

@@ -41,7 +41,12 @@ pub const BIND: &[Mistake] = &[
         &["no option '--driver' of 'release'", "--to DRIVER"],
     ),
     ("bind --all", None, 2, &["no option '--all' of 'bind'", "gpu-vfio-bind bind --help"]),
-    ("bind 2b:00.0", None, 4, &["0000:2b:00.0", "container 902 shares it", "--force"]),
+    (
+        "bind 2b:00.0",
+        None,
+        4,
+        &["0000:2b:00.0", "is in use by container 902", "lxc-gpu-conf remove 902"],
+    ),
 ];
 
 pub const CONTAINERS: &[Mistake] = &[

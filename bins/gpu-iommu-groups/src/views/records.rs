@@ -1,4 +1,4 @@
-//! From what was read to records.
+//! Records of functions and groups.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,22 @@ use record::{Address, GroupMember, IommuGroup, PciDevice, Sriov, VgpuInterface};
 /// modules.alias of a distribution kernel has 1.5 MB.
 const MODULES_ALIAS_MOST: usize = 64 << 20;
 
-/// Makes records of one machine's functions and groups.
-pub struct Describer<'a> {
+pub struct RecordMaker<'a> {
     system: &'a System,
     ids: PciIds,
     aliases: ModuleAliases,
     gpus: BTreeMap<Address, GpuInfo>,
 }
 
-impl<'a> Describer<'a> {
-    /// Loads what the records of `functions` need beside sysfs.
+impl<'a> RecordMaker<'a> {
+    /// Reads what the records of `functions` need besides sysfs.
     pub fn new(
         machine: &Machine,
         system: &'a System,
         ids: PciIds,
         functions: &[Function],
         say: &Say,
-    ) -> Describer<'a> {
+    ) -> RecordMaker<'a> {
         let mut vendors: Vec<u16> = functions.iter().filter_map(|f| f.vendor).collect();
         vendors.sort_unstable();
         vendors.dedup();
@@ -36,7 +35,7 @@ impl<'a> Describer<'a> {
             let path = format!("/lib/modules/{release}/modules.alias");
             match machine.read(&path, MODULES_ALIAS_MOST) {
                 Ok(text) => aliases = ModuleAliases::parse(&text, &vendors),
-                Err(error) => say.detail(&format!("{error}: no modules are named")),
+                Err(error) => say.detail(&format!("{error}: the records name no modules")),
             }
         }
         let mut gpus = BTreeMap::new();
@@ -45,10 +44,9 @@ impl<'a> Describer<'a> {
             warnings.iter().for_each(|warning| say.warn(warning));
             gpus = found;
         }
-        Describer { system, ids, aliases, gpus }
+        RecordMaker { system, ids, aliases, gpus }
     }
 
-    /// The record of one function.
     pub fn function(&self, f: &Function) -> PciDevice {
         let names = self.ids.names(f);
         let hex4 = |id: Option<u16>| id.map(|id| format!("0x{id:04x}"));
@@ -92,7 +90,6 @@ impl<'a> Describer<'a> {
         device
     }
 
-    /// The record of one group.
     pub fn group(&self, group: &Group) -> IommuGroup {
         let (viable, isolated, blockers) = group_verdict(self.system, group);
         let members = self

@@ -23,7 +23,7 @@ pub fn draw(system: &System, selection: &Selection, ids: &PciIds) -> String {
     let mut below: BTreeMap<Option<Address>, Vec<&Function>> = BTreeMap::new();
     for address in &shown {
         if let Some(function) = system.functions.get(address) {
-            // a parent that sysfs does not list is no reason to lose the function
+            // a function is shown even where sysfs does not list its parent
             let parent = function.parent.filter(|parent| shown.contains(parent));
             below.entry(parent).or_default().push(function);
         }
