@@ -275,7 +275,7 @@ mod tests {
             ("{]\n", "line 1: not JSON"),
             (
                 "{\"type\":\"error\",\"tool\":\"t\",\"message\":\"m\",\"exit\":3}\n",
-                "an error of t: m",
+                "stopped: t failed earlier in the pipeline: m",
             ),
         ] {
             let message = assignments(text).unwrap_err();

@@ -13,7 +13,7 @@ use record::{Address, Hint, VgpuInterface};
 
 use crate::input::{Assignment, RequestedProfile};
 use crate::observe::model::{Gpu, VgpuFunction};
-use crate::plan::assign::assign;
+use crate::plan::assign::{Requests, assign};
 use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan};
 
 /// Plans all of it. Errors: the input does not fit this host.
@@ -22,10 +22,17 @@ pub fn plan(
     assignments: &[Assignment],
     rules: PlanRules,
 ) -> Result<ProfilePlan, InvalidInput> {
+    let mut plan = plan_each(gpus, assignments, rules);
+    if plan.invalid.is_empty() { Ok(plan) } else { Err(plan.invalid.remove(0)) }
+}
+
+/// Plans each GPU by itself: what of the input does not fit one of them, or is not
+/// on this host, leaves the plans of the others as they are.
+pub fn plan_each(gpus: &[Gpu], assignments: &[Assignment], rules: PlanRules) -> ProfilePlan {
     // virtual functions that are not enabled yet are planned where they will be
     let future: Vec<Gpu> = gpus.iter().map(|gpu| with_vfs(gpu, assignments)).collect();
-    let (requests, warnings) = assign(&future, assignments)?;
-    let mut plan = ProfilePlan { warnings, ..ProfilePlan::default() };
+    let Requests { by_gpu: requests, warnings, invalid } = assign(&future, assignments);
+    let mut plan = ProfilePlan { warnings, invalid, ..ProfilePlan::default() };
     for (gpu, before) in future.iter().zip(gpus) {
         let Some(request) = requests.get(&gpu.address) else { continue };
         if gpu.functions.len() != before.functions.len() {
@@ -43,7 +50,7 @@ pub fn plan(
         plan.steps.extend(of_gpu.steps);
         plan.objections.extend(of_gpu.objections);
     }
-    Ok(plan)
+    plan
 }
 
 /// The GPU with the virtual functions that it would have once they are enabled.

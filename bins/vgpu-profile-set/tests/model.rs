@@ -17,7 +17,7 @@ use vgpu_profile_set::input::{Assignment, Input, parse};
 use vgpu_profile_set::observe::model::{Gpu, ReadDepth};
 use vgpu_profile_set::observe::observe;
 use vgpu_profile_set::plan::model::{PlanRules, ProfilePlan, ProfileStep};
-use vgpu_profile_set::plan::plan;
+use vgpu_profile_set::plan::{plan, plan_each};
 
 const PF: &str = "0000:41:00.0";
 const Q_SIZES: [(u32, &str, u64); 10] = [
@@ -148,6 +148,7 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
     let model = l40s();
     let text = "41:00.4=L40S-4Q\n41:00.5=L40S-24Q\n41:00.6=L40S-12Q\n41:00.7=L40S-8Q\n";
     let mut gpus = look(&model, &BTreeMap::new());
+    gpus[0].heterogeneous = Some(false);
     let rules = PlanRules { heterogeneous: true, skip_in_use: false };
     let on = plan(&gpus, &assignments(text), rules).unwrap();
     assert_eq!(on.objections, []);
@@ -169,6 +170,7 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
         .write(&format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(9)), b"1153")
         .unwrap();
     gpus = look(&model, &known);
+    gpus[0].heterogeneous = Some(false);
     let again = plan(&gpus, &assignments("41:00.4=L40S-24Q\n"), rules).unwrap();
     assert_eq!(again.objections, []);
     let mut switch = |gpu: Address, on: bool| {
@@ -180,6 +182,74 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
     // beyond the framebuffer no mode helps
     let over = plan(&gpus, &assignments("41:00.4=L40S-24Q\n41:00.5=L40S-16Q\n"), rules).unwrap();
     assert!(over.objections[0].why.contains("need 52 GiB of framebuffer, the GPU has 48"));
+}
+
+/// Without nvidia-smi (always so in the container image) the mode is unknown.
+#[test]
+fn nothing_is_cleared_for_a_mode_of_which_nothing_is_known() {
+    let model = l40s();
+    let known = types(&model);
+    let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(0));
+    model.write(&path, b"1155").unwrap();
+    let gpus = look(&model, &known);
+    let rules = PlanRules { heterogeneous: true, skip_in_use: true };
+    let text = "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n";
+    let unknown = plan(&gpus, &assignments(text), rules).unwrap();
+    assert!(unknown.objections[0].why.contains("nvidia-smi does not show"), "{unknown:?}");
+    assert!(unknown.heterogeneous.is_empty());
+    // two sizes that are set show that the mode is on
+    let model = l40s();
+    model.set_heterogeneous(PF, true).unwrap();
+    for (at, id) in [(0, "1155"), (1, "1153")] {
+        let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(at));
+        model.write(&path, id.as_bytes()).unwrap();
+    }
+    let gpus = look(&model, &known);
+    let on = planned(&gpus, &format!("{text}41:00.6=L40S-4Q\n"));
+    assert_eq!((on.objections.len(), on.steps.iter().filter(|s| s.is_change()).count()), (0, 1));
+}
+
+/// One of two GPUs has lost its MIG mode or names another card's profile, and a
+/// third belongs to another node (NVIDIA/gpu-operator issue 2600; one ConfigMap for
+/// all nodes).
+#[test]
+fn what_does_not_fit_one_gpu_leaves_the_plans_of_the_others() {
+    let model = l40s();
+    let mut gpus = look(&model, &BTreeMap::new());
+    let mut other = gpus[0].clone();
+    other.address = "0000:81:00.0".parse().unwrap();
+    for function in &mut other.functions {
+        function.address.bus = 0x81;
+    }
+    gpus.push(other);
+    let text = "41:00.4=L40S-24Q\n81:00.4=A40-24Q\n81:00.5=L40S-24Q\nc1:00.4=L40S-24Q\n";
+    let each = plan_each(&gpus, &assignments(text), PlanRules::default());
+    let steps: Vec<String> = each.steps.iter().map(|step| step.address.to_string()).collect();
+    assert_eq!(steps, ["0000:41:00.4"]);
+    let absent: Vec<bool> = each.invalid.iter().map(|invalid| invalid.absent.is_some()).collect();
+    assert_eq!(absent, [false, true], "{:?}", each.invalid);
+}
+
+/// A virtual function answers EIO: the driver's answer for one that a killed VM has
+/// left behind.
+#[test]
+fn a_function_that_is_refused_gets_back_what_it_had_and_the_others_keep_theirs() {
+    let model = l40s();
+    let known = types(&model);
+    let before = planned(&look(&model, &known), "41:00.4=L40S-12Q\n41:00.5=L40S-12Q\n");
+    assert_eq!(apply(&model, &before.steps).1, None);
+    let text = "41:00.4=L40S-12A\n41:00.5=L40S-12A\n41:00.6=L40S-12A\n";
+    let plan = planned(&look(&model, &known), text);
+    model.reset_counters();
+    // two clears, then .4 is set and .5 is refused
+    model.inject(Fault::Errno(4, libc::EIO));
+    let deadline = Duration::from_secs(1);
+    let applier = ProfileApplier { files: &model, deadline, interrupted: &|| false };
+    let results = applier.apply_each(&plan.steps);
+    assert_eq!(set(&model)[..3], [1163, 1153, 1163]);
+    assert_eq!(results[0].outcome, StepOutcome::Changed);
+    assert!(matches!(&results[1].outcome, StepOutcome::Failed { left: None, .. }), "{results:?}");
+    assert!(results[1].cleared && results[2].outcome == StepOutcome::Changed);
 }
 
 fn mig_card(instances: Vec<u32>) -> VgpuCard {

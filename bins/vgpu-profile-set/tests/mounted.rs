@@ -97,7 +97,7 @@ fn bad_input_does_nothing_and_says_where() {
         (
             "{\"type\":\"error\",\"tool\":\"x\",\"message\":\"no\",\"exit\":3}",
             3,
-            "an error of x: no",
+            "stopped: x failed earlier in the pipeline: no",
         ),
         ("version: v1\nvgpu-configs:\n  a:\n  - devices: all\n", 2, "vgpu-devices is missing"),
         ("vgpu-configs:\n", 2, "version is missing"),

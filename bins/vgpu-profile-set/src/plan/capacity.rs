@@ -34,15 +34,22 @@ pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> Cap
         .into_iter()
         .partition(|profile| profile.slices().is_some());
     let sizes: BTreeSet<u64> = plain.iter().map(Profile::mib).collect();
-    let mixed = sizes.len() > 1 && gpu.heterogeneous != Some(true);
+    let mode = gpu.heterogeneous.or_else(|| gpu.shows_heterogeneous());
+    let mixed = sizes.len() > 1 && mode != Some(true);
+    // nothing is cleared for a mode that cannot be turned on
+    let unknown = mixed && rules.heterogeneous && mode.is_none();
     let found = [
         mig_instances(gpu, &mig),
         mig_mode(gpu, &plain),
         framebuffer(gpu, &plain),
         Some(one_size(gpu, &plain)).filter(|_| mixed && !rules.heterogeneous),
+        Some(unknown_mode(gpu, &plain)).filter(|_| unknown),
     ];
     let object = |(why, hint)| PlanObjection { gpu: gpu.address, address: gpu.address, why, hint };
     check.objections.extend(found.into_iter().flatten().map(object));
+    if unknown {
+        return check;
+    }
     if mixed && rules.heterogeneous {
         let objection = set_again(gpu, &mut check.steps);
         check.objections.extend(objection.map(object));
@@ -78,6 +85,21 @@ fn one_size(gpu: &Gpu, plain: &[Profile]) -> Reason {
     let why = format!("{}: different framebuffer sizes need heterogeneous mode", counted(plain));
     let words = format!(
         "turn it on with --heterogeneous, or use one framebuffer size: {}",
+        would_fit(gpu, plain)
+    );
+    (why, Hint::words(words))
+}
+
+fn unknown_mode(gpu: &Gpu, plain: &[Profile]) -> Reason {
+    let why = format!(
+        "{}: different framebuffer sizes need heterogeneous mode, and nvidia-smi does not show \
+         whether this GPU has it",
+        counted(plain)
+    );
+    let words = format!(
+        "turn it on where nvidia-smi is installed (nvidia-smi vgpu -shm 1 -i {}) while no profile \
+         is set, or use one framebuffer size: {}",
+        gpu.address,
         would_fit(gpu, plain)
     );
     (why, Hint::words(words))

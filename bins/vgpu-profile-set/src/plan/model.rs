@@ -46,11 +46,23 @@ pub(crate) struct GpuRequest {
 pub struct InvalidInput {
     pub why: String,
     pub hint: Hint,
+    /// What it is about that this host does not have: in a file for several hosts
+    /// this is not an error.
+    pub absent: Option<AbsentDevice>,
+}
+
+/// What this host does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbsentDevice {
+    /// The GPU or function at this address.
+    At(Address),
+    /// Any GPU that a configuration selects.
+    Selected,
 }
 
 impl InvalidInput {
     pub(crate) fn new(why: impl Into<String>, hint: Hint) -> InvalidInput {
-        InvalidInput { why: why.into(), hint }
+        InvalidInput { why: why.into(), hint, absent: None }
     }
 }
 
@@ -102,6 +114,14 @@ pub enum ProfileChange {
 }
 
 impl ProfileStep {
+    /// What it is for: the function, and the UUID of a mediated device on it.
+    pub fn key(&self) -> (Address, Option<String>) {
+        match &self.change {
+            ProfileChange::Mdev { uuid, .. } => (self.address, Some(uuid.clone())),
+            _ => (self.address, None),
+        }
+    }
+
     /// Whether the function or device has what it is to have.
     pub fn is_unchanged(&self) -> bool {
         match &self.change {
@@ -142,6 +162,9 @@ pub struct ProfilePlan {
     pub heterogeneous: Vec<Address>,
     /// GPU by GPU, the largest profile first.
     pub steps: Vec<ProfileStep>,
+    /// What of the input does not fit this host, in the order of the input. The
+    /// GPUs that it concerns have no steps.
+    pub invalid: Vec<InvalidInput>,
     /// Why nothing may be done.
     pub objections: Vec<PlanObjection>,
     /// What the user should know.
