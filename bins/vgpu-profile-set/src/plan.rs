@@ -2,6 +2,7 @@
 //! and writes nothing.
 
 pub mod assign;
+mod boards;
 mod capacity;
 mod functions;
 mod mdev;

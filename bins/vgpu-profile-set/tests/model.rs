@@ -252,6 +252,31 @@ fn a_function_that_is_refused_gets_back_what_it_had_and_the_others_keep_theirs()
     assert!(results[1].cleared && results[2].outcome == StepOutcome::Changed);
 }
 
+/// Without the right to look at VMs of other users nobody is found; a profile is not
+/// cleared on that ground.
+#[test]
+fn a_failed_look_at_users_is_unknown_and_refuses_to_clear() {
+    let model = l40s();
+    let known = types(&model);
+    assert_eq!(apply(&model, &planned(&look(&model, &known), "41:00.4=L40S-24Q\n").steps).1, None);
+    let mut gpus = look(&model, &known);
+    for function in &mut gpus[0].functions {
+        assert_eq!((&function.users_unknown, &function.vms_unknown), (&None, &None));
+        function.users_unknown = Some("cannot list '/proc/4242/fd'".into());
+    }
+    let text = "41:00.4=none\n41:00.5=L40S-24Q\n";
+    let plan_of = |gpus: &[Gpu], rules| plan(gpus, &assignments(text), rules).unwrap();
+    let refused = plan_of(&gpus, PlanRules::default());
+    assert_eq!(refused.objections.len(), 1, "{refused:?}");
+    assert!(refused.objections[0].why.contains("whether a VM uses it is unknown: cannot list"));
+    let rules = PlanRules { skip_in_use: true, ..PlanRules::default() };
+    let changes: Vec<bool> = plan_of(&gpus, rules).steps.iter().map(|s| s.is_change()).collect();
+    assert_eq!(changes, [false, true], "what is empty needs no look");
+    gpus[0].functions[1].vms_unknown = Some("cannot read '/etc/pve/qemu-server/100.conf'".into());
+    let refused = plan_of(&gpus, rules);
+    assert!(refused.steps.iter().all(|step| !step.is_change()), "{refused:?}");
+}
+
 fn mig_card(instances: Vec<u32>) -> VgpuCard {
     let types = [
         (1600, "NVIDIA DC-1-12Q"),

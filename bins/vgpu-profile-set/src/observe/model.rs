@@ -62,8 +62,12 @@ pub struct VgpuFunction {
     pub placement_id: Option<u32>,
     pub gpu_instance_id: Option<u32>,
     pub holder: Option<VgpuHolder>,
+    /// Why there may be a holder that was not found.
+    pub users_unknown: Option<String>,
     /// VMs for which Proxmox VE sets and clears its profile.
     pub managed_by: Vec<u32>,
+    /// Why there may be such a VM that was not found.
+    pub vms_unknown: Option<String>,
     pub mdev_types: Vec<MdevType>,
     pub mdevs: Vec<Mdev>,
 }
@@ -82,7 +86,9 @@ impl VgpuFunction {
             placement_id: None,
             gpu_instance_id: None,
             holder: None,
+            users_unknown: None,
             managed_by: Vec::new(),
+            vms_unknown: None,
             mdev_types: Vec::new(),
             mdevs: Vec::new(),
         }

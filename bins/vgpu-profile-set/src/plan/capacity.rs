@@ -8,6 +8,7 @@ use nvidia::{Profile, short_name};
 use record::Hint;
 
 use crate::observe::model::Gpu;
+use crate::plan::boards::framebuffer_mib;
 use crate::plan::model::{
     PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
 };
@@ -36,8 +37,10 @@ pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> Cap
     let sizes: BTreeSet<u64> = plain.iter().map(Profile::mib).collect();
     let mode = gpu.heterogeneous.or_else(|| gpu.shows_heterogeneous());
     let mixed = sizes.len() > 1 && mode != Some(true);
-    // nothing is cleared for a mode that cannot be turned on
-    let unknown = mixed && rules.heterogeneous && mode.is_none();
+    // nothing is cleared for a mode that cannot be turned on; virtual functions that are
+    // not enabled yet have nothing to clear, and no mode
+    let exist = gpu.functions.iter().any(|f| f.current != 0 || f.offers.is_some());
+    let unknown = mixed && rules.heterogeneous && mode.is_none() && exist;
     let found = [
         mig_instances(gpu, &mig),
         mig_mode(gpu, &plain),
@@ -69,9 +72,15 @@ fn mig_mode(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
     Some((why, Hint::words("use MIG profiles, or turn MIG mode off")))
 }
 
+/// Framebuffer of the GPU in MiB: by the driver's list while that is complete, else by
+/// the board that the profiles name.
+fn total_mib(gpu: &Gpu, plain: &[Profile]) -> Option<u64> {
+    gpu.mib().or_else(|| plain.iter().find_map(framebuffer_mib))
+}
+
 fn framebuffer(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
     let used: u64 = plain.iter().map(Profile::mib).sum();
-    let total = gpu.mib().filter(|total| used > *total)?;
+    let total = total_mib(gpu, plain).filter(|total| used > *total)?;
     let why = format!(
         "{} need {} GiB of framebuffer, the GPU has {} GiB",
         counted(plain),
@@ -239,7 +248,7 @@ fn counted(profiles: &[Profile]) -> String {
 /// How many of each requested profile fit if the GPU has no other.
 fn would_fit(gpu: &Gpu, profiles: &[Profile]) -> String {
     let names: BTreeSet<&Profile> = profiles.iter().collect();
-    let Some(total) = gpu.mib() else {
+    let Some(total) = total_mib(gpu, profiles) else {
         // a full GPU does not list its largest profile
         let words: Vec<&str> = names.iter().map(|profile| profile.short()).collect();
         return format!("only one of {} can be set", words.join(", "));

@@ -189,3 +189,11 @@ pub(crate) fn in_use(holder: &VgpuHolder) -> (String, Hint) {
     };
     (format!("is in use by {holder}"), hint)
 }
+
+/// Why a function or device must be left alone of which nobody knows whether it is
+/// used, and what to do about it.
+pub(crate) fn use_unknown(why: &str) -> (String, Hint) {
+    let words = "run it as root; a container needs the host's processes (hostPID) and the \
+                 capabilities SYS_PTRACE and DAC_READ_SEARCH";
+    (format!("whether a VM uses it is unknown: {why}"), Hint::words(words))
+}

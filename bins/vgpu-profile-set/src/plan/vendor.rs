@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use advice::external;
+use advice::gpu_vfio_bind::{self, ReleaseOptions};
 use record::{Address, Hint};
 
 use crate::observe::model::{Gpu, VgpuFunction};
@@ -11,7 +12,7 @@ use crate::plan::capacity;
 use crate::plan::functions::{choose_functions, has_profile};
 use crate::plan::model::{
     GpuRequest, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep, TargetProfile,
-    in_use, shown_profile,
+    in_use, shown_profile, use_unknown,
 };
 
 /// Plans one GPU.
@@ -104,17 +105,32 @@ fn objection(
             Hint::words("leave it out, or remove mdev= from the VM's hostpci line"),
         ));
     }
+    if let Some(why) = function.vms_unknown.as_ref().filter(|_| step.is_change()) {
+        let why = format!("whether Proxmox VE manages its profile is unknown: {why}");
+        return Some((why, Hint::words("run it as root, with /etc/pve readable")));
+    }
     if function.interface.is_none() {
         let why = match function.driver.as_deref() {
             Some(driver) => format!("has no vGPU files: it is bound to {driver}, not to nvidia"),
             None => "has no vGPU files: it is not bound to a driver".into(),
         };
-        let words = "this binds the GPU's virtual functions to nvidia and clears their profiles";
-        return Some((why, disable_and_enable().because(words)));
+        let one = gpu_vfio_bind::release_with(
+            &[function.address.to_string()],
+            &ReleaseOptions { to: Some("nvidia".into()), timeout: None },
+        );
+        return Some((why, Hint::command(one)));
     }
     if let Some(why) = &function.unreadable {
         let words = "this makes the GPU's virtual functions again and clears their profiles";
         return Some((why.clone(), disable_and_enable().because(words)));
     }
-    function.holder.as_ref().filter(|_| step.is_change()).map(in_use)
+    if let Some(holder) = function.holder.as_ref().filter(|_| step.is_change()) {
+        return Some(in_use(holder));
+    }
+    if step.clears()
+        && let Some(why) = &function.users_unknown
+    {
+        return Some(use_unknown(why));
+    }
+    None
 }
