@@ -36,13 +36,14 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         lxc_gpu_conf::check(901);
         lxc_gpu_conf::nodes();
         lxc_gpu_conf::sync(901);
+        nv_runfile::extract("cuda.run", "cuda");
         nv_runfile::fetch(version);
         nv_runfile::fetch_unverified(version);
         nv_runfile::install_in_container(version, 901);
         nv_runfile::install_on_host(version);
         nv_runfile::install_shared(version, "/srv/nvidia");
         nv_runfile::list("NVIDIA-Linux-x86_64-550.163.01.run");
-        nv_runfile::prune(2);
+        nv_runfile::prune("/var/cache/pve-gpu-tools/runfiles", 2);
         nv_runfile::toolkit(901, "12-9");
         nv_runfile::uninstall(901);
         nv_runfile::verify("NVIDIA-Linux-x86_64-550.163.01.run");

@@ -45,9 +45,9 @@ fn the_main_job_is_one_pipeline_and_idempotent() {
 
 #[test]
 fn the_examples_of_the_manual_pages_run() {
-    let examples = gpu_iommu_groups::cli::EXAMPLES
+    let examples = gpu_iommu_groups::man::EXAMPLES
         .iter()
-        .chain(gpu_vfio_bind::cli::EXAMPLES)
+        .chain(gpu_vfio_bind::man::EXAMPLES)
         .chain(lxc_gpu_conf::cli::EXAMPLES)
         .chain(nv_runfile::cli::EXAMPLES)
         .chain(nv_version_check::cli::EXAMPLES)

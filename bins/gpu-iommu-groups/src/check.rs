@@ -1,16 +1,15 @@
-//! `--check`: could every selected GPU be passed through?
+//! `--check`: whether every selected GPU can be passed through.
 
 use std::collections::BTreeSet;
 
 use ::cli::{Exit, Say};
 use pci::{Function, System, passthrough};
-use record::{Blocker, Check, CheckStatus, Passthrough, Record, RecordWriter, Severity};
+use record::{Blocker, Check, CheckStatus, Hint, Passthrough, Record, RecordWriter, Severity};
 
 use crate::select::Selection;
 
-/// One `check` record a slot; exit 1 unless all are ok. Named functions are
-/// checked whatever they are; otherwise GPUs count. `text`: nothing but the
-/// exit code and words, for `-o tree`.
+/// One `check` record a slot; exit 1 unless all are ok. Checks named functions of
+/// any kind, else GPUs. `text`: messages instead of records, for `-o tree`.
 pub fn run(
     system: &System,
     selection: &Selection,
@@ -38,7 +37,7 @@ pub fn run(
         }
     }
     if seen.is_empty() {
-        say.note("nothing to check: no GPU is selected");
+        say.note("no GPU is selected; --all selects every function");
         exit = Exit::Difference;
     }
     Ok(exit)
@@ -55,8 +54,8 @@ fn check(system: &System, function: &Function) -> Check {
         Some(_) => function.address.to_string(),
         None => function.address.slot().to_string(),
     };
+    let hint = hint(system, function, &verdict, status).unwrap_or_default();
     Check {
-        commands: Vec::new(),
         subject,
         property: "passthrough".into(),
         expected: Some("possible".into()),
@@ -65,7 +64,8 @@ fn check(system: &System, function: &Function) -> Check {
         severity,
         cause: None,
         reason: None,
-        hint: hint(system, function, &verdict, status),
+        hint: hint.words,
+        commands: hint.commands,
     }
 }
 
@@ -83,7 +83,7 @@ fn actual(verdict: &Passthrough, status: CheckStatus) -> String {
         })
         .collect();
     let more = foreign.len().saturating_sub(said.len());
-    let tail = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    let tail = if more > 0 { format!(" (and {more} more blockers)") } else { String::new() };
     said.join("; ") + &tail
 }
 
@@ -92,26 +92,25 @@ fn hint(
     function: &Function,
     verdict: &Passthrough,
     status: CheckStatus,
-) -> Option<String> {
+) -> Option<Hint> {
+    let slot = function.address.slot();
     if status == CheckStatus::Ok {
         let bound = verdict.viable == Some(true);
-        return (!bound)
-            .then(|| format!("bind the whole slot {} to vfio-pci first", function.address.slot()));
+        return (!bound).then(|| Hint::command(advice::gpu_vfio_bind::bind(slot)));
     }
     if !system.iommu.is_on() {
-        return Some(system.iommu.advice());
+        return Some(Hint::words(system.iommu.advice()));
     }
     Some(match (function.group, verdict.isolated) {
-        (None, _) => "use another slot: no IOMMU covers this one".into(),
-        (Some(group), Some(false)) => format!(
-            "try another slot or a firmware update (ACS); else everything in group {group} goes to \
-             one VM"
+        (None, _) => Hint::words("use another slot: the IOMMU does not cover this one"),
+        (Some(group), Some(false)) => Hint::words(format!(
+            "try another slot or a firmware update (ACS); otherwise all of group {group} must go \
+             to the same VM; see pve-gpu-groups(7)"
+        )),
+        (Some(_), None) => Hint::words(
+            "remove pcie_acs_override= from the kernel command line to see the real groups",
         ),
-        (Some(_), None) => {
-            "remove pcie_acs_override= from the kernel command line to see the real \
-                            groups"
-                .into()
-        }
-        (Some(group), _) => format!("free group {group} of what is named"),
+        (Some(group), _) => Hint::command(advice::gpu_iommu_groups::group(group))
+            .because("the blockers of the group have to be removed from it"),
     })
 }

@@ -1,13 +1,15 @@
-//! Which GPUs are there, in which IOMMU group, and may they be passed through?
+//! Lists GPUs with their IOMMU groups, and whether they can be passed through.
 //!
-//! Reads sysfs ([`pci::scan`]), selects ([`select`]) and prints records
-//! ([`records`]), a tree ([`tree`]) or checks ([`check`]). Changes nothing.
+//! Reads sysfs ([`pci::scan`]), selects ([`select`]) and prints records or a
+//! tree ([`views`]) or checks ([`check`]). Changes nothing.
+
+#![allow(missing_docs)] // required in shared/ only
 
 mod check;
 pub mod cli;
-mod records;
+pub mod man;
 mod select;
-mod tree;
+mod views;
 
 use std::process::ExitCode;
 
@@ -17,8 +19,9 @@ use pci::{Depth, PciIds, System};
 use record::{Record, RecordWriter};
 
 use crate::cli::{Format, Options};
-use crate::records::Describer;
 use crate::select::Selection;
+use crate::views::records::RecordMaker;
+use crate::views::tree;
 
 /// The tool.
 pub fn main() -> ExitCode {
@@ -32,8 +35,10 @@ fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Resul
         (false, true) => Depth::Verdict,
         (false, false) => Depth::Functions,
     };
-    let system = pci::scan(&machine, depth)
-        .map_err(|error| fail(Exit::System, error.to_string()).hint("is this a PCI machine?"))?;
+    let system = pci::scan(&machine, depth).map_err(|error| {
+        fail(Exit::System, error.to_string())
+            .hint("this host has no PCI bus, or sysfs is not mounted on /sys")
+    })?;
     for warning in &system.warnings {
         say.warn(warning);
     }
@@ -41,9 +46,7 @@ fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Resul
     if !system.iommu.is_on() {
         say.note(&format!("the IOMMU is off: {}", system.iommu.advice()));
     } else if system.iommu.acs_override {
-        say.note(
-            "the ACS override (pcie_acs_override=) is active: groups prove nothing about isolation",
-        );
+        say.note("the ACS override (pcie_acs_override=) is active: groups do not prove isolation");
     }
     if options.check {
         return check::run(&system, &selection, say, writer, options.output == Format::Tree);
@@ -55,18 +58,18 @@ fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Resul
         record::print_text(&tree::draw(&system, &selection, &ids)).context("standard output")?;
         return Ok(Exit::Done);
     }
-    let describer = Describer::new(&machine, &system, ids, &functions, say);
+    let maker = RecordMaker::new(&machine, &system, ids, &functions, say);
     if options.groups {
         for group in selection.groups(&system) {
-            writer.put(Record::IommuGroup(describer.group(group)))?;
+            writer.put(Record::IommuGroup(maker.group(group)))?;
         }
     } else {
         for function in &functions {
-            writer.put(Record::PciDevice(Box::new(describer.function(function))))?;
+            writer.put(Record::PciDevice(Box::new(maker.function(function))))?;
         }
     }
     if functions.is_empty() {
-        say.note("nothing selected; --all shows every function");
+        say.note("no function is selected; --all shows every function");
     }
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! Which functions are asked for.
+//! Which functions the command line selects.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,16 @@ use record::{Address, Slot};
 
 use crate::cli::Options;
 
-/// The functions that were asked for.
 pub struct Selection {
     addresses: BTreeSet<Address>,
-    /// They were named one by one, not found by what they are.
+    /// By operands, and not by their properties.
     pub named: bool,
-    /// Nothing narrows the selection: groups without PCI functions count too.
+    /// Nothing narrows the selection: it includes groups without PCI functions.
     everything: bool,
 }
 
 impl Selection {
-    /// Selects. Errors: an operand that names nothing on this machine.
+    /// Errors: an operand names no function of this host.
     pub fn of(system: &System, options: &Options) -> Result<Selection, Failure> {
         let mut addresses = if options.all {
             system.functions.keys().copied().collect()
@@ -44,12 +43,10 @@ impl Selection {
         })
     }
 
-    /// The functions, by address.
     pub fn functions<'a>(&'a self, system: &'a System) -> impl Iterator<Item = &'a Function> {
         self.addresses.iter().filter_map(|address| system.functions.get(address))
     }
 
-    /// The groups that they are in, by number.
     pub fn groups<'a>(&self, system: &'a System) -> Vec<&'a Group> {
         if self.everything {
             return system.groups.values().collect();
@@ -58,7 +55,6 @@ impl Selection {
         ids.iter().filter_map(|id| system.groups.get(id)).collect()
     }
 
-    /// Whether a function was asked for.
     pub fn holds(&self, address: Address) -> bool {
         self.addresses.contains(&address)
     }

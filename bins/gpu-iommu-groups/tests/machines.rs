@@ -276,7 +276,8 @@ fn check_answers_for_each_slot() {
     let bed = Bed::new("pve9-two-gpus");
     let ran = run(&bed, "--check --vendor 10de").expect(0);
     assert_eq!(ran.values("check", "subject"), ["0000:2b:00", "0000:2c:00"]);
-    assert!(ran.records[0]["hint"].as_str().unwrap().contains("bind the whole slot"));
+    let bind = serde_json::json!([["gpu-vfio-bind", "bind", "0000:2b:00"]]);
+    assert_eq!(ran.records[0]["commands"], bind);
     let ran = run(&Bed::new("desktop-one-group"), "--check").expect(1);
     let shared = ran.one("check", "subject", "0000:06:00");
     assert_eq!(shared["status"], "drift");

@@ -1,22 +1,24 @@
-//! Moves whole GPU slots to vfio-pci and back.
+//! Binds whole GPU slots to vfio-pci and releases them.
 //!
-//! [`observe`] looks who uses what, [`preflight`] judges it, [`plan`] decides
-//! without touching anything, [`apply`] carries out and undoes, [`memory`]
-//! remembers the old driver, [`run`] puts them together. [`persist`] does for
-//! the next boot what [`run`] does now, with the files of [`boot_files`].
+//! `bind` and `release`: [`select`] finds the functions that are named,
+//! [`observe`] who uses them, [`plan`] the steps, [`check`] what is against
+//! them, [`apply`] carries them out. `persist` and `unpersist` do the same for
+//! the next boot, in [`boot`]. Each verb is a file of [`commands`].
+
+#![allow(missing_docs)] // required in shared/ only
 
 pub mod apply;
-pub mod boot_files;
-mod choose;
+pub mod boot;
+mod check;
 pub mod cli;
-mod cmdline;
-mod memory;
+mod commands;
+pub mod man;
 mod observe;
-mod persist;
 pub mod plan;
-mod preflight;
-mod run;
-mod status;
+mod previous_driver;
+mod report;
+mod select;
+mod vfio_driver;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,7 @@ use ::cli::{Exit, Say};
 use record::RecordWriter;
 
 use crate::cli::{Options, Verb};
-use crate::run::Run;
+use crate::report::Report;
 
 /// The tool.
 pub fn main() -> ExitCode {
@@ -33,11 +35,12 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let machine = &options.common.machine()?;
+    let report = &mut Report { say, writer };
     match &options.verb {
-        Verb::Bind(bind) => Run { machine, say, writer }.bind(bind),
-        Verb::Release(release) => Run { machine, say, writer }.release(release),
-        Verb::Persist(persist) => Run { machine, say, writer }.persist(persist),
-        Verb::Unpersist(unpersist) => Run { machine, say, writer }.unpersist(unpersist),
-        Verb::Status(status) => status::run(status, machine, say, writer),
+        Verb::Bind(bind) => commands::bind::run(bind, machine, report),
+        Verb::Release(release) => commands::release::run(release, machine, report),
+        Verb::Persist(persist) => commands::persist::run(persist, machine, report),
+        Verb::Unpersist(unpersist) => commands::unpersist::run(unpersist, machine, report),
+        Verb::Status(status) => commands::status::run(status, machine, report),
     }
 }

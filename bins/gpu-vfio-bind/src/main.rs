@@ -1,4 +1,4 @@
-//! Move whole GPU slots to vfio-pci and back.
+//! Bind GPUs to vfio-pci and release them.
 
 use std::process::ExitCode;
 

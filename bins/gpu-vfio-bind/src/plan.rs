@@ -1,130 +1,78 @@
-//! From what the machine shows and what is asked to a list of steps. Pure:
-//! reads and writes nothing.
+//! From driver and override of each function and the goal to its actions. Pure.
 
-use pci::{Function, is_vfio_driver as is_vfio};
+mod model;
+
+use pci::is_vfio_driver as is_vfio;
 use record::Address;
 
-/// What one function is to become.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Bound to a VFIO driver, held there by driver_override.
-    Vfio {
-        /// `vfio-pci` or a variant.
-        driver: String,
-    },
-    /// Given back to the host.
-    Host {
-        /// The driver it had before, or the one that was asked for. `None`:
-        /// whatever the kernel's own matching finds.
-        driver: Option<String>,
-        /// It had no driver before and is to have none again.
-        none: bool,
-    },
-}
-
-/// Driver and override of a function: what a run changes and what undo restores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// The driver it is bound to.
-    pub driver: Option<String>,
-    /// The only driver that may bind it.
-    pub driver_override: Option<String>,
-}
-
-impl State {
-    /// The state that a scan saw.
-    pub fn of(function: &Function) -> State {
-        State { driver: function.driver.clone(), driver_override: function.driver_override.clone() }
-    }
-}
-
-/// One thing to do to one function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write driver_override; `None` clears it.
-    Override(Option<String>),
-    /// Unbind from this driver. The kernel may block.
-    Unbind(String),
-    /// Bind to this driver.
-    Bind(String),
-    /// Let the kernel look for a driver.
-    Probe,
-}
-
-/// All that happens to one function, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
-    /// The function.
-    pub address: Address,
-    /// What it is now.
-    pub before: State,
-    /// What it is to be; a `None` driver of a [`Action::Probe`] is whatever
-    /// comes.
-    pub after: State,
-    /// What to do; empty: it is so already.
-    pub actions: Vec<Action>,
-}
+pub use model::{DriverAction, DriverGoal, DriverState, FunctionStep};
 
 /// Plans one function.
-pub fn plan(address: Address, before: State, goal: &Goal) -> Move {
+pub fn plan(address: Address, before: DriverState, goal: &DriverGoal) -> FunctionStep {
     match goal {
-        Goal::Vfio { driver } => to_vfio(address, before, driver),
-        Goal::Host { driver, none } => to_host(address, before, driver.as_deref(), *none),
+        DriverGoal::Vfio { driver } => to_vfio(address, before, driver),
+        DriverGoal::Host { driver, none } => to_host(address, before, driver.as_deref(), *none),
     }
 }
 
-/// Override first: a function without driver must not be taken by anybody else
-/// in between. A function that is on the driver already is left as it is, also
-/// where its override is not set (`ids=` on the command line put it there).
-fn to_vfio(address: Address, before: State, driver: &str) -> Move {
+/// The override is written first, so that no other driver takes the function
+/// while it is unbound. A function that is bound to the driver already is left
+/// as it is, also where no override is set (`ids=` on the command line bound it).
+fn to_vfio(address: Address, before: DriverState, driver: &str) -> FunctionStep {
     let wanted = Some(driver.to_string());
     if before.driver == wanted {
         let after = before.clone();
-        return Move { address, before, after, actions: Vec::new() };
+        return FunctionStep { address, before, after, actions: Vec::new() };
     }
     let mut actions = Vec::new();
     if before.driver_override != wanted {
-        actions.push(Action::Override(wanted.clone()));
+        actions.push(DriverAction::Override(wanted.clone()));
     }
     if let Some(driver) = &before.driver {
-        actions.push(Action::Unbind(driver.clone()));
+        actions.push(DriverAction::Unbind(driver.clone()));
     }
-    actions.push(Action::Bind(driver.to_string()));
-    let after = State { driver: wanted.clone(), driver_override: wanted };
-    Move { address, before, after, actions }
+    actions.push(DriverAction::Bind(driver.to_string()));
+    let after = DriverState { driver: wanted.clone(), driver_override: wanted };
+    FunctionStep { address, before, after, actions }
 }
 
-/// Unbind first: while the override stands nobody but VFIO would take it.
-fn to_host(address: Address, before: State, driver: Option<&str>, none: bool) -> Move {
+/// The function is unbound first: while the override is set, only VFIO can take
+/// it.
+fn to_host(
+    address: Address,
+    before: DriverState,
+    driver: Option<&str>,
+    none: bool,
+) -> FunctionStep {
     let on_vfio = before.driver.as_deref().is_some_and(is_vfio);
     let held = before.driver_override.as_deref().is_some_and(is_vfio);
     let wanted = driver.map(str::to_string);
-    let there = match (&wanted, none) {
+    let done = match (&wanted, none) {
         (Some(_), _) => before.driver == wanted && !held,
         (None, true) => !on_vfio && !held,
-        // without driver and without override: nobody wants it
+        // without a driver and without an override the kernel found none
         (None, false) => !on_vfio && !held,
     };
-    if there {
+    if done {
         let after = before.clone();
-        return Move { address, before, after, actions: Vec::new() };
+        return FunctionStep { address, before, after, actions: Vec::new() };
     }
     let mut actions = Vec::new();
     if let Some(now) = before.driver.as_ref().filter(|now| Some(*now) != wanted.as_ref()) {
-        actions.push(Action::Unbind(now.clone()));
+        actions.push(DriverAction::Unbind(now.clone()));
     }
     if before.driver_override.is_some() {
-        actions.push(Action::Override(None));
+        actions.push(DriverAction::Override(None));
     }
     if before.driver != wanted || wanted.is_none() {
         match (&wanted, none) {
-            (Some(driver), _) => actions.push(Action::Bind(driver.clone())),
+            (Some(driver), _) => actions.push(DriverAction::Bind(driver.clone())),
             (None, true) => {}
-            (None, false) => actions.push(Action::Probe),
+            (None, false) => actions.push(DriverAction::Probe),
         }
     }
-    let after = State { driver: wanted, driver_override: None };
-    Move { address, before, after, actions }
+    let after = DriverState { driver: wanted, driver_override: None };
+    FunctionStep { address, before, after, actions }
 }
 
 #[cfg(test)]
@@ -135,16 +83,19 @@ mod tests {
         "41:00.0".parse().unwrap()
     }
 
-    fn state(driver: Option<&str>, over: Option<&str>) -> State {
-        State { driver: driver.map(str::to_string), driver_override: over.map(str::to_string) }
+    fn state(driver: Option<&str>, over: Option<&str>) -> DriverState {
+        DriverState {
+            driver: driver.map(str::to_string),
+            driver_override: over.map(str::to_string),
+        }
     }
 
-    fn vfio(before: State) -> Vec<Action> {
-        plan(address(), before, &Goal::Vfio { driver: "vfio-pci".into() }).actions
+    fn vfio(before: DriverState) -> Vec<DriverAction> {
+        plan(address(), before, &DriverGoal::Vfio { driver: "vfio-pci".into() }).actions
     }
 
-    fn host(before: State, driver: Option<&str>, none: bool) -> Vec<Action> {
-        let goal = Goal::Host { driver: driver.map(str::to_string), none };
+    fn host(before: DriverState, driver: Option<&str>, none: bool) -> Vec<DriverAction> {
+        let goal = DriverGoal::Host { driver: driver.map(str::to_string), none };
         plan(address(), before, &goal).actions
     }
 
@@ -154,12 +105,12 @@ mod tests {
         assert_eq!(
             vfio(state(Some("nvidia"), None)),
             [
-                Action::Override(Some(vfio_pci())),
-                Action::Unbind("nvidia".into()),
-                Action::Bind(vfio_pci())
+                DriverAction::Override(Some(vfio_pci())),
+                DriverAction::Unbind("nvidia".into()),
+                DriverAction::Bind(vfio_pci())
             ]
         );
-        assert_eq!(vfio(state(None, Some("vfio-pci"))), [Action::Bind(vfio_pci())]);
+        assert_eq!(vfio(state(None, Some("vfio-pci"))), [DriverAction::Bind(vfio_pci())]);
         assert!(vfio(state(Some("vfio-pci"), Some("vfio-pci"))).is_empty());
         assert!(vfio(state(Some("vfio-pci"), None)).is_empty(), "bound by ids=");
     }
@@ -170,24 +121,28 @@ mod tests {
         assert_eq!(
             host(bound(), Some("nvidia"), false),
             [
-                Action::Unbind("vfio-pci".into()),
-                Action::Override(None),
-                Action::Bind("nvidia".into())
+                DriverAction::Unbind("vfio-pci".into()),
+                DriverAction::Override(None),
+                DriverAction::Bind("nvidia".into())
             ]
         );
         assert_eq!(
             host(bound(), None, false),
-            [Action::Unbind("vfio-pci".into()), Action::Override(None), Action::Probe]
+            [
+                DriverAction::Unbind("vfio-pci".into()),
+                DriverAction::Override(None),
+                DriverAction::Probe
+            ]
         );
         assert_eq!(
             host(bound(), None, true),
-            [Action::Unbind("vfio-pci".into()), Action::Override(None)]
+            [DriverAction::Unbind("vfio-pci".into()), DriverAction::Override(None)]
         );
         assert!(host(state(Some("nvidia"), None), None, false).is_empty());
         assert!(host(state(None, None), None, false).is_empty());
         assert_eq!(
             host(state(Some("nvidia"), Some("vfio-pci")), Some("nvidia"), false),
-            [Action::Override(None)]
+            [DriverAction::Override(None)]
         );
     }
 }

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use gpu_vfio_bind::apply::{Kernel, Outcome};
-use gpu_vfio_bind::plan::{Goal, Move, State, plan};
+use apply::StepOutcome;
+use gpu_vfio_bind::apply::DriverWriter;
+use gpu_vfio_bind::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use modelkernel::{Effect, Fault, FunctionState, ModelKernel};
 use proptest::prelude::*;
 use record::Address;
@@ -87,14 +88,15 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+type Outcome = StepOutcome<DriverState>;
 type Functions = BTreeMap<Address, FunctionState>;
 
 fn states(model: &ModelKernel) -> Functions {
     model.snapshot().functions
 }
 
-fn state(of: &FunctionState) -> State {
-    State { driver: of.driver.clone(), driver_override: of.driver_override.clone() }
+fn state(of: &FunctionState) -> DriverState {
+    DriverState { driver: of.driver.clone(), driver_override: of.driver_override.clone() }
 }
 
 fn moves(
@@ -102,18 +104,18 @@ fn moves(
     now: &Functions,
     memory: &BTreeMap<Address, Option<String>>,
     op: &Op,
-) -> Vec<Move> {
+) -> Vec<FunctionStep> {
     let slot = match op {
         Op::Bind(slot) | Op::Release(slot) | Op::To(slot, _) => {
             &host.slots[slot % host.slots.len()]
         }
     };
     let goal = |address: &Address| match op {
-        Op::Bind(_) => Goal::Vfio { driver: "vfio-pci".into() },
-        Op::To(_, driver) => Goal::Host { driver: Some((*driver).to_string()), none: false },
+        Op::Bind(_) => DriverGoal::Vfio { driver: "vfio-pci".into() },
+        Op::To(_, driver) => DriverGoal::Host { driver: Some((*driver).to_string()), none: false },
         Op::Release(_) => match memory.get(address) {
-            Some(driver) => Goal::Host { driver: driver.clone(), none: driver.is_none() },
-            None => Goal::Host { driver: None, none: false },
+            Some(driver) => DriverGoal::Host { driver: driver.clone(), none: driver.is_none() },
+            None => DriverGoal::Host { driver: None, none: false },
         },
     };
     slot.iter().map(|address| plan(*address, state(&now[address]), &goal(address))).collect()
@@ -124,16 +126,13 @@ fn moves(
 fn faithful(
     before: &Functions,
     after: &Functions,
-    moves: &[Move],
+    moves: &[FunctionStep],
     outcomes: &[Outcome],
 ) -> Result<(), String> {
-    let mut named: BTreeMap<Address, &State> = BTreeMap::new();
+    let mut named: BTreeMap<Address, &DriverState> = BTreeMap::new();
     for (step, outcome) in moves.iter().zip(outcomes) {
-        match outcome {
-            Outcome::Failed { left: Some(left), .. } | Outcome::NotRestored { left, .. } => {
-                named.insert(step.address, left);
-            }
-            _ => {}
+        if let Some(left) = outcome.left() {
+            named.insert(step.address, left);
         }
     }
     for (address, was) in before {
@@ -156,7 +155,7 @@ fn faithful(
 fn done(
     before: &Functions,
     after: &Functions,
-    moves: &[Move],
+    moves: &[FunctionStep],
     outcomes: &[Outcome],
 ) -> Result<(), String> {
     let touched: BTreeSet<Address> = moves.iter().map(|step| step.address).collect();
@@ -164,7 +163,8 @@ fn done(
         let is = state(&after[&step.address]);
         let probed = step.after.driver.is_none() && is.driver_override.is_none();
         let right = is == step.after || (probed && !step.actions.is_empty());
-        let expected = if step.actions.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
+        let expected =
+            if step.actions.is_empty() { StepOutcome::Unchanged } else { StepOutcome::Changed };
         if !right || *outcome != expected {
             return Err(format!("{}: {is:?}, {outcome:?}, planned {step:?}", step.address));
         }
@@ -176,8 +176,8 @@ fn done(
     }
 }
 
-fn kernel(model: &ModelKernel) -> Kernel<'_> {
-    Kernel { files: model, deadline: Duration::from_secs(15), interrupted: &|| false }
+fn kernel(model: &ModelKernel) -> DriverWriter<'_> {
+    DriverWriter { files: model, deadline: Duration::from_secs(15), interrupted: &|| false }
 }
 
 /// One case: gives how often a run failed.
@@ -222,7 +222,7 @@ fn case(host: &Host, ops: &[Op], fault: Fault) -> Result<usize, String> {
         }
         if matches!(op, Op::Bind(_)) {
             for (step, outcome) in steps.iter().zip(&outcomes) {
-                if *outcome == Outcome::Changed {
+                if *outcome == StepOutcome::Changed {
                     memory.insert(step.address, step.before.driver.clone());
                 }
             }
@@ -266,7 +266,11 @@ fn an_undo_that_skips_one_step_is_noticed() {
     let steps = moves(host, &before, &BTreeMap::new(), &Op::Bind(at));
     let (outcomes, stop) = kernel(&model).apply(&steps);
     assert!(stop.is_some());
-    assert_eq!(outcomes.iter().filter(|o| **o == Outcome::RolledBack).count(), 3, "{outcomes:?}");
+    assert_eq!(
+        outcomes.iter().filter(|o| **o == StepOutcome::RolledBack).count(),
+        3,
+        "{outcomes:?}"
+    );
     let after = states(&model);
     faithful(&before, &after, &steps, &outcomes).unwrap();
     for step in &steps[..3] {

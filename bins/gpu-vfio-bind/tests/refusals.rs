@@ -67,9 +67,9 @@ fn what_names_nothing_is_bad_input() {
     for (args, what) in [
         ("bind 99:00", "no slot 0000:99:00"),
         ("bind 28", "is the number of an IOMMU group"),
-        ("bind 00:03.1", "bridges stay"),
+        ("bind 00:03.1", "bridges stay with the host"),
         ("bind gpu", "is neither a function"),
-        ("bind 2c:00 --driver nvidia", "is no VFIO driver"),
+        ("bind 2c:00 --driver nvidia", "is not a VFIO driver"),
         ("bind 2c:00 --timeout 0", "0"),
         ("release 99:00", "no slot"),
         ("bind", "standard input is empty"),
@@ -110,7 +110,7 @@ fn a_process_that_holds_it_is_named() {
         bed.link("/proc/4242/fd/7", node);
         bed.write("/proc/4242/comm", "python3\n");
         for force in ["", " --force"] {
-            let what = format!("0000:{fd_of} process 4242 (python3) has {node} open");
+            let what = format!("0000:{fd_of}: process 4242 (python3) has {node} open");
             refused(&bed, &format!("bind 2c:00{force}"), &what);
         }
         // the other card is nobody's business
@@ -121,7 +121,8 @@ fn a_process_that_holds_it_is_named() {
     bed.link("/proc/77/fd/3", "/dev/nvidia1");
     bed.write("/proc/77/comm", "nvidia-persiste\n");
     let ran = refused(&bed, "bind 2c:00", "process 77");
-    assert!(ran.stderr.contains("systemctl stop nvidia-persistenced"), "{}", ran.stderr);
+    let hint = "  hint: gpu-vfio-bind bind 0000:2c:00 --stop-persistenced\n";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
     let ran = untouched(&bed, "bind 2c:00 --stop-persistenced -n", 0);
     assert!(ran.stderr.contains("nvidia-persistenced would be stopped"), "{}", ran.stderr);
     // below --root it cannot be, and so it still stands in the way
@@ -137,13 +138,15 @@ fn a_sound_server_holds_the_companion() {
     bed.link("/proc/900/fd/20", "/dev/snd/controlC10");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.link("/proc/900/fd/21", "/dev/snd/controlC1");
-    refused(&bed, "bind 2c:00", "0000:2c:00.1 process 900 (pipewire) has /dev/snd/controlC1 open");
+    refused(&bed, "bind 2c:00", "0000:2c:00.1: process 900 (pipewire) has /dev/snd/controlC1 open");
 }
 
 #[test]
 fn guests_that_use_it_are_named() {
     let bed = free();
     bed.write("/run/qemu-server/pci-id-reservations", "0000:2c:00.0 100 pid:4000\n");
+    untouched(&bed, "bind 2c:00 -n", 0);
+    bed.write("/proc/4000/comm", "kvm\n");
     refused(&bed, "bind 2c:00 --force", "belongs to the running VM 100");
 
     // a VM whose configuration names it: fine while it is stopped
@@ -152,15 +155,16 @@ fn guests_that_use_it_are_named() {
     bed.write("/run/qemu-server/100.pid", "4001\n");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.write("/proc/4001/comm", "kvm\n");
-    refused(&bed, "bind 2c:00 --force", "VM 100 names it and runs");
+    refused(&bed, "bind 2c:00 --force", "VM 100 is running and uses it (hostpci0)");
 
     let bed = free();
-    refused(&bed, "bind 2b:00", "container 902 shares it");
+    refused(&bed, "bind 2b:00", "0000:2b:00.0: is in use by container 902");
     fs::create_dir_all(bed.at("/sys/fs/cgroup/lxc/902")).unwrap();
-    let ran = refused(&bed, "bind 2b:00", "container 902 shares it and runs");
-    assert!(ran.stderr.contains("--force goes on"));
+    let ran = refused(&bed, "bind 2b:00", "is in use by running container 902");
+    let hint = "  hint: lxc-gpu-conf remove 902 --gpu 0000:2b:00.0\n";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
     let ran = untouched(&bed, "bind 2b:00 --force -n", 0);
-    assert!(ran.stderr.contains("warning: 0000:2b:00.0 container 902 shares it"));
+    assert!(ran.stderr.contains("warning: 0000:2b:00.0: is in use by running container 902"));
 }
 
 #[test]
@@ -193,7 +197,7 @@ fn a_disk_or_the_network_behind_a_member_is_named() {
     fs::create_dir_all(bed.at(nic)).unwrap();
     untouched(&bed, "bind 06:00 --group -n", 0);
     bed.write("/proc/net/route", "Iface\tDestination\tGateway\nenp5s0\t00000000\t0101A8C0\n");
-    refused(&bed, "bind 06:00 --group", "0000:05:00.0 enp5s0 carries the default route");
+    refused(&bed, "bind 06:00 --group", "0000:05:00.0: enp5s0 carries the default route");
     bed.write("/proc/net/route", "Iface\n");
     bed.link(&format!("{nic}/master"), "../../vmbr0");
     refused(&bed, "bind 06:00 --group", "enp5s0 is a port of vmbr0");
@@ -219,7 +223,9 @@ fn what_a_vm_holds_is_not_given_back() {
     refused(&bed, "release 0b:00", "process 5000 (kvm) has /dev/vfio/30 open");
     let bed = Bed::new("nouveau-bound");
     bed.write("/run/qemu-server/pci-id-reservations", "0000:0b:00.1 101 time:99\n");
-    refused(&bed, "release 0b:00", "0000:0b:00.1 belongs to the running VM 101");
+    untouched(&bed, "release 0b:00 -n", 0);
+    bed.write("/run/qemu-server/pci-id-reservations", "0000:0b:00.1 101 time:99999999999\n");
+    refused(&bed, "release 0b:00", "0000:0b:00.1: belongs to the running VM 101");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Look into, verify and unpack NVIDIA .run installers.
+//! Download, inspect, verify, extract and install NVIDIA .run installers.
 
 use std::process::ExitCode;
 

@@ -198,7 +198,7 @@ fn a_full_disk_is_told_and_left_as_it_was() {
     let tiny = Tiny::mount(&bed);
     let ran = Tool::new(TOOL).args("extract").arg(bed.at("x.run")).arg(bed.at("at/out")).run();
     let ran = ran.expect(3).one_line("no space left on device");
-    assert!(ran.stderr.contains("free space: it takes 3 MB"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("free space; it needs 3 MB"), "{}", ran.stderr);
     assert_eq!(ran.records[0]["status"], "rolled-back");
     assert!(names(&bed).is_empty());
     drop(tiny);

@@ -46,25 +46,49 @@ fn what_leads_out_is_refused() {
         ("link out from below", vec![file, (b'2', "d/a", "../../outside")], "leads out"),
         ("link by a link", vec![(b'2', "d", "."), (b'2', "a", "d/..")], "leads out"),
         ("link to nothing", vec![file, (b'2', "a", "")], "a link to nothing"),
-        ("through a link", vec![(b'2', "d", "sub"), (b'0', "d/x", "x")], "where another one is"),
+        (
+            "through a link",
+            vec![(b'2', "d", "sub"), (b'0', "d/x", "x")],
+            "a second member with this path",
+        ),
         (
             "a directory on a link",
             vec![(b'2', "d", "sub"), (b'5', "d/", "")],
-            "where another one is",
+            "a second member with this path",
         ),
-        ("a file on a directory", vec![(b'5', "d/", ""), (b'0', "d", "x")], "where another one is"),
-        ("below a file", vec![(b'0', "f", "x"), (b'0', "f/x", "x")], "where another one is"),
+        (
+            "a file on a directory",
+            vec![(b'5', "d/", ""), (b'0', "d", "x")],
+            "a second member with this path",
+        ),
+        (
+            "below a file",
+            vec![(b'0', "f", "x"), (b'0', "f/x", "x")],
+            "a second member with this path",
+        ),
         ("hard link out", vec![file, (b'1', "a", "../outside/secret")], "a path with '..'"),
         ("absolute hard link", vec![file, (b'1', "a", "/etc/passwd")], "an absolute path"),
-        ("hard link to nothing", vec![file, (b'1', "a", "b")], "a link to what is not there"),
-        ("hard link to a link", vec![(b'2', "l", "x"), (b'1', "a", "l")], "a link to no file"),
-        ("hard link to a directory", vec![(b'5', "d/", ""), (b'1', "a", "d")], "a link to no file"),
+        (
+            "hard link to nothing",
+            vec![file, (b'1', "a", "b")],
+            "a link to a member that does not exist",
+        ),
+        (
+            "hard link to a link",
+            vec![(b'2', "l", "x"), (b'1', "a", "l")],
+            "a link to a member that is not a file",
+        ),
+        (
+            "hard link to a directory",
+            vec![(b'5', "d/", ""), (b'1', "a", "d")],
+            "a link to a member that is not a file",
+        ),
         ("character device", vec![file, (b'3', "null", "")], "a device"),
         ("block device", vec![file, (b'4', "sda", "")], "a device"),
         ("FIFO", vec![file, (b'6', "pipe", "")], "a FIFO"),
         ("sparse file", vec![file, (b'S', "sparse", "")], "a sparse file"),
         ("unknown type", vec![file, (b'Q', "x", "")], "a member of unknown type"),
-        ("the directory itself as a file", vec![file, (b'0', ".", "x")], "no directory"),
+        ("the directory itself as a file", vec![file, (b'0', ".", "x")], "not a directory"),
         ("no name", vec![file, (b'0', "", "x")], "no name"),
     ] {
         let (bed, ran) = unpack(&raw_tar(&members), "");
@@ -121,7 +145,7 @@ fn more_than_allowed_is_refused() {
         assert_eq!(ran.code(), code, "{options}: {}", ran.stderr);
         assert!(ran.stderr.contains(why), "{options}: {}", ran.stderr);
         if code != 0 {
-            assert!(ran.stderr.contains("--max-size and --max-entries allow more"));
+            assert!(ran.stderr.contains("use --max-size or --max-entries to allow more"));
             untouched(&bed, options);
         }
     }

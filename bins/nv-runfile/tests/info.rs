@@ -204,7 +204,7 @@ fn a_gpu_is_compared_with_what_the_installer_drives() {
     assert!(ran.records.iter().all(|r| r["status"] == "unknown" && r["property"] == "driver"));
     ask(&host, "99:00.0").expect(2).one_line("no function 0000:99:00.0");
     ask(&host, "2b:00.1").expect(2).one_line("none of the functions is a GPU");
-    host.tool(TOOL).args("info --for -").run().expect(2).one_line("name the installer");
+    host.tool(TOOL).args("info --for -").run().expect(2).one_line("the installer must be named");
 }
 
 #[test]

@@ -150,3 +150,23 @@ pub fn nvidia_smi_mig_mode(gpu: Address, on: bool) -> CommandLine {
 pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }
+
+/// Switches the persistence mode of one GPU off.
+pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
+    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
+}
+
+/// Unloads the NVIDIA driver's kernel modules, those first that use the others.
+pub fn unload_nvidia() -> CommandLine {
+    command(&["modprobe", "-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])
+}
+
+/// Keeps idle GPUs initialised until the next boot.
+pub fn persistence_mode() -> CommandLine {
+    command(&["nvidia-smi", "-pm", "1"])
+}
+
+/// Shows what kind of file a path is.
+pub fn file(path: &str) -> CommandLine {
+    command(&["file", path])
+}

@@ -23,3 +23,8 @@ pub fn list_all() -> CommandLine {
 pub fn groups() -> CommandLine {
     command(&["gpu-iommu-groups", "--groups"])
 }
+
+/// Shows one IOMMU group with its members and blockers.
+pub fn group(id: u32) -> CommandLine {
+    command(&["gpu-iommu-groups", "--groups", &id.to_string()])
+}

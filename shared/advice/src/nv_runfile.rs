@@ -62,10 +62,15 @@ pub fn uninstall(ctid: u32) -> CommandLine {
     command(&["nv-runfile", "uninstall", "--ct", &ctid.to_string()])
 }
 
-/// Removes all installers from the cache that are not in use, except the
-/// newest.
-pub fn prune(keep: usize) -> CommandLine {
-    command(&["nv-runfile", "prune", "--keep", &keep.to_string()])
+/// Removes all installers from a cache directory that are not in use, except the
+/// newest ones of each kind.
+pub fn prune(cache: &str, keep: usize) -> CommandLine {
+    command(&["nv-runfile", "prune", "--cache", cache, "--keep", &keep.to_string()])
+}
+
+/// Unpacks an installer into a new directory.
+pub fn extract(file: &str, dir: &str) -> CommandLine {
+    command(&["nv-runfile", "extract", file, dir])
 }
 
 /// Installs the CUDA toolkit of a release such as `12-4` in a container.

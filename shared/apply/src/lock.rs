@@ -17,8 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// one waited, or the lock file cannot be made. Nothing was changed then.
 pub fn lock_run(machine: &Machine, tool: &str) -> Result<FileLock, Failure> {
     catch_signals();
-    let path = format!("/run/lock/{tool}.lock");
-    machine.lock_file(&path, PATIENCE, &interrupted).map_err(|error| match error {
+    machine.lock_tool(tool, PATIENCE, &interrupted).map_err(|error| match error {
         LockError::Busy { .. } if interrupted() => {
             fail(Exit::System, "interrupted; nothing was changed").hint("run the command again")
         }

@@ -52,7 +52,7 @@ fn this_run(stage: &dyn Stage, base: &Base, outcome: &Outcome, done: Done) -> Re
     outcome.sane(true)?;
     let died = outcome.signal.is_some();
     // what it does when the deed is done and something is left
-    let untidy = died || outcome.stderr.contains("the next run tidies up");
+    let untidy = died || outcome.stderr.contains("the next run cleans up");
     let told = || format!("{}\n{}", outcome.end(), difference(&base.before, &now));
     match (done, outcome.code, outcome.signal) {
         (Done::Killed, None, Some(libc::SIGKILL)) => {}

@@ -74,7 +74,7 @@ pub fn blocking_writes(stage: &mut OnModel, effort: Effort) -> Tally {
         stage.model.release_blocked();
         let judged = || {
             outcome.sane(false)?;
-            let words = ["did not come back", "did not answer"];
+            let words = ["did not finish within", "did not answer"];
             let told = outcome.code == Some(3) && words.iter().any(|w| outcome.stderr.contains(w));
             if !told && outcome.code != Some(0) {
                 return Err(outcome.end());

@@ -143,9 +143,9 @@ fn the_choice_about_dkms_is_passed_on() {
     machine.install("--no-dkms").expect(0);
     assert!(machine.args().unwrap().starts_with("--silent --no-dkms "));
     for (words, what) in [
-        ("--ct 901 --purge", "--purge is for --host"),
-        ("--share /run/x --no-dkms", "--no-dkms is for --host"),
-        ("--host --mode installer", "--mode installer is for --ct"),
+        ("--ct 901 --purge", "--purge needs --host"),
+        ("--share /run/x --no-dkms", "--no-dkms needs --host"),
+        ("--host --mode installer", "--mode installer needs --ct"),
     ] {
         let ran = machine.host.run(&format!("nv-runfile install {} {words}", machine.file));
         assert!(ran.expect(2).stderr.contains(what), "{words}");

@@ -147,7 +147,7 @@ fn a_stopped_one_is_started_and_a_failing_step_stops_it_until_the_cause_is_gone(
     let dry = made(&host, &format!("{phase} DRY=1"));
     assert_eq!(dry.about("running")["to"], "started");
     let reason = dry.about("userspace")["reason"].as_str().unwrap().to_string();
-    assert!(reason.contains("is to be fetched first"), "{reason}");
+    assert!(reason.contains("must be fetched first"), "{reason}");
     assert!(!container.running());
 
     // a file of somebody else's is in the way

@@ -223,7 +223,7 @@ fn the_drivers_packages_do_not_come_even_where_the_pin_does_not_hold() {
     lab.signer.gpg(&["--clearsign", "--output", &path("InRelease"), &path("Release")]);
     let before = lab.files();
     let ran = lab.served("--cuda 12-6").expect(4);
-    assert!(ran.stderr.contains("would bring libcuda1"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("would install libcuda1"), "{}", ran.stderr);
     assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
 }
 
@@ -271,13 +271,17 @@ fn what_cannot_work_is_refused_before_anything_is_touched() {
     let profile = lab.container.at(PROFILE);
     fs::write(&profile, "mine\n").unwrap();
     let ran = lab.served("--cuda 12-8").expect(4);
-    assert!(ran.stderr.contains("'/etc/profile.d/cuda.sh' is not of this tool"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("'/etc/profile.d/cuda.sh' is not written by this tool"),
+        "{}",
+        ran.stderr
+    );
     fs::remove_file(&profile).unwrap();
     assert_eq!(difference(&before, &lab.files()), Vec::<String>::new());
 
     lab.container.stop();
     let ran = lab.served("--cuda 12-8").expect(4);
-    assert!(ran.stderr.contains("'pct start 950'"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("pct start 950"), "{}", ran.stderr);
     for bad in ["", "--cuda 12", "--cuda 12-8 --remove", "--runfile /x --key /y", "--cuda 12.8.1"] {
         lab.toolkit(bad).expect(2);
     }

@@ -145,7 +145,7 @@ fn what_is_not_ours_is_never_replaced_or_removed() {
     install(&host, "--ct 950").expect(0);
     let smi = container.at("/usr/bin/nvidia-smi");
     fs::write(&smi, "mine now\n").unwrap();
-    assert!(install(&host, "--ct 950").expect(4).stderr.contains("was changed"));
+    assert!(install(&host, "--ct 950").expect(4).stderr.contains("was modified"));
     let ran = uninstall(&host, "--ct 950").expect(0);
     assert_eq!(statuses(&ran), ["changed", "skipped"]);
     assert_eq!(fs::read_to_string(&smi).unwrap(), "mine now\n");
@@ -333,7 +333,7 @@ fn a_damaged_installer_touches_nothing() {
     bytes[middle] ^= 1;
     host.write("/run/damaged.run", bytes);
     let ran = host.tool("nv-runfile").args("install /run/damaged.run --ct 950").run().expect(4);
-    assert!(ran.stderr.contains("is damaged: its "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is damaged: "), "{}", ran.stderr);
     let wrong = "0".repeat(64);
     install(&host, &format!("--ct 950 --sha256 {wrong}")).expect(4);
     assert_eq!(difference(&before, &tree(&container.at("/"))), Vec::<String>::new());

@@ -132,7 +132,7 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
         for when in 1.. {
             let ran = with(&host, &format!("{call}:error={error}:when={when}"), "install");
             // it counts, and what is left goes with the next run
-            let untidy = ran.stderr.contains("the next run tidies up");
+            let untidy = ran.stderr.contains("the next run cleans up");
             if ran.status.success() && !untidy {
                 whole(&container);
                 host.run("nv-runfile uninstall --ct 950").expect(0);

@@ -62,10 +62,10 @@ fn the_installer_runs_inside_with_the_options_of_its_version() {
     let old = on(&host, &stand_in(&bed, "470.256.02", None));
     let new = on(&host, &stand_in(&bed, VERSION, None));
     let ran = install(&host, &format!("{new} --ct 950 --mode installer")).expect(4);
-    assert!(ran.stderr.contains("does not run"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is not running"), "{}", ran.stderr);
     container.start();
     let ran = install(&host, &format!("{new} --ct 950 --mode installer")).expect(4);
-    assert!(ran.stderr.contains("install kmod inside"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("install the package kmod in the container"), "{}", ran.stderr);
     for program in ["modprobe", "rmmod", "lsmod", "depmod"] {
         fs::write(container.at(&format!("/usr/sbin/{program}")), "").unwrap();
     }
@@ -99,7 +99,7 @@ fn the_installer_runs_inside_with_the_options_of_its_version() {
 
     // two ways do not mix
     let ran = install(&host, &format!("{new} --ct 950")).expect(4);
-    assert!(ran.stderr.contains("run 'nvidia-uninstall' inside"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("run 'nvidia-uninstall' in the container"), "{}", ran.stderr);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn an_installer_that_cannot_leave_its_modules_out_is_not_run() {
     let container = host.create_debian(950, true);
     container.start();
     let ran = install(&host, &format!("{file} --ct 950 --mode installer")).expect(4);
-    assert!(ran.stderr.contains("no way to leave its kernel modules out"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no option to leave out the kernel modules"), "{}", ran.stderr);
     assert!(!container.at("/root/args").exists());
 }
 
@@ -152,5 +152,5 @@ fn a_shared_driver_is_found_by_lxc_gpu_conf_and_works_inside() {
     // changed meanwhile: it is not taken for the same
     host.run("echo >>/run/driver/usr/bin/nvidia-smi").expect(0);
     let ran = install(&host, &format!("{file} --share /run/driver")).expect(4);
-    assert!(ran.stderr.contains("with something else"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("already exists and has other files"), "{}", ran.stderr);
 }

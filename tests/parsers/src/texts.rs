@@ -155,7 +155,7 @@ pub fn boot_list_seeds() -> Vec<Vec<u8>> {
 
 /// What is read is written and read again as the same.
 pub fn boot_list(bytes: &[u8]) {
-    use gpu_vfio_bind::boot_files::{format_list, parse_list};
+    use gpu_vfio_bind::boot::list::{format_list, parse_list};
     let entries = parse_list(&String::from_utf8_lossy(bytes));
     assert_eq!(parse_list(&format_list(&entries)), entries);
 }

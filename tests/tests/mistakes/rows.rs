@@ -41,7 +41,12 @@ pub const BIND: &[Mistake] = &[
         &["no option '--driver' of 'release'", "--to DRIVER"],
     ),
     ("bind --all", None, 2, &["no option '--all' of 'bind'", "gpu-vfio-bind bind --help"]),
-    ("bind 2b:00.0", None, 4, &["0000:2b:00.0", "container 902 shares it", "--force"]),
+    (
+        "bind 2b:00.0",
+        None,
+        4,
+        &["0000:2b:00.0", "is in use by container 902", "lxc-gpu-conf remove 902"],
+    ),
 ];
 
 pub const CONTAINERS: &[Mistake] = &[
@@ -67,8 +72,8 @@ pub const RUNFILE: &[Mistake] = &[
     ("unpack BED/files/other.run x", None, 2, &["no command 'unpack'", "did you mean 'extract'?"]),
     ("inof BED/files/other.run", None, 2, &["no command 'inof'", "did you mean 'info'?"]),
     ("info BED/files/none.run", None, 2, &["none.run': no such file or directory"]),
-    ("info BED/files/other.run", None, 2, &["not a .run installer", "nv-runfile fetch VERSION"]),
-    ("info BED/files/empty.run", None, 2, &["it is empty", "fetch it again"]),
+    ("info BED/files/other.run", None, 2, &["not a .run installer", "hint: file "]),
+    ("info BED/files/empty.run", None, 2, &["it is empty", "download it again"]),
     ("info BED/files/dir.run", None, 2, &["dir.run' is a directory"]),
     ("info", None, 2, &["standard input is empty", "nv-runfile fetch VERSION | ..."]),
     ("install 550.163.01 --ct 901", None, 2, &["no such file", "nv-runfile fetch 550.163.01"]),

@@ -10,8 +10,8 @@ use testbed::pages::ToolPages;
 pub fn tools() -> Vec<ToolPages> {
     let page = |command, text| ToolPages { command, text };
     vec![
-        page(gpu_iommu_groups::cli::Options::command(), gpu_iommu_groups::cli::MAN),
-        page(gpu_vfio_bind::cli::Options::command(), gpu_vfio_bind::cli::MAN),
+        page(gpu_iommu_groups::cli::Options::command(), gpu_iommu_groups::man::MAN),
+        page(gpu_vfio_bind::cli::Options::command(), gpu_vfio_bind::man::MAN),
         page(lxc_gpu_conf::cli::Options::command(), lxc_gpu_conf::cli::MAN),
         page(nv_runfile::cli::Options::command(), nv_runfile::cli::MAN),
         page(nv_version_check::cli::Options::command(), nv_version_check::cli::MAN),

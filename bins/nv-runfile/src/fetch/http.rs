@@ -11,7 +11,7 @@ use ureq::{Agent, Body, Proxy};
 use ureq_proto::Error as Protocol;
 
 use crate::cli::Patience;
-use crate::fetch::target::file_path;
+use crate::fetch::request::file_path;
 
 /// NVIDIA's hosts answer with none; a mirror may need two or three.
 const MOST_REDIRECTS: u32 = 5;

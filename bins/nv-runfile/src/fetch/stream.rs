@@ -1,26 +1,27 @@
-//! An answer as it comes in, in a thread of its own: a signal, and a server
-//! that sends next to nothing, end the wait for it.
+//! An answer that is received in a thread of its own, so that a signal or a
+//! server that sends almost nothing ends the wait.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use ::cli::interrupted;
+use ::cli::{Exit, Failure, fail, interrupted};
 
 use crate::cli::Patience;
 use crate::fetch::http::{Ask, Head, Trouble, ask, io_trouble};
+use crate::fetch::request::checked_url;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// Chunks on their way.
+/// Chunks that are received but not yet taken.
 const CHUNKS: usize = 8;
-/// Less than this many bytes a second is nothing.
+/// Fewer bytes in a second count as none.
 const SLOWEST: u64 = 1000;
-/// What is small is asked for once more at most this often.
+/// Attempts for a small text.
 const SMALL_RETRIES: u32 = 2;
-/// Between two attempts at most.
+/// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a wait looks for signals.
+/// How often a wait checks for signals.
 const LOOK: Duration = Duration::from_millis(50);
 
 enum Piece {
@@ -30,17 +31,15 @@ enum Piece {
     Failed(Trouble),
 }
 
-/// Why nothing more comes.
+/// Why an answer ends early.
 #[derive(Debug)]
-pub enum Stop {
-    /// The server, or the way to it.
+pub enum StreamError {
     Trouble(Trouble),
-    /// A signal came in.
+    /// A signal arrived.
     Interrupted,
 }
 
-/// An answer that is coming in. Dropping it ends it: the thread finds nobody
-/// who listens.
+/// An answer that is being received. Its thread ends when this is dropped.
 pub struct Stream {
     pieces: Receiver<Piece>,
     stall: Duration,
@@ -49,26 +48,27 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Asks, and waits for the head of the answer.
-    pub fn open(request: Ask, patience: Patience) -> Result<(Stream, Head), Stop> {
+    /// Sends a request and waits for the head of the answer.
+    pub fn open(request: Ask, patience: Patience) -> Result<(Stream, Head), StreamError> {
         let (to, pieces) = sync_channel(CHUNKS);
         let stall = patience.stall_timeout;
         let asker = std::thread::Builder::new().spawn(move || read(&request, patience, &to));
-        asker.map_err(|error| Stop::Trouble(Trouble::Wrong(format!("no thread: {error}"))))?;
+        asker
+            .map_err(|error| StreamError::Trouble(Trouble::Wrong(format!("no thread: {error}"))))?;
         let mut stream = Stream { pieces, stall, since: Instant::now(), bytes: 0 };
-        // the request has time limits of its own, each redirect anew
+        // the request has its own time limits, which start again with each redirect
         let most = (patience.connect_timeout * 2 + stall) * 2;
         match stream.piece(most)? {
             Piece::Head(head) => {
                 stream.since = Instant::now();
                 Ok((stream, head))
             }
-            _ => Err(Stop::Trouble(Trouble::Wrong("answers without a head".into()))),
+            _ => Err(StreamError::Trouble(Trouble::Wrong("answers without a head".into()))),
         }
     }
 
     /// The next bytes; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, Stop> {
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, StreamError> {
         match self.piece(self.stall)? {
             Piece::Bytes(bytes) => {
                 self.bytes += bytes.len() as u64;
@@ -85,17 +85,17 @@ impl Stream {
         }
     }
 
-    fn stalled(&self) -> Stop {
-        let why = format!("sends next to nothing for {} s", self.stall.as_secs_f32());
-        Stop::Trouble(Trouble::Later { why, after: None })
+    fn stalled(&self) -> StreamError {
+        let why = format!("sent almost nothing for {} s", self.stall.as_secs_f32());
+        StreamError::Trouble(Trouble::Later { why, after: None })
     }
 
-    fn piece(&mut self, most: Duration) -> Result<Piece, Stop> {
+    fn piece(&mut self, most: Duration) -> Result<Piece, StreamError> {
         let begun = Instant::now();
         loop {
             match self.pieces.recv_timeout(LOOK) {
-                _ if interrupted() => return Err(Stop::Interrupted),
-                Ok(Piece::Failed(trouble)) => return Err(Stop::Trouble(trouble)),
+                _ if interrupted() => return Err(StreamError::Interrupted),
+                Ok(Piece::Failed(trouble)) => return Err(StreamError::Trouble(trouble)),
                 Ok(piece) => return Ok(piece),
                 Err(RecvTimeoutError::Timeout) if begun.elapsed() < most => {}
                 Err(RecvTimeoutError::Timeout) => return Err(self.stalled()),
@@ -105,15 +105,34 @@ impl Stream {
     }
 }
 
-/// All of a small text, asked for a few times. Errors: as [`Stream`]; larger
-/// than `most`; no UTF-8.
-pub fn small(url: &str, patience: Patience, most: usize) -> Result<String, Stop> {
+/// The words of a trouble.
+pub fn words(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::NotHere(why)
+        | Trouble::Wrong(why)
+        | Trouble::NoRange { why, .. }
+        | Trouble::Later { why, .. } => why,
+    }
+}
+
+/// A small text from a server or from a file: URL.
+pub fn text(url: &str, patience: Patience, most: usize) -> Result<String, Failure> {
+    let url = checked_url(url)?;
+    small(&url, patience, most).map_err(|error| match error {
+        StreamError::Interrupted => fail(Exit::System, "interrupted"),
+        StreamError::Trouble(trouble) => fail(Exit::System, format!("'{url}': {}", words(trouble))),
+    })
+}
+
+/// A small text, with a few attempts. Errors: as of [`Stream`]; the text is larger
+/// than `most` or not UTF-8.
+pub fn small(url: &str, patience: Patience, most: usize) -> Result<String, StreamError> {
     let mut failed = 0;
     loop {
         match small_once(url, patience, most) {
-            Err(Stop::Trouble(Trouble::Later { why, after: None })) => {
+            Err(StreamError::Trouble(Trouble::Later { why, after: None })) => {
                 if failed >= patience.retries.min(SMALL_RETRIES) {
-                    return Err(Stop::Trouble(Trouble::Later { why, after: None }));
+                    return Err(StreamError::Trouble(Trouble::Later { why, after: None }));
                 }
             }
             other => return other,
@@ -123,25 +142,25 @@ pub fn small(url: &str, patience: Patience, most: usize) -> Result<String, Stop>
     }
 }
 
-fn small_once(url: &str, patience: Patience, most: usize) -> Result<String, Stop> {
+fn small_once(url: &str, patience: Patience, most: usize) -> Result<String, StreamError> {
     let request = Ask { url: url.into(), ..Ask::default() };
     let (mut stream, head) = Stream::open(request, patience)?;
-    let wrong = |why: &str| Stop::Trouble(Trouble::Wrong(why.into()));
+    let wrong = |why: &str| StreamError::Trouble(Trouble::Wrong(why.into()));
     let mut held = Vec::new();
     while let Some(bytes) = stream.next()? {
         held.extend_from_slice(&bytes);
         if held.len() > most {
-            return Err(wrong("answers with more than such a text is long"));
+            return Err(wrong("sends more than such a text can have"));
         }
     }
     if head.total.is_some_and(|total| total != held.len() as u64) {
-        return Err(Stop::Trouble(Trouble::Later { why: "broke off".into(), after: None }));
+        return Err(StreamError::Trouble(Trouble::Later { why: "broke off".into(), after: None }));
     }
-    String::from_utf8(held).map_err(|_| wrong("answers with what is no text"))
+    String::from_utf8(held).map_err(|_| wrong("sends a file that is not text"))
 }
 
-/// How long to wait after so many failures: twice as long each time, and a
-/// random part of it less, so that a hundred hosts do not come back at once.
+/// The pause after so many failures: twice as long each time, less a random
+/// part, so that a hundred hosts do not ask again at the same moment.
 pub fn pause(first: Duration, failed: u32) -> Duration {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let full = first.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
@@ -149,12 +168,12 @@ pub fn pause(first: Duration, failed: u32) -> Duration {
     full.mul_f64(0.5 + random as f64 / 2000.0)
 }
 
-/// Waits. Errors: a signal came in.
-pub fn rest(pause: Duration) -> Result<(), Stop> {
+/// Waits. Errors: a signal arrived.
+pub fn rest(pause: Duration) -> Result<(), StreamError> {
     let begun = Instant::now();
     while begun.elapsed() < pause {
         if interrupted() {
-            return Err(Stop::Interrupted);
+            return Err(StreamError::Interrupted);
         }
         std::thread::sleep(LOOK.min(pause));
     }

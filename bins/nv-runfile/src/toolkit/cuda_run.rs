@@ -1,4 +1,5 @@
-//! The toolkit part of a CUDA .run, installed by its own installer inside.
+//! The toolkit part of a CUDA installer, installed by the installer itself in the
+//! container.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,34 +9,34 @@ use host::Machine;
 use record::Verified;
 use runfile::{Arch, DigestSpec, Flavour, digest};
 
-use crate::cli::Release;
-use crate::container::Container;
-use crate::describe::{mismatches, verdict};
-use crate::distribution::run_install;
+use crate::install::container::Container;
+use crate::install::other_installation::run_installation;
+use crate::install::verify::damaged;
 use crate::installer::Installer;
+use crate::installer::runfile_record::verdict;
 use crate::toolkit::packages::exec;
+use crate::toolkit::release::CudaRelease;
 
 const PUSH: Duration = Duration::from_secs(20 * 60);
 const INSTALL: Duration = Duration::from_secs(2 * 3600);
 const SHORT: Duration = Duration::from_secs(60);
-/// Not /tmp, which may be memory.
+/// Not in /tmp, which may be in memory.
 const INSIDE: &str = "/var/tmp/nv-runfile-cuda.run";
-/// All of cuda-installer's: without --driver it leaves the nested driver alone.
+/// Options of cuda-installer. Without --driver it does not install its driver.
 const OPTIONS: [&str; 3] = ["--silent", "--toolkit", "--override"];
 
-/// A CUDA installer whose digests are right.
+/// A verified CUDA installer.
 pub struct CudaRun {
     path: String,
-    /// Which CUDA it is.
-    pub release: Release,
+    pub release: CudaRelease,
 }
 
 impl CudaRun {
-    /// Opens it. Errors: it is not CUDA's, damaged, for another architecture or
-    /// another release than is wanted.
+    /// Opens and verifies one. Errors: it is not a CUDA installer, it is damaged, or
+    /// for another architecture or release.
     pub fn open(
         path: &Path,
-        wanted: Option<Release>,
+        requested: Option<CudaRelease>,
         sha256: Option<&str>,
         architecture: &str,
         say: &Say,
@@ -44,17 +45,19 @@ impl CudaRun {
         let shown = installer.path.clone();
         let usage = |what: String| fail(Exit::Usage, format!("'{shown}' {what}"));
         if installer.header.flavour() != Flavour::Cuda {
-            return Err(usage("is no installer of CUDA".into()));
+            return Err(usage("is not a CUDA installer".into()));
         }
-        let own = installer.header.version().and_then(Release::of);
-        let release = match (own, wanted) {
-            (Some(own), Some(wanted)) if own != wanted => {
-                let what = format!("is CUDA {}, not {}", own.dotted(), wanted.dotted());
+        let own = installer.header.version().and_then(CudaRelease::of);
+        let release = match (own, requested) {
+            (Some(own), Some(requested)) if own != requested => {
+                let what = format!("is CUDA {}, not {}", own.dotted(), requested.dotted());
                 return Err(usage(what));
             }
             (Some(release), _) | (None, Some(release)) => release,
             (None, None) => {
-                return Err(usage("does not say which release it is".into()).hint("use --cuda"));
+                return Err(
+                    usage("does not state its release".into()).hint("name the release with --cuda")
+                );
             }
         };
         let for_it = match installer.header.arch() {
@@ -76,55 +79,51 @@ impl CudaRun {
         drop(progress);
         match verdict(&digests) {
             Verified::Mismatch => {
-                let what = mismatches(&digests).join(", ");
-                let message = format!("'{shown}' is damaged: {what}");
-                return Err(fail(Exit::Refused, message).hint("get it again"));
+                return Err(damaged(&shown, &digests));
             }
             Verified::Undigested => {
-                say.warn(&format!("'{shown}' carries no digest that could be checked"));
+                say.warn(&format!("'{shown}' carries no digest to compare"));
             }
             Verified::Intact | Verified::Pinned | Verified::Unchecked => {}
         }
         Ok(CudaRun { path: shown, release })
     }
 
-    /// The command, for words.
+    /// The command, as records show it.
     pub fn command(&self) -> String {
         format!("sh {} {}", self.path, OPTIONS.join(" "))
     }
 
-    /// Runs it inside.
+    /// Runs it in the container.
     pub fn install(&self, machine: &Machine, container: &Container<'_>) -> Result<(), Failure> {
         let (name, ctid) = (container.guest.target(), container.guest.ctid.to_string());
         let path = std::path::absolute(&self.path);
         let path = path.map_or_else(|_| self.path.clone(), |path| path.display().to_string());
-        let driver = run_install(&container.root);
+        let driver = run_installation(&container.root)?;
         let push = ["/usr/sbin/pct", "push", &ctid, &path, INSIDE, "--perms", "0755"];
         let result = match machine.run(&push, PUSH)? {
-            None => Err(fail(Exit::System, "no command is run below --root")),
+            None => Err(fail(Exit::System, "no command is run with --root")),
             Some(ran) if !ran.success() => {
                 Err(fail(Exit::System, format!("{name}: pct push: {}", ran.reason())))
             }
             Some(_) => self.execute(container),
         };
-        // whatever came of it, some gigabytes do not stay
+        // also after a failure: the file has some gigabytes
         let removed = container.exec(&["rm", "-f", INSIDE], SHORT)?;
         result?;
         if let Some(ran) = removed.filter(|ran| !ran.success()) {
-            let message = format!("{name}: '{INSIDE}' is left over: {}", ran.reason());
+            let message = format!("{name}: '{INSIDE}' could not be removed: {}", ran.reason());
             return Err(fail(Exit::System, message));
         }
-        match run_install(&container.root) {
+        match run_installation(&container.root)? {
             now if now == driver => Ok(()),
-            _ => {
-                Err(fail(Exit::System, format!("{name}: the installer installed a driver as well"))
-                    .hint("run 'nvidia-uninstall' inside"))
-            }
+            _ => Err(fail(Exit::System, format!("{name}: the installer also installed a driver"))
+                .hint("run 'nvidia-uninstall' in the container")),
         }
     }
 
     fn execute(&self, container: &Container<'_>) -> Result<(), Failure> {
-        // the stub unpacks to TMPDIR
+        // the installer unpacks itself to TMPDIR
         let words = [&["env", "TMPDIR=/var/tmp", "sh", INSIDE], OPTIONS.as_slice()].concat();
         let ran = exec(container, &words, INSTALL)?;
         if ran.success() {
@@ -135,7 +134,7 @@ impl CudaRun {
         let error = log.lines().rev().find(|line| line.contains("[ERROR]")).map(str::trim);
         let why = error.map_or_else(|| ran.reason(), |line| line.chars().take(400).collect());
         let name = container.guest.target();
-        Err(fail(Exit::System, format!("{name}: CUDA's installer failed: {why}"))
-            .hint("see /var/log/cuda-installer.log inside"))
+        Err(fail(Exit::System, format!("{name}: the CUDA installer failed: {why}"))
+            .hint("see /var/log/cuda-installer.log in the container"))
     }
 }

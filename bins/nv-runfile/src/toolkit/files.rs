@@ -1,184 +1,174 @@
-//! What the verb writes into a container: a few small files, each of them at a
-//! place of its own, and a record of them.
+//! The files that `toolkit` writes into a container, and their receipt.
 
 use ::cli::{Exit, Failure, fail};
 use host::{FileError, FileKind, Machine, Owner};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ledger::{DIR, Entry, Now, Placed, bytes, compare};
-use crate::toolkit::repository::{Manager, Repository};
+use crate::install::receipt::{DIR, PathState, PlacedKind, ReceiptEntry, bytes, compare};
+use crate::toolkit::repository::{CudaRepository, PackageManager};
 
-/// The key that apt holds the repository to.
+/// The key that apt verifies the repository with.
 pub const APT_KEY: &str = "/etc/apt/keyrings/pve-gpu-tools-cuda.gpg";
-/// The key that rpm holds packages to.
+/// The key that rpm verifies packages with.
 pub const RPM_KEY: &str = "/etc/pki/rpm-gpg/RPM-GPG-KEY-pve-gpu-tools-cuda";
-/// apt's repository.
+/// apt's description of the repository.
 pub const SOURCES: &str = "/etc/apt/sources.list.d/pve-gpu-tools-cuda.sources";
 const PREFERENCES: &str = "/etc/apt/preferences.d/pve-gpu-tools-cuda.pref";
 const REPO: &str = "/etc/yum.repos.d/pve-gpu-tools-cuda.repo";
 const PROFILE: &str = "/etc/profile.d/cuda.sh";
-/// All of them: a container can write what it likes into the record, and no
-/// other path of it counts.
+/// Only these paths: a container can write anything into the receipt.
 const OURS: [&str; 6] = [APT_KEY, RPM_KEY, SOURCES, PREFERENCES, REPO, PROFILE];
 
 const RECORD: &str = "/var/lib/pve-gpu-tools/nv-runfile-toolkit.json";
 const FORMAT: u32 = 1;
 const MODE: u32 = 0o644;
 
-const DRIVER_PACKAGES: &str = include_str!("../../data/driver-packages.txt");
-
-/// Patterns of the packages that must not come from the repository.
-pub fn driver_packages() -> Vec<&'static str> {
-    DRIVER_PACKAGES.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect()
-}
-
-/// A file that is to be there.
-pub struct Wanted {
-    /// Where.
+/// A file to be written.
+pub struct ToolkitFile {
     pub path: &'static str,
-    /// With what in it; `None` where that is not known, only looking.
+    /// `None` if the content is not known in a dry run.
     pub bytes: Option<Vec<u8>>,
-    /// In words, for records.
+    /// What records say about it.
     pub words: String,
 }
 
-/// Where the key belongs.
-pub fn key_path(manager: Manager) -> &'static str {
+/// The path of the repository's key.
+pub fn key_path(manager: PackageManager) -> &'static str {
     match manager {
-        Manager::Apt => APT_KEY,
-        Manager::Dnf => RPM_KEY,
+        PackageManager::Apt => APT_KEY,
+        PackageManager::Dnf => RPM_KEY,
     }
 }
 
-/// What makes the package manager know the repository, and take no driver from it.
-pub fn of_repository(repository: &Repository) -> Vec<Wanted> {
+/// The files that add the repository, without its packages of the driver.
+pub fn of_repository(repository: &CudaRepository) -> Vec<ToolkitFile> {
     let url = &repository.url;
-    let text = |path, text: String| Wanted {
+    let driver_packages: Vec<&str> = nvidia::driver_package_patterns().collect();
+    let driver_packages = driver_packages.join(" ");
+    let text = |path, text: String| ToolkitFile {
         path,
         words: format!("file of {} bytes", text.len()),
         bytes: Some(text.into_bytes()),
     };
     match repository.manager {
-        Manager::Apt => vec![
+        PackageManager::Apt => vec![
             text(
                 PREFERENCES,
                 format!(
-                    "# the driver in a container is the host's: none comes from here\n\
+                    "# a container has the driver of its host: none is installed from here\n\
                      Package: {}\nPin: release l=NVIDIA CUDA\nPin-Priority: -1\n",
-                    driver_packages().join(" ")
+                    driver_packages
                 ),
             ),
             text(SOURCES, format!("Types: deb\nURIs: {url}\nSuites: /\nSigned-By: {APT_KEY}\n")),
         ],
-        Manager::Dnf => vec![text(
+        PackageManager::Dnf => vec![text(
             REPO,
             format!(
                 "[pve-gpu-tools-cuda]\nname=CUDA for {}\nbaseurl={url}\nenabled=1\ngpgcheck=1\n\
                  gpgkey=file://{RPM_KEY}\n\
-                 # the driver in a container is the host's: none comes from here\n\
+                 # a container has the driver of its host: none is installed from here\n\
                  excludepkgs={}\n",
-                repository.distribution,
-                driver_packages().join(" ")
+                repository.distribution, driver_packages
             ),
         )],
     }
 }
 
-/// What puts the compiler into the search path of login shells.
-pub fn profile(dir: &str) -> Wanted {
+/// The file that puts the compiler into the PATH of login shells.
+pub fn profile(dir: &str) -> ToolkitFile {
     let text = format!(
         "case \":$PATH:\" in\n    *:{dir}/bin:*) ;;\n    *) PATH={dir}/bin:$PATH ;;\nesac\n\
          export PATH\nexport CUDA_HOME={dir}\n"
     );
     let words = format!("{dir}/bin in PATH");
-    Wanted { path: PROFILE, words, bytes: Some(text.into_bytes()) }
+    ToolkitFile { path: PROFILE, words, bytes: Some(text.into_bytes()) }
 }
 
-/// What is written down in the container.
+/// The receipt in the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Written {
+pub struct ToolkitReceipt {
     format: u32,
-    /// Which release was installed, such as 12.8.
+    /// The release that was installed, such as 12.8.
     pub release: String,
-    /// Files.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ReceiptEntry>,
 }
 
 /// The files of one container.
-pub struct Files<'a> {
-    /// Its root file system.
+pub struct ToolkitFiles<'a> {
+    /// The container's root file system.
     pub root: &'a Machine,
-    /// Who its root is.
     pub owner: Owner,
-    /// As records name it.
+    /// How records name the container.
     pub name: &'a str,
 }
 
-/// What is to happen to a path.
-pub struct Step {
-    /// Where.
+/// The change of one file.
+pub struct FileStep {
     pub path: &'static str,
-    /// What is to be there: `None` nothing.
-    pub to: Option<Wanted>,
-    /// It is so already.
+    /// `None`: the file is removed.
+    pub to: Option<ToolkitFile>,
+    /// Nothing is to be changed.
     pub same: bool,
-    /// What is there is ours, in words.
+    /// The file that an earlier run wrote, in words.
     pub from: Option<String>,
-    /// What is there is not as it was written.
+    /// How the file differs from what was written.
     pub changed: Option<String>,
 }
 
-/// What was there before, for undoing.
-pub struct Before {
+/// The previous contents, for a roll-back.
+pub struct SavedFiles {
     files: Vec<(&'static str, Option<Vec<u8>>)>,
     made: Vec<String>,
 }
 
-impl Files<'_> {
-    /// What an earlier run wrote down. Errors: it cannot be read.
-    pub fn written(&self) -> Result<Option<Written>, Failure> {
+impl ToolkitFiles<'_> {
+    /// The receipt of an earlier run.
+    pub fn written(&self) -> Result<Option<ToolkitReceipt>, Failure> {
         let bytes = match self.root.read(RECORD, 1 << 20) {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
-        let read = serde_json::from_slice::<Written>(&bytes).map_err(|error| error.to_string());
+        let read =
+            serde_json::from_slice::<ToolkitReceipt>(&bytes).map_err(|error| error.to_string());
         let read = read.and_then(|written| match written.format {
             FORMAT => Ok(written),
             other => Err(format!("format {other} is not known to this version")),
         });
         read.map(Some).map_err(|why| {
             fail(Exit::Refused, format!("{}: '{RECORD}': {why}", self.name))
-                .hint("remove it inside, and then what is left of the repository's files")
+                .hint("remove this file and the files of the CUDA repository in the container")
         })
     }
 
-    /// What it takes to have exactly these files.
+    /// The steps that lead to exactly these files.
     pub fn plan(
         &self,
-        wanted: Vec<Wanted>,
-        written: Option<&Written>,
-    ) -> Result<Vec<Step>, Failure> {
+        files: Vec<ToolkitFile>,
+        written: Option<&ToolkitReceipt>,
+    ) -> Result<Vec<FileStep>, Failure> {
         let entries = written.map(|written| written.entries.as_slice()).unwrap_or_default();
         let ours = |path: &str| entries.iter().find(|entry| entry.path == path);
         let mut steps = Vec::new();
-        for file in wanted {
+        for file in files {
             let now = match &file.bytes {
                 Some(bytes) => compare(self.root, &self.entry(file.path, bytes), self.owner)?,
                 None => self.now(file.path, ours(file.path))?,
             };
-            let same = now == Now::Same && file.bytes.is_some();
+            let same = now == PathState::Same && file.bytes.is_some();
             let was = match ours(file.path) {
                 Some(entry) => compare(self.root, entry, self.owner)?,
                 None => self.now(file.path, None)?,
             };
-            let from = ours(file.path).filter(|_| was != Now::Absent).map(Entry::words);
+            let from =
+                ours(file.path).filter(|_| was != PathState::Absent).map(ReceiptEntry::words);
             let from = if same { Some(file.words.clone()) } else { from };
             let changed = match was {
-                Now::Other(what) if !same => Some(what),
+                PathState::Other(what) if !same => Some(what),
                 _ => None,
             };
-            steps.push(Step { path: file.path, to: Some(file), same, from, changed });
+            steps.push(FileStep { path: file.path, to: Some(file), same, from, changed });
         }
         for path in OURS {
             let Some(entry) = ours(path) else { continue };
@@ -187,53 +177,54 @@ impl Files<'_> {
             }
             let now = compare(self.root, entry, self.owner)?;
             let changed = match &now {
-                Now::Other(what) => Some(what.clone()),
+                PathState::Other(what) => Some(what.clone()),
                 _ => None,
             };
-            let (same, from) = (now == Now::Absent, Some(entry.words()));
-            steps.push(Step { path, to: None, same, from, changed });
+            let (same, from) = (now == PathState::Absent, Some(entry.words()));
+            steps.push(FileStep { path, to: None, same, from, changed });
         }
         Ok(steps)
     }
 
-    fn now(&self, path: &str, entry: Option<&Entry>) -> Result<Now, Failure> {
+    fn now(&self, path: &str, entry: Option<&ReceiptEntry>) -> Result<PathState, Failure> {
         match (self.root.lstat(path), entry) {
-            (Err(error), _) if error.is_not_found() => Ok(Now::Absent),
+            (Err(error), _) if error.is_not_found() => Ok(PathState::Absent),
             (Err(error), _) => Err(error.into()),
             (Ok(_), Some(entry)) => Ok(compare(self.root, entry, self.owner)?),
-            (Ok(_), None) => Ok(Now::Other("not of this tool".into())),
+            (Ok(_), None) => Ok(PathState::Other("not written by this tool".into())),
         }
     }
 
-    fn entry(&self, path: &str, bytes: &[u8]) -> Entry {
+    fn entry(&self, path: &str, bytes: &[u8]) -> ReceiptEntry {
         let sha256 = hex::encode(Sha256::digest(bytes));
-        let what = Placed::File { size: bytes.len() as u64, sha256, mode: MODE };
-        Entry { path: path.into(), what }
+        let what = PlacedKind::File { size: bytes.len() as u64, sha256, mode: MODE };
+        ReceiptEntry { path: path.into(), what }
     }
 
-    /// Takes the steps. The record comes first: a run that is killed leaves
-    /// nothing that the next does not know.
-    pub fn take(&self, steps: &[Step], release: &str) -> Result<Before, Failure> {
-        let mut before = Before { files: Vec::new(), made: Vec::new() };
-        match self.try_take(steps, release, &mut before) {
+    /// Carries out the steps. The receipt is written first, so that the next run knows
+    /// every file of a run that was killed.
+    pub fn apply(&self, steps: &[FileStep], release: &str) -> Result<SavedFiles, Failure> {
+        let mut before = SavedFiles { files: Vec::new(), made: Vec::new() };
+        match self.try_apply(steps, release, &mut before) {
             Ok(()) => Ok(before),
-            Err(error) => Err(self.undo(before, error.into())),
+            Err(error) => Err(self.roll_back(before, error.into())),
         }
     }
 
-    fn try_take(
+    fn try_apply(
         &self,
-        steps: &[Step],
+        steps: &[FileStep],
         release: &str,
-        before: &mut Before,
+        before: &mut SavedFiles,
     ) -> Result<(), FileError> {
         let new = steps.iter().filter_map(|step| Some((step.path, step.to.as_ref()?)));
         let new: Vec<(&str, &Vec<u8>)> =
             new.filter_map(|(path, file)| Some((path, file.bytes.as_ref()?))).collect();
-        let mut entries: Vec<Entry> = new.iter().map(|(path, b)| self.entry(path, b)).collect();
+        let mut entries: Vec<ReceiptEntry> =
+            new.iter().map(|(path, b)| self.entry(path, b)).collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         if !new.is_empty() {
-            let written = Written { format: FORMAT, release: release.into(), entries };
+            let written = ToolkitReceipt { format: FORMAT, release: release.into(), entries };
             self.put(RECORD, &bytes(&written), before)?;
         }
         for step in steps.iter().filter(|step| !step.same) {
@@ -253,7 +244,12 @@ impl Files<'_> {
         Ok(())
     }
 
-    fn put(&self, path: &'static str, bytes: &[u8], before: &mut Before) -> Result<(), FileError> {
+    fn put(
+        &self,
+        path: &'static str,
+        bytes: &[u8],
+        before: &mut SavedFiles,
+    ) -> Result<(), FileError> {
         let parents: Vec<&str> =
             path.match_indices('/').skip(1).map(|(at, _)| &path[..at]).collect();
         for parent in parents {
@@ -265,15 +261,16 @@ impl Files<'_> {
         self.root.put_as(path, bytes, MODE, self.owner)
     }
 
-    fn note(&self, path: &'static str, before: &mut Before) -> Result<(), FileError> {
+    fn note(&self, path: &'static str, before: &mut SavedFiles) -> Result<(), FileError> {
         let is_file = self.root.lstat(path).is_ok_and(|stat| stat.kind == FileKind::File);
         let was = if is_file { Some(self.root.read(path, 1 << 20)?) } else { None };
         before.files.push((path, was));
         Ok(())
     }
 
-    /// Puts back what was there. The failure, with what could not be put back.
-    pub fn undo(&self, before: Before, failure: Failure) -> Failure {
+    /// Restores the previous contents. Returns the failure, with what could not be
+    /// restored.
+    pub fn roll_back(&self, before: SavedFiles, failure: Failure) -> Failure {
         let mut left = Vec::new();
         for (path, was) in before.files.into_iter().rev() {
             let undone = match was {
@@ -285,13 +282,13 @@ impl Files<'_> {
             }
         }
         for dir in before.made.iter().rev() {
-            // one that is not empty has become somebody else's
+            // a directory that is not empty has files of other programs
             let _ = self.root.remove_empty_dir(dir);
         }
         if left.is_empty() {
             return failure;
         }
-        let message = format!("{}; and not undone: {}", failure.message, left.join(", "));
+        let message = format!("{}; not rolled back: {}", failure.message, left.join(", "));
         fail(failure.exit.max(Exit::System), message)
     }
 }

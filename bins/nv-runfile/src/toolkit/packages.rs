@@ -1,24 +1,26 @@
-//! The container's own package manager, run inside.
+//! The container's own package manager.
 
 use std::time::Duration;
 
 use ::cli::{Exit, Failure, fail, interrupted};
 use host::command::Ran;
+use nvidia::driver_part;
+use pve::Packages;
 
-use crate::cli::Release;
-use crate::container::Container;
-use crate::toolkit::files::{SOURCES, driver_packages};
-use crate::toolkit::repository::Manager;
+use crate::install::container::Container;
+use crate::toolkit::files::SOURCES;
+use crate::toolkit::release::CudaRelease;
+use crate::toolkit::repository::PackageManager;
 
 const SHORT: Duration = Duration::from_secs(60);
-/// Lists of a distribution.
+/// Downloading the lists of a distribution.
 const UPDATE: Duration = Duration::from_secs(10 * 60);
-/// A toolkit is some gigabytes.
+/// A toolkit has some gigabytes.
 const INSTALL: Duration = Duration::from_secs(2 * 3600);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs something inside, with a time limit that holds inside as well: what is
-/// killed out here would go on there.
+/// Runs a command in the container with a time limit. timeout(1) enforces it there
+/// too: killing pct on the host does not end the command.
 pub fn exec(container: &Container<'_>, words: &[&str], limit: Duration) -> Result<Ran, Failure> {
     let seconds = limit.as_secs().to_string();
     let before = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", PATH];
@@ -27,41 +29,35 @@ pub fn exec(container: &Container<'_>, words: &[&str], limit: Duration) -> Resul
     if interrupted() {
         return Err(fail(Exit::System, "interrupted"));
     }
-    ran.ok_or_else(|| fail(Exit::System, format!("{} does not run", container.guest.target())))
+    ran.ok_or_else(|| fail(Exit::System, format!("{} is not running", container.guest.target())))
 }
 
 /// Whether a package is installed.
 pub fn is_installed(
     container: &Container<'_>,
-    manager: Manager,
+    manager: PackageManager,
     package: &str,
 ) -> Result<bool, Failure> {
     match manager {
-        Manager::Apt => {
-            let status = match container.root.read_text("/var/lib/dpkg/status", 64 << 20) {
-                Err(error) if error.is_not_found() => return Ok(false),
-                other => other?,
-            };
-            Ok(status.split("\n\n").any(|stanza| {
-                let has = |wanted: &str| stanza.lines().any(|line| line == wanted);
-                has(&format!("Package: {package}")) && has("Status: install ok installed")
-            }))
+        PackageManager::Apt => {
+            let packages = Packages::read(&container.root)?.unwrap_or_default();
+            Ok(packages.get(package).is_some_and(|package| package.state.is_complete()))
         }
-        // below --root nobody can be asked
-        Manager::Dnf if !container.running => Ok(false),
-        Manager::Dnf => Ok(exec(container, &["rpm", "-q", package], SHORT)?.success()),
+        // with --root no command is run
+        PackageManager::Dnf if !container.running => Ok(false),
+        PackageManager::Dnf => Ok(exec(container, &["rpm", "-q", package], SHORT)?.success()),
     }
 }
 
 /// Installs the toolkit.
 pub fn install(
     container: &Container<'_>,
-    manager: Manager,
-    release: Release,
+    manager: PackageManager,
+    release: CudaRelease,
 ) -> Result<(), Failure> {
     match manager {
-        Manager::Apt => with_apt(container, &release.package()),
-        Manager::Dnf => with_dnf(container, &release.package()),
+        PackageManager::Apt => with_apt(container, &release.package()),
+        PackageManager::Dnf => with_dnf(container, &release.package()),
     }
 }
 
@@ -70,7 +66,7 @@ fn with_apt(container: &Container<'_>, package: &str) -> Result<(), Failure> {
         let lock = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"];
         exec(container, &[&lock, words].concat(), limit)
     };
-    // this repository alone: what is wrong with another is no matter of ours
+    // only this repository: failures of others do not matter here
     let list = format!("Dir::Etc::sourcelist={SOURCES}");
     let only = ["-o", list.as_str(), "-o", "Dir::Etc::sourceparts=-"];
     let strict = ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any"];
@@ -82,7 +78,7 @@ fn with_apt(container: &Container<'_>, package: &str) -> Result<(), Failure> {
     let simulate = || apt(&[&["-s"], install.as_slice()].concat(), UPDATE);
     let mut simulated = simulate()?;
     if !simulated.success() {
-        // what it depends on is the distribution's, whose lists may be missing
+        // it needs packages of the distribution, whose lists may be missing
         apt(&["update"], UPDATE)?;
         simulated = simulate()?;
     }
@@ -91,11 +87,11 @@ fn with_apt(container: &Container<'_>, package: &str) -> Result<(), Failure> {
     }
     let said = String::from_utf8_lossy(&simulated.stdout);
     let comes = said.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
-    if let Some(driver) = comes.into_iter().find(|package| is_driver(package)) {
+    if let Some(driver) = comes.into_iter().find(|package| driver_part(package).is_some()) {
         let name = container.guest.target();
-        let message = format!("{name}: {package} would bring {driver}, a part of the driver");
+        let message = format!("{name}: {package} would install {driver}, a package of the driver");
         return Err(fail(Exit::Refused, message)
-            .hint("the driver in a container is the host's: 'nv-runfile install --ct'"));
+            .hint("install the host's driver in the container instead, with nv-runfile install"));
     }
     let conf =
         ["-y", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"];
@@ -115,21 +111,12 @@ fn with_dnf(container: &Container<'_>, package: &str) -> Result<(), Failure> {
     }
 }
 
-/// Whether a package is one of the driver's.
-fn is_driver(package: &str) -> bool {
-    let package = package.split(':').next().unwrap_or(package);
-    driver_packages().iter().any(|pattern| match pattern.strip_suffix('*') {
-        Some(stem) => package.starts_with(stem),
-        None => package == *pattern,
-    })
-}
-
-/// The first error that the package manager told is the cause.
+/// The failure of a package manager, with the first error that it printed.
 fn failed(container: &Container<'_>, what: &str, ran: &Ran) -> Failure {
     let name = container.guest.target();
     let said = String::from_utf8_lossy(&ran.stderr);
     let error = said.lines().find(|line| line.starts_with("E: ") || line.starts_with("Error: "));
-    // apt warns of the signature before it fails for it
+    // apt warns about the signature before the error
     let why = said.lines().find(|line| line.starts_with("W: GPG error"));
     let words = match (error, why) {
         (Some(error), Some(why)) => format!("{error} ({})", why.trim_start_matches("W: ")),
@@ -137,22 +124,4 @@ fn failed(container: &Container<'_>, what: &str, ran: &Ran) -> Failure {
         (None, _) => ran.reason(),
     };
     fail(Exit::System, format!("{name}: {what}: {words}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn driver_packages_are_told_from_the_toolkits() {
-        for driver in ["libcuda1", "cuda-drivers-570", "libnvidia-ml1:amd64", "nvidia-driver-cuda"]
-        {
-            assert!(is_driver(driver), "{driver}");
-        }
-        for toolkit in
-            ["cuda-toolkit-12-8", "cuda-nvml-dev-12-8", "libnvjitlink-12-8", "libnvvm-13-0"]
-        {
-            assert!(!is_driver(toolkit), "{toolkit}");
-        }
-    }
 }

@@ -80,7 +80,7 @@ fn a_file_that_was_changed_is_found_out_and_fetched_anew() {
     cache.fetch(&format!("{args} --check")).run().expect(1);
     cache.fetch(&format!("{VERSION} --check")).run().expect(1);
     let ran = cache.fetch(&args).run().expect(0);
-    assert!(ran.stderr.contains("fetched anew"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("downloaded again"), "{}", ran.stderr);
     assert_eq!(ran.values("change", "status"), ["changed"]);
     cache.has(&bytes);
     // with its old time and length only reading it tells

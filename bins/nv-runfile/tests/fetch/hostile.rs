@@ -127,7 +127,7 @@ fn an_answer_of_200_to_a_range_is_begun_anew_and_taken() {
             Some(done) => done,
             None => reply.whole("200 OK", &["ETag: \"a\""], &bytes[SIZE / 2..]),
         },
-        "no installer",
+        "not an installer",
     );
 }
 
@@ -147,7 +147,7 @@ fn pages_instead_of_files_are_refused_whatever_they_call_themselves() {
     fails(|_, reply, _| reply.whole("200 OK", &["Content-Type: text/html"], PAGE), "page (HTML)");
     fails(
         |_, reply, _| reply.whole("200 OK", &["Content-Type: application/octet-stream"], PAGE),
-        "no installer",
+        "not an installer",
     );
     fails(|_, reply, _| reply.whole("200 OK", &[], b""), "SHA-256");
 }
@@ -244,7 +244,7 @@ fn a_trickle_and_silence_are_broken_off() {
             }
             Ok(())
         },
-        "next to nothing",
+        "almost nothing",
     );
     fails(
         |_, reply, bytes| {
@@ -299,7 +299,7 @@ fn what_may_pass_is_asked_again_and_what_stays_is_not() {
     // an hour is not waited for
     let (_, server) = fails(
         |_, reply, _| reply.head("503 Service Unavailable", &["Retry-After: 3600".into()]),
-        "3600 s of patience",
+        "asks to wait 3600 s",
     );
     assert_eq!(server.requests().len(), 1);
 }
@@ -332,7 +332,7 @@ fn nobody_there_and_names_that_nobody_knows() {
         let cache = Cache::new();
         let ran = cache.fetch(&format!("{url} --sha256 {digest} --retries 1")).run().expect(3);
         assert!(ran.stderr.contains(words), "{}", ran.stderr);
-        assert!(ran.stderr.contains("once more in"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("next attempt in"), "{}", ran.stderr);
         assert!(cache.names().is_empty(), "{:?}", cache.names());
     }
 }

@@ -54,7 +54,7 @@ fn nowhere_is_told_with_every_place() {
     let ran =
         cache.fetch(&format!("{VERSION} --mirror {} --unverified", server.url(""))).run().expect(3);
     let ran = ran.one_line("answers 404 Not Found");
-    assert!(ran.stderr.contains("published for this architecture"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("published this version for this architecture"), "{}", ran.stderr);
     assert_eq!(server.requests().len(), 4);
     assert!(cache.names().is_empty(), "{:?}", cache.names());
 }
@@ -81,7 +81,7 @@ fn latest_is_what_latest_txt_says() {
         let server = Server::new(move |_, reply| reply.whole("200 OK", &[], text.as_bytes()));
         let empty = Cache::new();
         let ran = empty.fetch(&format!("latest --mirror {} --unverified", server.url(""))).run();
-        assert!(ran.expect(3).stderr.contains("holds no version"));
+        assert!(ran.expect(3).stderr.contains("does not have a version"));
         assert!(empty.names().is_empty());
     }
 }

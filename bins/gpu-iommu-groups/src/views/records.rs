@@ -1,0 +1,133 @@
+//! Records of functions and groups.
+
+use std::collections::BTreeMap;
+
+use ::cli::Say;
+use host::Machine;
+use nvidia::GpuInfo;
+use pci::{Function, Group, ModuleAliases, NVIDIA, PciIds, System, group_verdict, passthrough};
+use record::{Address, GroupMember, IommuGroup, PciDevice, Sriov, VgpuInterface};
+
+/// modules.alias of a distribution kernel has 1.5 MB.
+const MODULES_ALIAS_MOST: usize = 64 << 20;
+
+pub struct RecordMaker<'a> {
+    system: &'a System,
+    ids: PciIds,
+    aliases: ModuleAliases,
+    gpus: BTreeMap<Address, GpuInfo>,
+}
+
+impl<'a> RecordMaker<'a> {
+    /// Reads what the records of `functions` need besides sysfs.
+    pub fn new(
+        machine: &Machine,
+        system: &'a System,
+        ids: PciIds,
+        functions: &[Function],
+        say: &Say,
+    ) -> RecordMaker<'a> {
+        let mut vendors: Vec<u16> = functions.iter().filter_map(|f| f.vendor).collect();
+        vendors.sort_unstable();
+        vendors.dedup();
+        let mut aliases = ModuleAliases::default();
+        if let Some(release) = &system.iommu.release {
+            let path = format!("/lib/modules/{release}/modules.alias");
+            match machine.read(&path, MODULES_ALIAS_MOST) {
+                Ok(text) => aliases = ModuleAliases::parse(&text, &vendors),
+                Err(error) => say.detail(&format!("{error}: the records name no modules")),
+            }
+        }
+        let mut gpus = BTreeMap::new();
+        if vendors.contains(&NVIDIA) {
+            let (found, warnings) = nvidia::read_gpus(machine);
+            warnings.iter().for_each(|warning| say.warn(warning));
+            gpus = found;
+        }
+        RecordMaker { system, ids, aliases, gpus }
+    }
+
+    pub fn function(&self, f: &Function) -> PciDevice {
+        let names = self.ids.names(f);
+        let hex4 = |id: Option<u16>| id.map(|id| format!("0x{id:04x}"));
+        let mut device = PciDevice::bare(f.address);
+        device.parent = f.parent;
+        device.siblings = self
+            .system
+            .slot(f)
+            .map(|sibling| sibling.address)
+            .filter(|address| *address != f.address)
+            .collect();
+        device.group = f.group;
+        device.role = Some(f.role(self.system.gpu_in_slot(f)));
+        device.class = f.class.map(|class| format!("0x{class:06x}"));
+        device.vendor = hex4(f.vendor);
+        device.device = hex4(f.device);
+        device.subsystem_vendor = hex4(f.subsystem_vendor);
+        device.subsystem_device = hex4(f.subsystem_device);
+        device.revision = f.revision.map(|revision| format!("0x{revision:02x}"));
+        device.class_name = names.class;
+        device.vendor_name = names.vendor;
+        device.device_name = names.device;
+        device.subsystem_name = names.subsystem;
+        device.driver = f.driver.clone();
+        device.driver_override = f.driver_override.clone();
+        device.modules = f.modalias().map(|of| self.aliases.modules(&of)).unwrap_or_default();
+        device.boot_vga = f.boot_vga;
+        device.numa_node = f.numa_node;
+        device.reset_methods = f.reset_methods.clone();
+        device.link = f.link.clone();
+        device.sriov = sriov(f);
+        device.vfio_device = f.vfio_device.clone();
+        device.drm_nodes = f.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
+        device.nvidia = self.gpus.get(&f.address).map(GpuInfo::to_record);
+        device.vgpu_interface = if f.vgpu_vendor {
+            Some(VgpuInterface::Vendor)
+        } else {
+            f.mdev.then_some(VgpuInterface::Mdev)
+        };
+        device.passthrough = (!f.is_bridge()).then(|| passthrough(self.system, f));
+        device
+    }
+
+    pub fn group(&self, group: &Group) -> IommuGroup {
+        let (viable, isolated, blockers) = group_verdict(self.system, group);
+        let members = self
+            .system
+            .members(group)
+            .map(|f| GroupMember {
+                address: f.address,
+                role: f.role(self.system.gpu_in_slot(f)),
+                class: f.class.map(|class| format!("0x{class:06x}")),
+                vendor: f.vendor.map(|id| format!("0x{id:04x}")),
+                device: f.device.map(|id| format!("0x{id:04x}")),
+                device_name: self.ids.names(f).device,
+                driver: f.driver.clone(),
+            })
+            .collect();
+        IommuGroup {
+            group: group.id,
+            domain_type: group.domain_type.clone(),
+            name: group.name.clone(),
+            members,
+            other_members: group.others.iter().map(|other| other.name.clone()).collect(),
+            reserved_regions: group.reserved.clone(),
+            rule: self.system.iommu.rule,
+            viable,
+            isolated,
+            acs_override: self.system.iommu.acs_override,
+            blockers,
+        }
+    }
+}
+
+fn sriov(f: &Function) -> Option<Sriov> {
+    if f.pf.is_some() {
+        return Some(Sriov::Vf { pf: f.pf });
+    }
+    f.sriov_total.map(|total| Sriov::Pf {
+        total: Some(total),
+        enabled: f.sriov_enabled,
+        vfs: f.vfs.clone(),
+    })
+}

@@ -1,0 +1,118 @@
+//! What the next boot depends on, as it is now. Reads only.
+
+use std::collections::BTreeMap;
+
+use ::cli::{Exit, Failure, Say, fail};
+use host::{FileError, Machine};
+use pci::System;
+
+use super::command_line::Loader;
+use super::files::{Initramfs, MODPROBE, paths};
+use super::list::{BootEntry, LIST, parse_list};
+use crate::vfio_driver::modules_alias;
+
+const MOST: usize = 1 << 20;
+
+pub struct BootFacts {
+    pub initramfs: Initramfs,
+    /// Texts of the files that a plan may write, those that exist.
+    pub texts: BTreeMap<&'static str, String>,
+    /// Other files of modprobe that set ids= for vfio-pci.
+    pub foreign_ids: Vec<String>,
+    /// The word of the running kernel's command line that sets them.
+    pub booted_ids: Option<String>,
+    pub modules_alias: Vec<u8>,
+    /// The file of the kernel command line, and its text, where it was asked for.
+    pub loader: Option<(Loader, String)>,
+}
+
+impl BootFacts {
+    /// Errors: a file exists and cannot be read, or this host has no generator
+    /// of an initramfs.
+    pub fn read(
+        machine: &Machine,
+        system: &System,
+        with_loader: bool,
+        say: &Say,
+    ) -> Result<BootFacts, Failure> {
+        let initramfs = initramfs(machine)?;
+        let mut texts = BTreeMap::new();
+        for path in paths(initramfs) {
+            texts.extend(read_existing(machine, path)?.map(|text| (path, text)));
+        }
+        let loader = match Loader::find(machine).filter(|_| with_loader) {
+            Some(loader) => Some((loader, machine.read_text(loader.path(), MOST)?)),
+            None => None,
+        };
+        let cmdline = machine.attr("/proc/cmdline").unwrap_or_default();
+        let sets_ids =
+            |word: &&str| word.starts_with("vfio-pci.ids=") || word.starts_with("vfio_pci.ids=");
+        Ok(BootFacts {
+            initramfs,
+            texts,
+            foreign_ids: foreign_ids(machine, say)?,
+            booted_ids: cmdline.split_ascii_whitespace().find(sets_ids).map(str::to_string),
+            modules_alias: modules_alias(machine, system).unwrap_or_else(|error| {
+                say.detail(&format!("{error}: no softdep is written"));
+                Vec::new()
+            }),
+            loader,
+        })
+    }
+
+    pub fn entries(&self) -> Vec<BootEntry> {
+        self.texts.get(LIST).map(|text| parse_list(text)).unwrap_or_default()
+    }
+}
+
+/// The list as it is. Errors: it exists and cannot be read, which is not the
+/// same as an empty one.
+pub fn read_list(machine: &Machine) -> Result<Vec<BootEntry>, FileError> {
+    let text = read_existing(machine, LIST)?;
+    Ok(text.map(|text| parse_list(&text)).unwrap_or_default())
+}
+
+/// A file's text, `None` where it does not exist.
+pub fn read_existing(machine: &Machine, path: &str) -> Result<Option<String>, FileError> {
+    match machine.read_text(path, MOST) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which generator this host has.
+fn initramfs(machine: &Machine) -> Result<Initramfs, Failure> {
+    if machine.exists("/usr/sbin/update-initramfs") {
+        return Ok(Initramfs::InitramfsTools);
+    }
+    if machine.exists("/usr/bin/dracut") || machine.exists("/usr/sbin/dracut") {
+        return Ok(Initramfs::Dracut);
+    }
+    Err(fail(Exit::System, "neither update-initramfs nor dracut is installed")
+        .hint("install one of them: without an initramfs native drivers are loaded first"))
+}
+
+/// modprobe joins the options of all files, and the last ids= wins.
+fn foreign_ids(machine: &Machine, say: &Say) -> Result<Vec<String>, FileError> {
+    let mut paths = Vec::new();
+    for name in machine.list("/etc/modprobe.d")? {
+        let path = format!("/etc/modprobe.d/{name}");
+        if path == MODPROBE || !name.ends_with(".conf") {
+            continue;
+        }
+        match machine.read_text(&path, MOST) {
+            Ok(text) if text.lines().any(sets_ids) => paths.push(path),
+            Ok(_) => {}
+            Err(error) => say.warn(&format!("{error}: it may set ids= for vfio-pci")),
+        }
+    }
+    Ok(paths)
+}
+
+/// `options vfio-pci ids=...`, in either spelling of the module.
+fn sets_ids(line: &str) -> bool {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    matches!(words[..], ["options", "vfio-pci" | "vfio_pci", ..])
+        && words[2..].iter().any(|word| word.starts_with("ids="))
+}

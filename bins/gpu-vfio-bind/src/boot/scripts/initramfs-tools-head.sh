@@ -1,0 +1,10 @@
+#!/bin/sh
+PREREQ=""
+prereqs() { echo "$PREREQ"; }
+case $1 in
+prereqs)
+	prereqs
+	exit 0
+	;;
+esac
+

@@ -1,0 +1,112 @@
+//! `persist`: slots to VFIO at every boot.
+
+use ::cli::{Exit, Failure, fail};
+use advice::gpu_vfio_bind::{PersistOptions, persist};
+use host::Machine;
+use pci::{Function, System};
+use record::CommandLine;
+
+use crate::boot::list::{BootEntry, MatchBy};
+use crate::boot::observe::BootFacts;
+use crate::boot::plan::{BootPlanError, BootRequest, plan};
+use crate::boot::run;
+use crate::check::{self, ObjectionKind, Retry};
+use crate::cli::Persist;
+use crate::observe::{FunctionUse, Observer};
+use crate::report::Report;
+use crate::select::{Reach, functions, select, slots};
+use crate::vfio_driver::VfioDriver;
+
+pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
+    let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
+    let chosen = functions(&system, &addresses);
+    let driver = VfioDriver::of_option(&options.driver, machine, &system, &chosen)?;
+    let named = slots(&chosen);
+    let command = persist(&named, &typed_options(options));
+    let facts = BootFacts::read(machine, &system, options.cmdline, report.say)?;
+    let request = BootRequest::Add {
+        entries: entries(&chosen, &driver, options.by)?,
+        blacklist: options.blacklist,
+        cmdline: options.cmdline,
+        by_address: &|| persist(&named, &PersistOptions { by_id: false, ..typed_options(options) }),
+    };
+    let mut plan = plan(&system, &facts, &request).map_err(Failure::from)?;
+    let retry = |retry| retry_command(options, &named, retry);
+    let mut objections = objections(machine, &system, &chosen, &retry);
+    objections.append(&mut plan.objections);
+    plan.objections = objections;
+    run::run(plan, &options.change, options.force, command, machine, report)
+}
+
+/// What is against binding these functions at boot. Processes and running VMs
+/// are not: they end before the reboot. An IOMMU that is off may be switched on
+/// with it.
+fn objections(
+    machine: &Machine,
+    system: &System,
+    chosen: &[&Function],
+    retry: &check::RetryCommand<'_>,
+) -> Vec<::apply::Objection<ObjectionKind>> {
+    let observer = Observer::new(machine);
+    let at_boot = |f: &&Function| {
+        let mut containers = observer.containers(f);
+        containers.iter_mut().for_each(|container| container.running = false);
+        FunctionUse { containers, ..FunctionUse::default() }
+    };
+    let uses: Vec<FunctionUse> = chosen.iter().map(at_boot).collect();
+    let mut objections = check::bind(system, chosen, &uses, retry);
+    let of_iommu = [ObjectionKind::IommuOff, ObjectionKind::NoIommuGroup];
+    objections.retain(|objection| system.iommu.is_on() || !of_iommu.contains(&objection.kind));
+    objections
+}
+
+fn entries(
+    chosen: &[&Function],
+    driver: &VfioDriver,
+    by: MatchBy,
+) -> Result<Vec<BootEntry>, Failure> {
+    let unknown = |f: &Function| {
+        fail(Exit::System, format!("{}: cannot read its vendor and device id", f.address))
+            .run(advice::gpu_iommu_groups::list(&f.address.to_string()))
+    };
+    let entry = |f: &&Function| BootEntry::of(f, &driver.of(f), by).ok_or_else(|| unknown(f));
+    chosen.iter().map(entry).collect()
+}
+
+/// The options that differ from their defaults.
+fn typed_options(options: &Persist) -> PersistOptions {
+    PersistOptions {
+        by_id: options.by == MatchBy::Id,
+        driver: Some(options.driver.clone()).filter(|driver| driver != "vfio-pci"),
+        cmdline: options.cmdline,
+        blacklist: options.blacklist,
+        force: options.force,
+    }
+}
+
+/// The user's own command with what gets past an objection.
+fn retry_command(options: &Persist, named: &[String], retry: Retry) -> CommandLine {
+    let (mut named, mut typed) = (named.to_vec(), typed_options(options));
+    match retry {
+        Retry::Force => typed.force = true,
+        Retry::WithGroup(others) => named.extend(others.iter().map(ToString::to_string)),
+        // no process has a GPU open during the boot
+        Retry::StopPersistenced => {}
+    }
+    persist(&named, &typed)
+}
+
+impl From<BootPlanError> for Failure {
+    fn from(error: BootPlanError) -> Failure {
+        let (message, option) = match error {
+            BootPlanError::NoLoader { option } => {
+                ("neither /etc/default/grub nor /etc/kernel/cmdline exists".to_string(), option)
+            }
+            BootPlanError::UnknownForm { path, option } => {
+                (format!("'{path}' has a form that this tool does not edit"), option)
+            }
+        };
+        fail(Exit::System, format!("{message}; nothing was changed"))
+            .hint(format!("add '{option}' to the kernel command line by hand"))
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line of `install` and `uninstall`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use cli::ChangeOptions;
+use nvidia::userspace::Set;
+
+use crate::cli::values::{Caps, Files, sha256};
+
+/// Where a driver is installed.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct InstallTarget {
+    /// Install in this container, running or stopped
+    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
+    pub ct: Option<u32>,
+
+    /// Install into a new directory for all containers
+    ///
+    /// For 'lxc-gpu-conf add --share-driver DIR'.
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
+
+    /// Install on this host, after a pre-flight check
+    ///
+    /// Runs the installer.
+    #[arg(long)]
+    pub host: bool,
+}
+
+/// How a driver is installed in a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Place the files of the manifest from the host
+    #[default]
+    Unpack,
+    /// Run the installer in the container, without kernel modules
+    Installer,
+}
+
+/// Library sets, by what programs in a container do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LibrarySet {
+    /// CUDA and OpenCL
+    Compute,
+    /// nvidia-smi and NVML
+    Utility,
+    /// Encoding and decoding
+    Video,
+    /// OpenGL, Vulkan, ray tracing
+    Graphics,
+}
+
+impl LibrarySet {
+    /// The library set.
+    pub fn set(self) -> Set {
+        match self {
+            LibrarySet::Compute => Set::Compute,
+            LibrarySet::Utility => Set::Utility,
+            LibrarySet::Video => Set::Video,
+            LibrarySet::Graphics => Set::Graphics,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Install {
+    #[command(flatten)]
+    pub named: Files,
+
+    #[command(flatten)]
+    pub target: InstallTarget,
+
+    /// How to install in a container
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub mode: Mode,
+
+    /// Install these library sets
+    ///
+    /// A set has what programs in the container need for one purpose.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SET",
+        value_delimiter = ',',
+        default_value = "compute,utility,video"
+    )]
+    pub set: Vec<LibrarySet>,
+
+    /// With --host: first remove drivers installed by other means
+    ///
+    /// Removes packages and DKMS modules; --dry-run shows which.
+    #[arg(long)]
+    pub purge: bool,
+
+    /// With --host: build the kernel modules with DKMS
+    ///
+    /// DKMS builds them for new kernels too. This is the default if dkms is installed.
+    #[arg(long, conflicts_with = "no_dkms")]
+    pub dkms: bool,
+
+    /// With --host: build for the running kernel only
+    #[arg(long)]
+    pub no_dkms: bool,
+
+    /// Require this SHA-256
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub sha256: Option<String>,
+
+    #[command(flatten)]
+    pub caps: Caps,
+
+    /// Override a safety refusal that mentions --force
+    ///
+    /// Installs another version than the loaded kernel module's, replaces files that
+    /// were modified, or runs the installer on a host that is not ready.
+    #[arg(long)]
+    pub force: bool,
+
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    /// Remove from this container, running or stopped
+    #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
+    pub ct: u32,
+
+    /// Override a safety refusal that mentions --force
+    ///
+    /// Also removes files that were modified since they were installed.
+    #[arg(long)]
+    pub force: bool,
+
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}

@@ -1,0 +1,160 @@
+//! `uninstall`: removes the files that `install` placed in a container.
+
+use std::collections::BTreeSet;
+
+use ::cli::{Exit, Failure, Say, catch_signals};
+use host::Machine;
+use pve::Guest;
+use record::{Change, ChangeStatus, Record, RecordWriter};
+
+use crate::cli::{Options, Uninstall};
+use crate::install::common::{PROPERTY, failed, put_changes};
+use crate::install::container::{Container, copy_of, unreachable_files};
+use crate::install::receipt::{PathState, Receipt, ReceiptEntry, compare};
+use crate::install::transaction::TransactionGoal;
+
+pub fn run(
+    options: &Options,
+    uninstall: &Uninstall,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
+    let machine = options.common.machine()?;
+    let guest = Guest::find(&machine, uninstall.ct)?;
+    let only_look = uninstall.change.only_look();
+    if !only_look {
+        catch_signals();
+    }
+    if uninstall.change.dry_run {
+        if let Some(why) = unreachable_files(&machine, &guest)? {
+            return foretell(&machine, &guest, &why, say, writer);
+        }
+    }
+    let container = Container::open(&machine, &guest, only_look, say)?;
+    let outcome = remove_files(&machine, &container, uninstall, say);
+    let closed = container.close();
+    let target = guest.target();
+    let removed = match outcome {
+        Ok(removed) => removed,
+        Err(failure) => {
+            let change = failed(say.tool(), &target, ChangeStatus::RolledBack, &failure);
+            writer.put(Record::Change(change))?;
+            return Err(failure.into());
+        }
+    };
+    let changes = changes(say.tool(), &target, removed.as_ref(), uninstall);
+    put_changes(changes, uninstall.change.check, writer)?;
+    closed?;
+    Ok(if uninstall.change.check && removed.is_some() { Exit::Difference } else { Exit::Done })
+}
+
+fn changes(
+    tool: &str,
+    target: &str,
+    removed: Option<&RemovedFiles>,
+    uninstall: &Uninstall,
+) -> Vec<Change> {
+    let only_look = uninstall.change.only_look();
+    let status = if only_look { ChangeStatus::Planned } else { ChangeStatus::Changed };
+    let mut changes = Vec::new();
+    for (entry, state) in removed.iter().flat_map(|removed| &removed.entries) {
+        let mut change = Change::planned(tool, target, &entry.path);
+        change.from = Some(entry.words());
+        change.status = match state {
+            PathState::Same => status,
+            PathState::Absent => ChangeStatus::Unchanged,
+            PathState::Other(_) if uninstall.force => status,
+            PathState::Other(_) => ChangeStatus::Skipped,
+        };
+        if let PathState::Other(what) = state {
+            change.reason = Some(format!("modified since it was installed: {what}"));
+            change.hint = (!uninstall.force).then(|| "use --force to remove it".into());
+        }
+        changes.push(change);
+    }
+    let mut summary = Change::planned(tool, target, PROPERTY);
+    summary.from = removed.map(|removed| removed.version.clone());
+    summary.status = if removed.is_some() { status } else { ChangeStatus::Unchanged };
+    changes.push(summary);
+    changes
+}
+
+/// The dry run of a container whose files cannot be read: the host's copy of
+/// the receipt tells what was installed.
+fn foretell(
+    machine: &Machine,
+    guest: &Guest,
+    why: &str,
+    say: &Say,
+    writer: &mut RecordWriter,
+) -> anyhow::Result<Exit> {
+    let mut change = Change::planned(say.tool(), &guest.target(), PROPERTY);
+    change.reason = Some(match copied(machine, &copy_of(guest)) {
+        Some(receipt) => {
+            let count = receipt.entries.len();
+            change.from = Some(receipt.version);
+            format!(
+                "{count} files according to this host's copy of the receipt; the container's files cannot be read: {why}"
+            )
+        }
+        None => {
+            change.status = ChangeStatus::Unchanged;
+            format!(
+                "this host has no receipt of an installation; the container's files cannot be read: {why}"
+            )
+        }
+    });
+    writer.put(Record::Change(change))?;
+    Ok(Exit::Done)
+}
+
+/// The host's copy of a receipt.
+fn copied(machine: &Machine, path: &str) -> Option<Receipt> {
+    machine.read(path, 4 << 20).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+struct RemovedFiles {
+    version: String,
+    entries: Vec<(ReceiptEntry, PathState)>,
+}
+
+fn remove_files(
+    machine: &Machine,
+    container: &Container<'_>,
+    uninstall: &Uninstall,
+    say: &Say,
+) -> Result<Option<RemovedFiles>, Failure> {
+    let only_look = uninstall.change.only_look();
+    container.recover(only_look, say)?;
+    let tree = container.tree();
+    let copy = container.copy();
+    // the container may have lost its receipt
+    let Some(receipt) = tree.receipt()?.or_else(|| copied(machine, &copy)) else {
+        return Ok(None);
+    };
+    let mut entries = Vec::new();
+    let mut keep = BTreeSet::new();
+    for entry in &receipt.entries {
+        let state = compare(&container.root, entry, container.owner)?;
+        if matches!(state, PathState::Other(_)) && !uninstall.force {
+            keep.insert(entry.path.clone());
+        }
+        entries.push((entry.clone(), state));
+    }
+    let removed = RemovedFiles { version: receipt.version.clone(), entries };
+    if only_look {
+        return Ok(Some(removed));
+    }
+    let goal = TransactionGoal { from: Some(&receipt), keep, paths: Vec::new() };
+    let mut check = || container.ldconfig().map(drop);
+    let done = tree
+        .begin(&goal)
+        .and_then(|intent| tree.place(intent, Vec::new(), None, Some(&receipt), &mut check));
+    match done {
+        Ok(()) => {
+            machine.remove(&copy)?;
+            Ok(Some(removed))
+        }
+        Err(failure) => Err(container.roll_back(failure)),
+    }
+}
