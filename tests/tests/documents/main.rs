@@ -156,7 +156,8 @@ fn every_file_that_a_page_for_developers_names_exists() {
     for page in FOR_READERS {
         let text = std::fs::read_to_string(project().join(page)).unwrap();
         for word in text.split('`').skip(1).step_by(2) {
-            let ours = ["bins/", "shared/", "tests/", "man/"].iter().any(|dir| word.starts_with(dir));
+            let ours =
+                ["bins/", "shared/", "tests/", "man/"].iter().any(|dir| word.starts_with(dir));
             // an upper case word or an asterisk stands for any name
             let any = |c: char| c.is_ascii_uppercase() || "*< ".contains(c);
             if ours && word.contains('.') && !word.contains(any) {
