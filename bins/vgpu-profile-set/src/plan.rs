@@ -57,8 +57,9 @@ pub fn plan_each(gpus: &[Gpu], assignments: &[Assignment], rules: PlanRules) -> 
 /// The GPU with the virtual functions that it would have once they are enabled.
 fn with_vfs(gpu: &Gpu, assignments: &[Assignment]) -> Gpu {
     let mut gpu = gpu.clone();
-    let Some((offset, stride)) =
-        gpu.vf_offset.filter(|_| gpu.functions.is_empty() && gpu.total_vfs > 0)
+    let Some((offset, stride)) = gpu
+        .vf_offset
+        .filter(|_| gpu.functions.is_empty() && gpu.total_vfs > 0 && can_have_vfs(&gpu))
     else {
         return gpu;
     };
@@ -77,6 +78,12 @@ fn with_vfs(gpu: &Gpu, assignments: &[Assignment]) -> Gpu {
         gpu.functions = functions;
     }
     gpu
+}
+
+/// The first GPU with virtual functions for vGPUs is the A100 (20b0); a T4 (1eb8) has
+/// the capability in PCI configuration space and never a virtual function.
+fn can_have_vfs(gpu: &Gpu) -> bool {
+    gpu.device.is_none_or(|device| device >= 0x2000)
 }
 
 /// Where a VF will be: routing id plus offset plus index times stride (PCI

@@ -102,7 +102,12 @@ impl Session<'_> {
                 }
             },
         };
-        let sizes: BTreeSet<u64> = assignments.iter().filter_map(|a| size(gpus, a)).collect();
+        let mut sizes: BTreeSet<u64> = assignments.iter().filter_map(|a| size(gpus, a)).collect();
+        // what is set counts as well; one without a name (0) may have any size
+        for gpu in gpus.iter() {
+            let set = gpu.functions.iter().filter(|function| function.current != 0);
+            sizes.extend(set.map(|f| gpu.profile_of(f.current).map_or(0, |p| p.mib())));
+        }
         if rules.heterogeneous || sizes.len() > 1 {
             self.read_heterogeneous(gpus);
         }

@@ -277,6 +277,66 @@ fn a_failed_look_at_users_is_unknown_and_refuses_to_clear() {
     assert!(refused.steps.iter().all(|step| !step.is_change()), "{refused:?}");
 }
 
+/// hypeman issue 327: a full GPU lists its heading only.
+#[test]
+fn a_profile_without_a_name_is_neither_right_nor_wrong() {
+    let model = l40s();
+    for at in 0..2 {
+        let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(at));
+        model.write(&path, b"1155").unwrap();
+    }
+    let mut gpus = look(&model, &BTreeMap::new());
+    gpus[0].types.clear();
+    let count = format!(
+        "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"L40S-24Q\",\"count\":1}}"
+    );
+    for text in ["41:00.4=L40S-24Q\n", &count] {
+        let plan = planned(&gpus, text);
+        assert!(plan.steps.iter().all(|step| !step.is_change()), "{text}: {plan:?}");
+        assert!(plan.objections[0].why.contains("id 1155, whose name is unknown"), "{plan:?}");
+    }
+    let by_id = planned(&gpus, "41:00.4=1155\n41:00.5=none\n");
+    assert_eq!(by_id.objections, []);
+    let changes: Vec<bool> = by_id.steps.iter().map(ProfileStep::is_change).collect();
+    assert_eq!(changes, [false, true]);
+}
+
+/// NVIDIA/gpu-operator issue 2600: MIG mode is lost at a reboot, and the list holds
+/// nothing for MIG then.
+#[test]
+fn a_profile_that_mig_hides_is_no_error_in_the_input() {
+    let with = |instances: u32| {
+        let model = l40s();
+        let mut gpus = look(&model, &BTreeMap::new());
+        let list = [(1603, "NVIDIA DC-24Q"), (1604, "NVIDIA DC-96Q"), (1600, "NVIDIA DC-1-12Q")];
+        gpus[0].types = list.iter().map(|(id, name)| (*id, (*name).to_string())).collect();
+        gpus[0].mig_instances = instances;
+        gpus
+    };
+    let mut lost = with(0);
+    lost[0].types.remove(&1600);
+    let plan = planned(&lost, "41:00.4=DC-1-12Q\n");
+    assert!(plan.objections[0].why.contains("needs a MIG instance, and the GPU has none"));
+    let plan = planned(&with(4), "41:00.4=DC-4-96Q\n41:00.5=DC-4-96Q\n41:00.6=DC-4-96Q\n");
+    let why = &plan.objections[0].why;
+    assert_eq!(why, "3 x DC-4-96Q need 12 MIG slices, the GPU has 4");
+}
+
+/// A T4 has sriov_totalvfs and never a virtual function.
+#[test]
+fn virtual_functions_are_not_planned_for_a_gpu_that_never_has_any() {
+    let mut gpus = look(&l40s(), &BTreeMap::new());
+    (gpus[0].device, gpus[0].total_vfs, gpus[0].vf_offset) = (Some(0x1eb8), 16, Some((4, 1)));
+    gpus[0].functions.clear();
+    let text = format!(
+        "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"T4-4Q\",\"count\":1}}"
+    );
+    gpus[0].types.clear();
+    gpus[0].complete = false;
+    let plan = planned(&gpus, &text);
+    assert!(plan.enable.is_empty() && !plan.objections.is_empty(), "{plan:?}");
+}
+
 fn mig_card(instances: Vec<u32>) -> VgpuCard {
     let types = [
         (1600, "NVIDIA DC-1-12Q"),

@@ -414,8 +414,9 @@ fn add_plan(problems: &mut Problems, plan: &ProfilePlan, seen: &BTreeSet<Address
         problems.insert(key, format!("{}: {}{hint}", objection.address, objection.why));
     }
     for step in &plan.steps {
-        if let ProfileChange::Skip { to, why, .. } = &step.change {
-            let key = (ProblemKind::LeftAlone, format!("{} {why}", step.address));
+        if let ProfileChange::Skip { to, why, unknown, .. } = &step.change {
+            let kind = if *unknown { ProblemKind::Failure } else { ProblemKind::LeftAlone };
+            let key = (kind, format!("{} {why}", step.address));
             let to = to.as_deref().unwrap_or("none");
             problems.insert(key, format!("{} {why}: skipped, not set to {to}", step.address));
         }

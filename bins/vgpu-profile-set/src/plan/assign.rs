@@ -9,6 +9,7 @@ use record::{Address, Hint};
 use crate::input::device_manager::{ConfigEntry, DeviceSelection};
 use crate::input::{Assignment, RequestedProfile};
 use crate::observe::model::Gpu;
+use crate::plan::boards::{board, mig_slices};
 use crate::plan::model::{AbsentDevice, GpuRequest, InvalidInput, TargetProfile};
 
 /// What a configuration of vgpu-device-manager means on this host.
@@ -179,6 +180,15 @@ fn check_ids(
     }
 }
 
+/// Whether the GPU may have a profile that its list lacks now: the list holds what can
+/// be created now, in MIG mode nothing time-sliced, otherwise nothing for MIG.
+fn hidden_by_mig(gpu: &Gpu, name: &str) -> bool {
+    let Some(profile) = Profile::parse(name) else { return false };
+    let mut known = gpu.types.values().filter_map(|name| Profile::parse(name));
+    let other_mode = profile.slices().is_some() || gpu.mig_instances > 0;
+    other_mode && mig_slices(&profile).is_some() && known.any(|k| board(&k) == board(&profile))
+}
+
 /// A profile as this GPU knows it.
 fn resolve(gpu: &Gpu, profile: &RequestedProfile) -> Result<Option<TargetProfile>, InvalidInput> {
     let unknown = |what: String| {
@@ -206,7 +216,9 @@ fn resolve(gpu: &Gpu, profile: &RequestedProfile) -> Result<Option<TargetProfile
             let ids = gpu.ids_named(name);
             let id = match ids[..] {
                 [id] => Some(id),
-                [] if gpu.complete => return Err(unknown(short_name(name).to_string())),
+                [] if gpu.complete && !hidden_by_mig(gpu, name) => {
+                    return Err(unknown(short_name(name).to_string()));
+                }
                 [] => None,
                 _ => {
                     let names: Vec<&str> =

@@ -59,9 +59,57 @@ const BOARDS: &[(&str, u64)] = &[
     ("V100X", 16),
 ];
 
-/// Framebuffer in MiB of the board that a time-sliced profile is for; `None`: the
-/// board is not in the table.
+/// Slices of the largest MIG instance of boards that can have any; the same source.
+const MIG_BOARDS: &[(&str, u32)] = &[
+    ("6000D", 2),
+    ("A100", 7),
+    ("A100D", 7),
+    ("A100DX", 7),
+    ("A100X", 7),
+    ("A30", 4),
+    ("A800", 7),
+    ("A800D", 7),
+    ("A800DX", 7),
+    ("B200X", 7),
+    ("B300X", 7),
+    ("DC", 4),
+    ("GB200", 7),
+    ("GH200", 7),
+    ("GH200L", 7),
+    ("H100", 7),
+    ("H100L", 7),
+    ("H100XL", 7),
+    ("H100XM", 7),
+    ("H100XS", 7),
+    ("H20", 7),
+    ("H200", 7),
+    ("H200X", 7),
+    ("H20X", 7),
+    ("H800", 7),
+    ("H800L", 7),
+    ("H800XM", 7),
+];
+
+/// The board in the name of a profile.
+pub(crate) fn board(profile: &Profile) -> &str {
+    let without_last = |name: &str| name.rfind('-').unwrap_or(name.len());
+    let short = profile.short();
+    let board = &short[..without_last(short)];
+    match profile.slices() {
+        Some(_) => &board[..without_last(board)],
+        None => board,
+    }
+}
+
+/// Framebuffer in MiB of the board that a profile is for; `None`: the board is not in
+/// the table.
 pub(crate) fn framebuffer_mib(profile: &Profile) -> Option<u64> {
-    let (board, _) = profile.short().rsplit_once('-')?;
+    let board = board(profile);
     BOARDS.iter().find(|(known, _)| *known == board).map(|(_, gib)| gib * 1024)
+}
+
+/// MIG slices of that board; `None`: it has no MIG, or is not in the table.
+pub(crate) fn mig_slices(profile: &Profile) -> Option<u32> {
+    let board = board(profile);
+    MIG_BOARDS.iter().find(|(known, _)| *known == board).map(|(_, slices)| *slices)
 }

@@ -8,9 +8,10 @@ use nvidia::{Profile, short_name};
 use record::Hint;
 
 use crate::observe::model::Gpu;
-use crate::plan::boards::framebuffer_mib;
+use crate::plan::boards::{framebuffer_mib, mig_slices};
 use crate::plan::model::{
-    PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
+    LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
+    use_unknown,
 };
 
 /// The steps of a GPU after the check.
@@ -157,7 +158,9 @@ fn offered(gpu: &Gpu, steps: &[ProfileStep]) -> Option<Reason> {
 /// that stay are cleared and set again, unless one is in use.
 fn set_again(gpu: &Gpu, steps: &mut Vec<ProfileStep>) -> Option<Reason> {
     for function in gpu.functions.iter().filter(|function| function.current != 0) {
-        if let Some((why, hint)) = function.holder.as_ref().map(in_use) {
+        let leave = function.holder.as_ref().map(in_use);
+        let leave = leave.or_else(|| function.users_unknown.as_deref().map(use_unknown));
+        if let Some(LeaveAlone { why, hint, .. }) = leave {
             let why = format!(
                 "heterogeneous mode can be turned on only while no profile is set, and {} {why}",
                 function.address
@@ -211,14 +214,20 @@ fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
     }
     let known =
         || gpu.types.values().filter_map(|name| Profile::parse(name)).chain(mig.iter().cloned());
-    let needed: u64 = kinds
+    let instances: Vec<(u32, u64)> = kinds
         .iter()
         .map(|((slices, mib), n)| {
             let room =
                 known().filter(|p| p.slices() == *slices).map(|p| p.mib()).max().unwrap_or(*mib);
-            n.div_ceil((room / mib).max(1))
+            (slices.unwrap_or(1), n.div_ceil((room / mib).max(1)))
         })
-        .sum();
+        .collect();
+    let needed: u64 = instances.iter().map(|(_, n)| n).sum();
+    let slices: u64 = instances.iter().map(|(slices, n)| u64::from(*slices) * n).sum();
+    if let Some(most) = mig_slices(first).filter(|most| slices > u64::from(*most)) {
+        let why = format!("{} need {slices} MIG slices, the GPU has {most}", counted(mig));
+        return Some((why, Hint::words("request fewer or smaller vGPUs")));
+    }
     if needed <= u64::from(gpu.mig_instances) {
         return None;
     }

@@ -110,7 +110,14 @@ pub enum ProfileChange {
         to: Option<(String, String)>,
     },
     /// None: `--skip-in-use` was given, and there is a reason against it.
-    Skip { from: Option<String>, to: Option<String>, why: String, hint: Hint },
+    Skip {
+        from: Option<String>,
+        to: Option<String>,
+        why: String,
+        hint: Hint,
+        /// The reason is something that could not be found out.
+        unknown: bool,
+    },
 }
 
 impl ProfileStep {
@@ -180,20 +187,27 @@ pub fn shown_profile(id: u32, name: Option<&str>) -> Option<String> {
     }
 }
 
-/// Why a function or device that is used must be left alone, and what to do
-/// about it.
-pub(crate) fn in_use(holder: &VgpuHolder) -> (String, Hint) {
+/// Why a function or device must be left alone, and what to do about it.
+pub(crate) struct LeaveAlone {
+    pub why: String,
+    pub hint: Hint,
+    /// The reason is something that could not be found out.
+    pub unknown: bool,
+}
+
+/// A function or device that is used.
+pub(crate) fn in_use(holder: &VgpuHolder) -> LeaveAlone {
     let hint = match holder.vm {
         Some(vm) => Hint::command(external::qm_shutdown(vm)),
         None => Hint::words("stop the VM first"),
     };
-    (format!("is in use by {holder}"), hint)
+    LeaveAlone { why: format!("is in use by {holder}"), hint, unknown: false }
 }
 
-/// Why a function or device must be left alone of which nobody knows whether it is
-/// used, and what to do about it.
-pub(crate) fn use_unknown(why: &str) -> (String, Hint) {
+/// A function or device of which it is unknown whether it is used.
+pub(crate) fn use_unknown(why: &str) -> LeaveAlone {
     let words = "run it as root; a container needs the host's processes (hostPID) and the \
                  capabilities SYS_PTRACE and DAC_READ_SEARCH";
-    (format!("whether a VM uses it is unknown: {why}"), Hint::words(words))
+    let why = format!("whether a VM uses it is unknown: {why}");
+    LeaveAlone { why, hint: Hint::words(words), unknown: true }
 }
