@@ -189,9 +189,8 @@ impl Judge<'_> {
         let users = usages.iter().flat_map(|usage| &usage.users);
         let kinds: BTreeSet<ForceKind> = users.filter_map(|user| soft_kind(user.kind)).collect();
         let addresses = others.iter().map(|f| f.address).collect();
-        Hint::command((self.retry)(Retry::WithGroup(addresses, kinds))).because(format!(
-            "the VM needs all devices of the IOMMU group on vfio-pci; {WITHOUT}"
-        ))
+        Hint::command((self.retry)(Retry::WithGroup(addresses, kinds)))
+            .because(format!("the VM needs all devices of the IOMMU group on vfio-pci; {WITHOUT}"))
     }
 
     /// A slot without a GPU is more often a typing error than meant.

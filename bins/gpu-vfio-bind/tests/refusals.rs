@@ -104,10 +104,22 @@ fn without_an_iommu_nothing_goes_and_force_does_not_help() {
 #[test]
 fn virtual_functions_and_their_parents_stay() {
     let bed = Bed::new("pve9-l40s-vgpu");
-    refused(&bed, "bind 41:00.5 --force display,network,container,group,no-gpu", "virtual function of NVIDIA's vGPU");
-    refused(&bed, "bind 41:00.0 --force display,network,container,group,no-gpu", "32 virtual functions enabled");
+    refused(
+        &bed,
+        "bind 41:00.5 --force display,network,container,group,no-gpu",
+        "virtual function of NVIDIA's vGPU",
+    );
+    refused(
+        &bed,
+        "bind 41:00.0 --force display,network,container,group,no-gpu",
+        "32 virtual functions enabled",
+    );
     // the slot number that PF and VFs share names the PF only
-    let ran = refused(&bed, "bind 41:00 --force display,network,container,group,no-gpu", "32 virtual functions enabled");
+    let ran = refused(
+        &bed,
+        "bind 41:00 --force display,network,container,group,no-gpu",
+        "32 virtual functions enabled",
+    );
     assert!(ran.of_type("change").all(|c| c["target"] == "0000:41:00.0"));
 }
 
@@ -163,7 +175,11 @@ fn guests_that_use_it_are_named() {
     bed.write("/run/qemu-server/pci-id-reservations", "0000:2c:00.0 100 pid:4000\n");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.write("/proc/4000/comm", "kvm\n");
-    refused(&bed, "bind 2c:00 --force display,network,container,group", "running VM 100 has reserved 0000:2c:00.0");
+    refused(
+        &bed,
+        "bind 2c:00 --force display,network,container,group",
+        "running VM 100 has reserved 0000:2c:00.0",
+    );
 
     // a VM whose configuration names it: fine while it is stopped
     let bed = free();
@@ -171,7 +187,11 @@ fn guests_that_use_it_are_named() {
     bed.write("/run/qemu-server/100.pid", "4001\n");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.write("/proc/4001/comm", "kvm\n");
-    refused(&bed, "bind 2c:00 --force display,network,container,group", "running VM 100 has it as hostpci0");
+    refused(
+        &bed,
+        "bind 2c:00 --force display,network,container,group",
+        "running VM 100 has it as hostpci0",
+    );
 
     let bed = free();
     refused(&bed, "bind 2b:00", "0000:2b:00.0: container 902 is given /dev/nvidia0");
@@ -180,7 +200,9 @@ fn guests_that_use_it_are_named() {
     let hint = "  hint: lxc-gpu-conf remove 902 --gpu 0000:2b:00.0\n";
     assert!(ran.stderr.contains(hint), "{}", ran.stderr);
     let ran = untouched(&bed, "bind 2b:00 --force container -n", 0);
-    assert!(ran.stderr.contains("warning: 0000:2b:00.0: running container 902 is given /dev/nvidia0"));
+    assert!(
+        ran.stderr.contains("warning: 0000:2b:00.0: running container 902 is given /dev/nvidia0")
+    );
 }
 
 #[test]
@@ -224,10 +246,18 @@ fn a_disk_or_the_network_behind_a_member_is_named() {
     bed.write("/proc/mounts", "/dev/sdab1 /other ext4 rw 0 0\n");
     untouched(&bed, "bind 06:00 --group -n", 0);
     bed.write("/proc/mounts", "/dev/sda2 /srv ext4 rw 0 0\n");
-    refused(&bed, "bind 06:00 --group --force display,network,container,group", "/dev/sda2 is mounted on /srv");
+    refused(
+        &bed,
+        "bind 06:00 --group --force display,network,container,group",
+        "/dev/sda2 is mounted on /srv",
+    );
     bed.write("/proc/mounts", "");
     fs::create_dir_all(bed.at(&format!("{disk}/holders/dm-0"))).unwrap();
-    refused(&bed, "bind 06:00 --group --force display,network,container,group", "/dev/sda is part of dm-0");
+    refused(
+        &bed,
+        "bind 06:00 --group --force display,network,container,group",
+        "/dev/sda is part of dm-0",
+    );
 }
 
 #[test]

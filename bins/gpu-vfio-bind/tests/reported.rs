@@ -46,7 +46,8 @@ fn the_command_of_a_refusal_is_not_refused() {
     for (host, args) in [("um890", "bind c5:00.0 -n"), ("strix", "bind c3:00 -n")] {
         let ran = run(host, args, 4);
         let command = ran.records.last().unwrap()["commands"][0].clone();
-        let words: Vec<&str> = command.as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+        let words: Vec<&str> =
+            command.as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
         run(host, &format!("{} -n", words[1..].join(" ")), 0);
     }
 }

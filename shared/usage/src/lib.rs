@@ -81,9 +81,9 @@ impl<'a> Users<'a> {
 
     /// Adds what waits to take the function from its driver.
     fn removal_of(&self, function: &Function, usage: &mut Usage) {
-        let writers = self.writers.get_or_init(|| {
-            self.machine.pending_writers().map_err(|error| error.to_string())
-        });
+        let writers = self
+            .writers
+            .get_or_init(|| self.machine.pending_writers().map_err(|error| error.to_string()));
         removal::of(self.machine, writers, function, usage);
     }
 

@@ -135,7 +135,7 @@ fn objection(function: &VgpuFunction, step: &ProfileStep, rules: PlanRules) -> O
         };
         let one = gpu_vfio_bind::release_with(
             &[function.address.to_string()],
-            &ReleaseOptions { to: Some("nvidia".into()), timeout: None },
+            &ReleaseOptions { to: Some("nvidia".into()), ..Default::default() },
         );
         return leave(why, Hint::command(one));
     }
