@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use advice::lxc_gpu_conf::{AddOptions, RemoveOptions};
 use advice::{
     gpu_iommu_groups, gpu_vfio_bind, lxc_gpu_conf, nv_runfile, nv_version_check, vgpu_profile_set,
 };
@@ -27,14 +28,38 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
     let function: Address = "0000:41:00.0".parse().unwrap();
     let version = "550.163.01";
     let file = Path::new("/etc/vgpu-profiles");
+    let added = AddOptions {
+        gpus: vec!["0000:41:00.0".into()],
+        mig: vec!["1/0".into()],
+        mig_monitor: true,
+        style: Some("dev"),
+        uid: Some(0),
+        gid: Some(44),
+        mode: Some("0660".into()),
+        restart: true,
+        wait: Some(30),
+        ..AddOptions::default()
+    };
+    let removed = RemoveOptions {
+        gpus: vec!["0000:41:00.0".into()],
+        restart: true,
+        wait: Some(30),
+        ..RemoveOptions::default()
+    };
     samples! {
         gpu_iommu_groups::groups();
         gpu_iommu_groups::list("0000:41:00.0");
         gpu_iommu_groups::list_all();
+        gpu_iommu_groups::of_vendor("10de");
         gpu_vfio_bind::bind(slot);
         gpu_vfio_bind::release(slot);
+        lxc_gpu_conf::add(901, &AddOptions { gpus: vec!["all".into()], ..AddOptions::default() });
+        lxc_gpu_conf::add(901, &added);
         lxc_gpu_conf::check(901);
+        lxc_gpu_conf::check_all();
         lxc_gpu_conf::nodes();
+        lxc_gpu_conf::remove(901, &removed);
+        lxc_gpu_conf::show(901);
         lxc_gpu_conf::sync(901);
         nv_runfile::extract("cuda.run", "cuda");
         nv_runfile::fetch(version);

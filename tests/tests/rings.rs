@@ -183,7 +183,7 @@ impl References<'_> {
     }
 
     fn tree(&mut self, tree: &UseTree, mut words: Vec<String>) {
-        let mut import = |this: &mut Self, name: String, words: Vec<String>, line| {
+        let import = |this: &mut Self, name: String, words: Vec<String>, line| {
             let module = this.of.modules.get_mut(&this.from).unwrap();
             module.imports.insert(name, words.clone());
             this.add(words, line);

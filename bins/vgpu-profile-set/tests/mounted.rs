@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
+#[path = "common/yaml.rs"]
+mod yaml;
 
 use common::{Host, PF, tree, vf};
 use modelkernel::Fault;
 use serde_json::json;
 
-/// The loader's ConfigMap, as its page has it, with ids as they are on this card.
+/// The loader's ConfigMap, as its page has it, with ids as this GPU has them.
 const CONFIG_MAP: &str = "# One <bus-id>=<profile-id> per line. Profile IDs are\n\
     # driver-version-dependent - read them from\n\
     # /sys/bus/pci/devices/<VF>/nvidia/creatable_vgpu_types.\n\
@@ -126,7 +128,7 @@ fn a_function_that_a_vm_holds_is_left_alone() {
     assert!(ran.stderr.contains("0000:41:00.4: is in use by process 4242 (kvm)"), "{}", ran.stderr);
     host.tool("clear --all").run().expect(4);
     assert_eq!(host.model.counters().writes, 0);
-    // its own profile is no reason against anything
+    // a function in use that has the right profile is not an objection
     host.run("apply", "41:00.4=L40S-12Q\n41:00.6=L40S-12Q\n", 0);
     let ran = host.run("apply --skip-in-use", other, 0);
     assert_eq!(ran.values("change", "status"), [json!("skipped"), json!("changed")]);
@@ -254,7 +256,7 @@ fn a_configuration_of_vgpu_device_manager_sets_whole_gpus() {
     );
 }
 
-/// The recorded machine with a card of the time before SR-IOV beside it.
+/// The recorded machine, and a GPU from before SR-IOV.
 fn with_mdev() -> testbed::tree::Tree {
     let mut tree = tree();
     let dir = "/sys/devices/pci0000:40/0000:40:01.1/0000:42:00.0";
@@ -316,7 +318,7 @@ fn older_cards_get_mediated_devices_with_uuids_that_stay() {
     host.tool("apply").input(count(4, "T4-4Q")).run().expect(3);
     assert_eq!(mdevs(), second);
     host.model.clear_faults();
-    // somebody else's device is counted and left alone
+    // the device of another program is counted and left alone
     let path = "/sys/bus/pci/devices/0000:42:00.0/mdev_supported_types/nvidia-232/create";
     host.run("apply", &count(1, "T4-8Q"), 0);
     host.model.write(path, b"11111111-2222-3333-4444-555555555555").unwrap();
@@ -334,7 +336,7 @@ fn list_says_what_others_want_to_know() {
     assert!(ran.stdout.contains("pciHostDevices: []"), "{}", ran.stdout);
     host.run("apply -q", "41:00.4=L40S-24Q\n", 0);
     let ran = host.tool("list --format kubevirt").text().run().expect(0);
-    let value = vgpu_profile_set::input::yaml::to_json(&ran.stdout).unwrap().remove(0);
+    let value = yaml::to_json(&ran.stdout).unwrap().remove(0);
     let devices = &value["spec"]["configuration"]["permittedHostDevices"]["pciHostDevices"];
     assert_eq!(
         *devices,

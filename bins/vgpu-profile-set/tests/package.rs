@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+#[path = "common/yaml.rs"]
+mod yaml;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,6 @@ use clap::Parser;
 use serde_json::{Value, json};
 use vgpu_profile_set::cli::{Options, Verb};
 use vgpu_profile_set::input;
-use vgpu_profile_set::input::yaml::to_json;
 
 fn package() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("package")
@@ -18,7 +20,7 @@ fn package() -> PathBuf {
 
 fn manifest(name: &str) -> Value {
     let text = fs::read_to_string(package().join("kubernetes").join(name)).unwrap();
-    let mut documents = to_json(&text).unwrap();
+    let mut documents = yaml::to_json(&text).unwrap();
     assert_eq!(documents.len(), 1, "{name}");
     documents.remove(0)
 }

@@ -1,4 +1,4 @@
-//! `watch` on the mounted model kernel: files that change, machines that do,
+//! `watch` on the mounted model kernel: a file that changes, hardware that does,
 //! signals.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -105,7 +105,7 @@ fn a_reboot_is_repaired_and_a_new_file_is_heard_at_once() {
     watching.until("the new file", || host.set()[..3] == [1153, 0, 0]);
     fs::write(watching.file(), "41:00.4=L40S-8Q\n").unwrap();
     watching.until("the file written in place", || host.set()[..3] == [1152, 0, 0]);
-    // nonsense is told, and what was asked before holds
+    // an invalid file is reported, and the content before it stays in force
     watching.replace("41:00.4\n");
     watching.until("the complaint", || watching.said().contains("is not ADDRESS=PROFILE"));
     assert_eq!(host.set()[..3], [1152, 0, 0]);
@@ -230,7 +230,7 @@ fn two_hundred_edits_and_two_hundred_resets_end_in_what_is_asked() {
     let mut wanted = vec![1154, 1154, 1154];
     wanted.resize(32, 0);
     watching.until("the last file", || host.set() == wanted);
-    // what the last reset or edit met may be told a round later
+    // a problem of the last reset or edit may be reported a round later
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(host.set(), wanted);
     let said = watching.said();

@@ -2,7 +2,7 @@
 //! sequences, mappings with string keys, each with its line. Anchors and tags
 //! are refused, and so is a key that is given twice.
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser};
 
 /// A value and the line on which it begins, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,47 +112,18 @@ fn value(
     Ok(Value { line, kind })
 }
 
-/// All documents as JSON, for tests that validate them with a schema: plain
-/// scalars that are numbers, booleans or null become those.
-pub fn to_json(text: &str) -> Result<Vec<serde_json::Value>, String> {
-    let mut events = Parser::new_from_str(text);
-    let mut quoted = std::collections::VecDeque::new();
-    while let Some(event) = events.next_event() {
-        if let Ok((Event::Scalar(_, style, ..), _)) = event {
-            quoted.push_back(style != ScalarStyle::Plain);
-        }
-    }
-    Ok(parse_all(text)?.iter().map(|value| json(value, &mut quoted)).collect())
-}
-
-fn json(value: &Value, quoted: &mut std::collections::VecDeque<bool>) -> serde_json::Value {
-    match &value.kind {
-        Kind::Scalar(text) if quoted.pop_front() == Some(true) => text.clone().into(),
-        Kind::Scalar(text) => match text.as_str() {
-            "" | "~" | "null" => serde_json::Value::Null,
-            "true" => true.into(),
-            "false" => false.into(),
-            text => text.parse::<i64>().map_or_else(|_| text.into(), Into::into),
-        },
-        Kind::Sequence(items) => items.iter().map(|item| json(item, quoted)).collect(),
-        Kind::Mapping(fields) => {
-            let field = |(key, value): &(String, Value)| {
-                quoted.pop_front();
-                (key.clone(), json(value, quoted))
-            };
-            serde_json::Value::Object(fields.iter().map(field).collect())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn values_are_read_and_what_is_not_supported_is_refused() {
-        let json = to_json("a: [1, \"2\", x]\nb:\n  c: true\n  d: null\n").unwrap();
-        assert_eq!(json[0].to_string(), "{\"a\":[1,\"2\",\"x\"],\"b\":{\"c\":true,\"d\":null}}");
+        let scalar = |line, text: &str| Value { line, kind: Kind::Scalar(text.into()) };
+        let Kind::Mapping(fields) = parse("a: [1, \"2\"]\nb:\n  c: true\n").unwrap().kind else {
+            panic!("not a mapping")
+        };
+        assert_eq!(fields[0].1.kind, Kind::Sequence(vec![scalar(1, "1"), scalar(1, "2")]));
+        assert_eq!(fields[1].1.kind, Kind::Mapping(vec![("c".into(), scalar(3, "true"))]));
         for (text, why) in [
             ("a: 1\na: 2\n", "'a' is given twice"),
             ("a: &x 1\nb: *x\n", "anchors"),

@@ -98,7 +98,7 @@ fn profiles_after(gpu: &Gpu, steps: &[ProfileStep]) -> Vec<Profile> {
         .collect()
 }
 
-/// Where no profile is cleared first, the driver's list of now is decisive.
+/// Where no profile is cleared first, only profiles of the driver's list fit.
 fn offered(gpu: &Gpu, steps: &[ProfileStep]) -> Option<Reason> {
     let offers = gpu.functions.iter().find_map(|function| function.offers.as_ref())?;
     let targets =
