@@ -38,7 +38,7 @@ Profiles are named as the driver names them, with or without the words before th
         ("/run/qemu-server/pci-id-reservations", "functions that VMs of Proxmox VE use"),
         ("/etc/pve/qemu-server", "VMs for which Proxmox VE sets profiles (mdev= in hostpci lines)"),
         ("/run/vgpu-profile-set", "names of profiles, which a full GPU does not list"),
-        ("/run/lock/vgpu-profile-set.lock", "held while the tool changes the host"),
+        ("/run/pve-gpu-tools/vgpu-profile-set.lock", "held while the tool changes the host"),
     ],
     notes: "Order on each GPU: virtual functions are enabled; profiles that have to go are cleared; \
         heterogeneous mode is turned on, which works only at this point; then each profile is set, \
