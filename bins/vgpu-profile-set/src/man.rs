@@ -14,7 +14,8 @@ pub const MAN: ManText = ManText {
 
 All input is read and checked before the host is read. An invalid line, a function that does not \
         exist or a profile that the GPU does not have ends the command with exit status 2, and \
-        nothing is changed.
+        nothing is changed. watch skips lines for GPUs that this host has never had, so that one \
+        file can serve several hosts.
 
 Profiles are named as the driver names them, with or without the words before the last one \
         (L40S-24Q, NVIDIA L40S-24Q, A100-1-5CME); none means no profile. The driver's ids are \

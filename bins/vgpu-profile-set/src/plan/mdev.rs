@@ -6,8 +6,8 @@ use record::{Address, Hint};
 
 use crate::observe::model::{Gpu, Mdev, VgpuFunction};
 use crate::plan::model::{
-    GpuRequest, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep, TargetProfile,
-    in_use,
+    GpuRequest, LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep,
+    TargetProfile, in_use, use_unknown,
 };
 
 /// Plans one GPU.
@@ -116,15 +116,17 @@ fn device_step(
     }
     let uuid = Mdev::uuid_of(function.address, number);
     let holder = have.and_then(|mdev| mdev.holder.as_ref()).filter(|_| from != to);
-    let change = match holder.map(in_use) {
+    let unknown = function.users_unknown.as_ref().filter(|_| from.is_some() && from != to);
+    let reason = holder.map(in_use).or_else(|| unknown.map(|why| use_unknown(why)));
+    let change = match reason {
         None => ProfileChange::Mdev { uuid, from, to },
-        Some((why, hint)) => {
+        Some(LeaveAlone { why, hint, unknown }) => {
             let why = format!("{uuid} {why}");
             if !rules.skip_in_use {
                 return Err(object(gpu, function.address, why, hint));
             }
             let (from, to) = (from.map(|(_, name)| name), to.map(|(_, name)| name));
-            ProfileChange::Skip { from, to, why, hint }
+            ProfileChange::Skip { from, to, why, hint, unknown }
         }
     };
     Ok(Some(ProfileStep { gpu: gpu.address, address: function.address, change }))
