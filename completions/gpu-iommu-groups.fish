@@ -1,12 +1,12 @@
-complete -c gpu-iommu-groups -l vendor -d 'Only functions of this vendor (10de)' -r -f
-complete -c gpu-iommu-groups -l class -d 'Only functions of this class (03, 0302)' -r -f
-complete -c gpu-iommu-groups -l driver -d 'Only functions bound to this driver, or to \'none\'' -r -f
-complete -c gpu-iommu-groups -s o -l output -d 'How to print' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-iommu-groups -l vendor -d 'Show only functions of this vendor (10de)' -r -f
+complete -c gpu-iommu-groups -l class -d 'Show only functions of this class (03, 0302)' -r -f
+complete -c gpu-iommu-groups -l driver -d 'Show only functions of this driver, or \'none\'' -r -f
+complete -c gpu-iommu-groups -s o -l output -d 'Output format' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'
-tree\t'The PCI topology from root port to function, for eyes'"
+tree\t'The PCI topology from root port to function, for people'"
 complete -c gpu-iommu-groups -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-iommu-groups -s a -l all -d 'Every PCI function of the machine'
+complete -c gpu-iommu-groups -s a -l all -d 'Show every PCI function of the host'
 complete -c gpu-iommu-groups -s g -l groups -d 'Show IOMMU groups instead of functions'
 complete -c gpu-iommu-groups -l check -d 'Exit 1 unless all selected GPUs can be passed through'
 complete -c gpu-iommu-groups -s v -l verbose -d 'Print more messages'

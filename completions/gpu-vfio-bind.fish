@@ -32,28 +32,28 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s v -l verbos
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s V -l version -d 'Print version'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "release" -d 'Give slots back to the host\'s drivers'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "persist" -d 'Move slots to vfio-pci at every boot, from the initramfs on'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "unpersist" -d 'Take slots out of what is moved at boot'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status" -d 'Show which driver functions have, and which they will have after a boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "bind" -d 'Bind slots to vfio-pci, for a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "release" -d 'Return slots to the host\'s drivers'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "persist" -d 'Bind slots to vfio-pci at every boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "unpersist" -d 'Stop binding slots at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status" -d 'Show current and next-boot drivers'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l driver -d 'VFIO driver, or \'auto\'' -r -f
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l timeout -d 'How long one unbind or bind may take' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l group -d 'Also move all that shares an IOMMU group with them'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l stop-persistenced -d 'Stop nvidia-persistenced where it holds a GPU'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l group -d 'Also bind the other devices of the IOMMU group'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l stop-persistenced -d 'Stop nvidia-persistenced if it has a GPU open'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l force -d 'Override a safety refusal that mentions --force'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l to -d 'Give all functions to this driver instead' -r -f
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l timeout -d 'How long one unbind or bind may take' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l to -d 'Bind all functions to this driver instead' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -63,16 +63,16 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l 
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l by -d 'How the functions are recognised at boot' -r -f -a "address\t'By its address, if its ids are still the same; else it is left alone'
-id\t'By its ids, wherever it is: every identical GPU'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l by -d 'How to recognise the functions at boot' -r -f -a "address\t'By its address, if its ids are still the same; else it is left alone'
+id\t'By its ids, at any address: every identical GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l driver -d 'VFIO driver, or \'auto\'' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also switch on the IOMMU on the kernel command line'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also keep nouveau and nvidiafb from being loaded'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also enable the IOMMU on the kernel command line'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also blacklist nouveau and nvidiafb'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Override a safety refusal that mentions --force'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Print more messages'
@@ -82,7 +82,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l all -d 'All that is moved at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l all -d 'All slots that are bound at boot'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s v -l verbose -d 'Print more messages'
@@ -95,11 +95,11 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l r
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "bind" -d 'Move slots to vfio-pci, for a VM'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "release" -d 'Give slots back to the host\'s drivers'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "persist" -d 'Move slots to vfio-pci at every boot, from the initramfs on'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "unpersist" -d 'Take slots out of what is moved at boot'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "status" -d 'Show which driver functions have, and which they will have after a boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "bind" -d 'Bind slots to vfio-pci, for a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "release" -d 'Return slots to the host\'s drivers'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "persist" -d 'Bind slots to vfio-pci at every boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "unpersist" -d 'Stop binding slots at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "status" -d 'Show current and next-boot drivers'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh

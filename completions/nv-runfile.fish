@@ -33,25 +33,25 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s q -l quiet -d 'Pr
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s V -l version -d 'Print version'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "info" -d 'Show what an installer is'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'List what an installer holds'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver: into a container, for containers, or on the host'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "uninstall" -d 'Take away what install placed into a container'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "toolkit" -d 'Have CUDA\'s toolkit installed in a container'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Take installers out of the cache'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "verify" -d 'Verify embedded checksums'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "list" -d 'List the contents of an installer'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "extract" -d 'Extract an installer into a new directory'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "install" -d 'Install a driver in a container or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "uninstall" -d 'Remove the files that install added'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "toolkit" -d 'Install the CUDA toolkit in a container'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Download and verify an installer'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Remove cached installers'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Does it drive this function (41:00.0)?' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Show whether it supports this GPU (41:00.0)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s c -l contents -d 'Look inside as well'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s c -l contents -d 'Decompress it and show its contents'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'SHA-256 that the file must have' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'Require this SHA-256' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -59,7 +59,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-entries -d 'Refuse more members' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -68,127 +68,127 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d '
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l sha256 -d 'SHA-256 that the file must have' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner -d 'Owner of what is unpacked' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Permissions to take away' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l sha256 -d 'Require this SHA-256' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner -d 'Set the owner of the files [default: the user]' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Remove these permissions' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-entries -d 'Refuse more members' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -d 'Into this container, running or stopped' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l share -d 'Into a new directory, for all containers' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l mode -d 'How it gets into a container' -r -f -a "unpack\t'Place the files of its manifest from outside'
-installer\t'Run the installer inside, without kernel modules'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l set -d 'What is installed' -r -f -a "compute\t'CUDA and OpenCL'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l ct -d 'Install in this container, running or stopped' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l share -d 'Install into a new directory for all containers' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l mode -d 'How to install in a container' -r -f -a "unpack\t'Place the files of the manifest from the host'
+installer\t'Run the installer in the container, without kernel modules'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l set -d 'Install these library sets' -r -f -a "compute\t'CUDA and OpenCL'
 utility\t'nvidia-smi and NVML'
 video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'SHA-256 that the file must have' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes in all (K, M, G, T)' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'Require this SHA-256' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'On this host, after a pre-flight'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: remove other packagings first'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the modules with DKMS'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: for the running kernel only'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'Install on this host, after a pre-flight check'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: first remove drivers installed by other means'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the kernel modules with DKMS'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: build for the running kernel only'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'From this container, running or stopped' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'Remove from this container, running or stopped' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'In this container, which must run' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'Release of CUDA, such as 12-8 or 12.8' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'Install in this container, which must be running' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'CudaRelease of CUDA, such as 12-8 or 12.8' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -d 'Run the toolkit part of this CUDA installer' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l sha256 -d 'SHA-256 that the file must have' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l repo-url -d 'Repository in place of NVIDIA\'s' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l key -d 'The repository\'s signing key' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retries -d 'Attempts after one that brought nothing' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Pause before the first, then twice as long' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l sha256 -d 'Require this SHA-256' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l repo-url -d 'Use this repository, not NVIDIA\'s' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l key -d 'Use this signing key of the repository' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retries -d 'Retry a failed download this often' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Wait before the first retry, then twice as long' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l connect-timeout -d 'Give up connecting after this time' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Give up below 1 kB/s for this time' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Give up after this time below 1 kB/s' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Take away what toolkit wrote into it'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Go on where a refusal says that --force overrides it'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Remove the files that toolkit added'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture, if not this machine\'s' -r -f -a "x86_64\t''
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l arch -d 'Architecture [default: the host\'s]' -r -f -a "x86_64\t''
 aarch64\t''
 ppc64le\t''
 x86\t''"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l mirror -d 'Look below this URL instead of NVIDIA\'s servers' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l url -d 'Get the version from exactly this URL' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l cache -d 'Directory of the cache' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256 -d 'SHA-256 that the file must have' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256sums -d 'File of SHA-256 that must name it' -r -F
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retries -d 'Attempts after one that brought nothing' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retry-delay -d 'Pause before the first, then twice as long' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l mirror -d 'Download from below this URL, not from NVIDIA' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l url -d 'Download the version from exactly this URL' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l cache -d 'Use this directory as the cache' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256 -d 'Require this SHA-256' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l sha256sums -d 'Require the SHA-256 in this list' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retries -d 'Retry a failed download this often' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retry-delay -d 'Wait before the first retry, then twice as long' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l connect-timeout -d 'Give up connecting after this time' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l stall-timeout -d 'Give up below 1 kB/s for this time' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l stall-timeout -d 'Give up after this time below 1 kB/s' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l no-compat32 -d 'The installer without 32-bit libraries'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l unverified -d 'Keep it although no SHA-256 is known'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l verify -d 'Compute a cached file\'s digest anew'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l offline -d 'Touch no network'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l no-compat32 -d 'Download the installer without 32-bit libraries'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l unverified -d 'Accept a download without a known SHA-256'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l verify -d 'Read a cached file again and compare its SHA-256'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l offline -d 'Use only cached files'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep -d 'Remove all but the newest NUMBER versions' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -d 'Keep this version whatever else is said' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l older-than -d 'Remove what was fetched more than DAYS ago' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l cache -d 'Directory of the cache' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -d 'Always keep this version' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l older-than -d 'Remove what was downloaded more than DAYS ago' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l cache -d 'Use this directory as the cache' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-partial -d 'Leave downloads that were broken off'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-partial -d 'Keep incomplete downloads'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "info" -d 'Show what an installer is'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "verify" -d 'Compute every digest that an installer carries, and compare'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "list" -d 'List what an installer holds'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "extract" -d 'Unpack an installer into a directory that is not there yet'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "install" -d 'Install a driver: into a container, for containers, or on the host'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "uninstall" -d 'Take away what install placed into a container'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "toolkit" -d 'Have CUDA\'s toolkit installed in a container'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "fetch" -d 'Bring an installer into the cache: found, downloaded, verified'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "prune" -d 'Take installers out of the cache'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "verify" -d 'Verify embedded checksums'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "list" -d 'List the contents of an installer'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "extract" -d 'Extract an installer into a new directory'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "install" -d 'Install a driver in a container or on the host'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "uninstall" -d 'Remove the files that install added'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "toolkit" -d 'Install the CUDA toolkit in a container'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "fetch" -d 'Download and verify an installer'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "prune" -d 'Remove cached installers'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand help; and not __fish_seen_subcommand_from info verify list extract install uninstall toolkit fetch prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh
