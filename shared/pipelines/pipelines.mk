@@ -78,8 +78,8 @@ lister = $(strip gpu-iommu-groups $(GPU) $(root))
 # the one installer file: downloaded, or named by RUNFILE=
 fetcher = $(strip nv-runfile $(if $(RUNFILE),info $(RUNFILE),fetch $(VERSION) $(if $(MIRROR),--mirror $(MIRROR)) $(opts)))
 pipeline_driver = $(if $(RUNFILE),,$(call pipeline_need,VERSION,$1VERSION=550.163.01))
-# a version rather than a branch or 'latest'
-pipeline_exact = $(findstring .,$(VERSION))
+# a version rather than a branch, 'latest' or a URL, whose version only the fetched file tells
+pipeline_exact = $(if $(findstring /,$(VERSION)),,$(findstring .,$(VERSION)))
 # A check of the result makes sense only after a change.
 after  = $(if $(call pipeline_on,DRY),# not in a dry run: )
 

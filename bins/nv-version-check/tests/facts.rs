@@ -161,3 +161,16 @@ fn a_kernel_that_was_removed_does_not_boot_next() {
     let found = [("kernel 6.8.12-4-pve".to_string(), "module-old-kernel-only".to_string())];
     assert_eq!(drifts(&host.run("").expect(1)), found);
 }
+
+/// A host with GPUDirect Storage: its version was taken for the driver's.
+#[test]
+fn a_dkms_module_that_is_not_the_driver_says_nothing_about_its_version() {
+    let host = Host::debian();
+    host.root().dkms("nvidia-fs", "2.26.6", &[KERNEL]);
+    let ran = host.run("").expect(0);
+    assert!(!ran.stdout.contains("nvidia-fs"), "{}", ran.stdout);
+    let host = Host::bare();
+    host.unload();
+    host.root().dkms("nvidia-fs", "2.26.6", &[KERNEL]).kernel(KERNEL, None);
+    assert!(!host.run("").stdout.contains("2.26.6"));
+}

@@ -369,10 +369,18 @@ fn older_cards_get_mediated_devices_with_uuids_that_stay() {
     host.run("apply", &count(1, "T4-8Q"), 0);
     host.model.write(path, b"11111111-2222-3333-4444-555555555555").unwrap();
     host.tool("apply").input(count(2, "T4-8Q")).run().expect(4);
-    host.run("clear 42:00.0", "", 0);
+    let ran = host.run("clear 42:00.0", "", 0);
+    let foreign = ran.one("change", "status", "skipped");
+    let reason = "mediated device 11111111-2222-3333-4444-555555555555 was made by another program";
+    assert_eq!((&foreign["reason"], &foreign["from"]), (&json!(reason), &json!("T4-8Q")));
     assert_eq!(mdevs().keys().collect::<Vec<_>>(), ["11111111-2222-3333-4444-555555555555"]);
     host.run("apply -q", "42:00.0=T4-8Q\n", 0);
     host.run("check", "42:00.0=T4-8Q\n", 0);
+    let host = Host::of(&with_mdev());
+    host.model.write(path, b"00000000-0000-0000-0000-000000000100").unwrap();
+    let ran = host.run("clear 42:00.0", "", 0);
+    let reason = ran.one("change", "status", "skipped")["reason"].to_string();
+    assert!(reason.contains("belongs to VM 100: Proxmox VE makes and removes it"), "{reason}");
 }
 
 #[test]
