@@ -105,14 +105,14 @@ lab: build
 	tests/lab/run $(SCENARIOS)
 
 # Kills every tool, refuses its system calls and gives it invalid input, at every point; `make test` tries a few
-# of each. It takes half an hour. ONLY="NAME..." runs some, without writing the table.
+# of each. It takes half an hour, and writes its table to target/campaign.md. ONLY="NAME..." runs some and prints theirs.
 campaign:
 	$(CARGO) build --locked --quiet --workspace --bins
-	$(CARGO) run --locked --quiet -p campaign -- $(CAMPAIGN) $(if $(ONLY),$(ONLY),--write tests/CAMPAIGN.md)
+	$(CARGO) run --locked --quiet -p campaign -- $(CAMPAIGN) $(if $(ONLY),$(ONLY),--write target/campaign.md)
 
-# Measures all parts and writes tests/BENCH.md; PARTS="lister bind" prints only these.
+# Measures all parts and writes target/bench.md; PARTS="lister bind" measures only these.
 bench: build
-	$(CARGO) run --locked --release --quiet -p bench -- target/release $(or $(PARTS),--write tests/BENCH.md)
+	$(CARGO) run --locked --release --quiet -p bench -- target/release $(or $(PARTS),--write target/bench.md)
 
 lint:
 	$(CARGO) fmt --all -- --check

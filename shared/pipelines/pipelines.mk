@@ -1,7 +1,7 @@
 # The operator's pipelines. Each step is one plain pipeline on a line, which 'make -n' shows and a person can
 # type. A run stops at the first step that fails, and can be repeated: finished steps change nothing then.
 #
-#   make -f /usr/share/pve-gpu-tools/Makefile ct-gpu CTID=901 GPU=0000:01:00.0 VERSION=550.163.01 DRY=1
+#   make -f /usr/share/pve-gpu-tools/Makefile ct-gpu CTID=901 GPU=0000:2c:00.0 VERSION=550.163.01 DRY=1
 #
 # This file needs GNU Make 4.2 or newer (Debian package make, which Proxmox VE does not install) and bash, and for
 # support-bundle the script of that name in the same directory. The Makefile of the sources includes this file.
@@ -29,8 +29,8 @@ help:
 		'  EXTRA=   Add options to the main step (add, bind, install --host, apply): EXTRA="--graphics"' \
 		'           CUDA_EXTRA= adds options to toolkit' \
 		'  MIRROR=  Download the installer from here; RUNFILE= names an installer file instead of VERSION=' '' \
-		'  GPU=0000:01:00.0 (gpu-iommu-groups lists them)  VERSION=550.163.01  CUDA=12-4  CTID=901' \
-		'  GPU="0000:01:00.0 0000:02:00.0" names two GPUs.' '' \
+		'  GPU=0000:2c:00.0 (gpu-iommu-groups lists them)  VERSION=550.163.01  CUDA=12-4  CTID=901' \
+		'  GPU="0000:2b:00.0 0000:2c:00.0" names two GPUs.' '' \
 		'make -n TARGET ... shows the commands. If a step fails, read its message, then repeat the command.' \
 		'The exit status is 0, or 2 if a step fails, whatever the exit status of that step is.'
 
@@ -78,8 +78,8 @@ lister = $(strip gpu-iommu-groups $(GPU) $(root))
 # the one installer file: downloaded, or named by RUNFILE=
 fetcher = $(strip nv-runfile $(if $(RUNFILE),info $(RUNFILE),fetch $(VERSION) $(if $(MIRROR),--mirror $(MIRROR)) $(opts)))
 pipeline_driver = $(if $(RUNFILE),,$(call pipeline_need,VERSION,$1VERSION=550.163.01))
-# a version rather than a branch or 'latest'
-pipeline_exact = $(findstring .,$(VERSION))
+# a version rather than a branch, 'latest' or a URL, whose version only the fetched file tells
+pipeline_exact = $(if $(findstring /,$(VERSION)),,$(findstring .,$(VERSION)))
 # A check of the result makes sense only after a change.
 after  = $(if $(call pipeline_on,DRY),# not in a dry run: )
 
@@ -104,7 +104,7 @@ $(pipelines) drift-versions drift-containers drift-vgpu: .SHELLFLAGS = -o pipefa
 
 # GROUP=1 also binds the other devices of the IOMMU group; NOW=0 waits for the next boot.
 host-vfio:
-	$(call pipeline_need,GPU,GPU=0000:01:00.0)
+	$(call pipeline_need,GPU,GPU=0000:2c:00.0)
 	# At every boot, bind all functions of the slot to vfio-pci before another driver binds them.
 	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(driver) $(opts))
 ifneq ($(NOW),0)
@@ -126,8 +126,8 @@ host-driver:
 
 # A stopped container is started, because only inside can the GPU be tested.
 ct-gpu:
-	$(call pipeline_need,CTID,CTID=901 GPU=0000:01:00.0 VERSION=550.163.01)$(call pipeline_number,CTID)
-	$(call pipeline_need,GPU,CTID=$(CTID) GPU=0000:01:00.0 VERSION=550.163.01)
+	$(call pipeline_need,CTID,CTID=901 GPU=0000:2c:00.0 VERSION=550.163.01)$(call pipeline_number,CTID)
+	$(call pipeline_need,GPU,CTID=$(CTID) GPU=0000:2c:00.0 VERSION=550.163.01)
 	$(call pipeline_driver,CTID=$(CTID) GPU=$(GPU) )
 	# Add the GPU's device nodes to container $(CTID), start or restart it if needed, and open the nodes inside.
 	$(lister) | lxc-gpu-conf $(strip add $(CTID) --restart --start $(if $(STYLE),--style $(STYLE)) $(EXTRA) $(opts))

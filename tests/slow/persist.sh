@@ -19,7 +19,7 @@ persist() {
 	# This writes files and images of the root only, and binds nothing on the host that runs the tests.
 	local function
 	function=$(inside gpu-iommu-groups --all -q -o jsonl | jq -rs 'map(select(.role == "other"))[-1].address')
-	inside gpu-vfio-bind -q persist "$function" --force >"$root/tmp/persist" || { cat "$root/tmp/persist"; die "persist"; }
+	inside gpu-vfio-bind -q persist "$function" --force display,network,container,group,no-gpu >"$root/tmp/persist" || { cat "$root/tmp/persist"; die "persist"; }
 	[ "$(tail -n 1 "$root/tmp/persist" | jq -r '.property + " " + .to')" = "reboot_required yes" ] || die "persist reports no reboot"
 }
 

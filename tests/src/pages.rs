@@ -187,23 +187,28 @@ pub fn records_page() -> (String, String) {
     let mut page = title("PVE-GPU-RECORDS", 5, "File Formats");
     let _ = write!(
         page,
-        ".SH NAME\npve\\-gpu\\-records \\- the JSON lines that the tools of {} speak\n",
+        ".SH NAME\npve\\-gpu\\-records \\- JSON lines that the tools of {} print and read\n",
         escape(MANUAL)
     );
     section(&mut page, "DESCRIPTION");
     paragraphs(
         &mut page,
-        "The tools print and read records: one JSON object a line, UTF-8, its first key type. \
-         Unknown values are null and their key stays. Fields are only ever added: a reader ignores \
-         keys that it does not know. Sizes are in bytes; PCI addresses are full and lower case \
-         (0000:41:00.0); ids are lower case hexadecimal strings with 0x.\n\n\
-         A tool that reads records reads all of them before it changes anything. A line that is no \
-         record is an error with its number; a line has at most 1 MiB, a stream 256 MiB. Records of \
-         a type that the tool has no use for are passed over and counted on standard error; if no \
-         record is left it is an error, since an empty pipe means that something before it failed. \
-         An error record stops the tool before any change. So a pipeline fails closed without \
+        "The tools print and read records: one JSON object on each line, in UTF-8, with type as the \
+         first key. Unknown values are null, and their key is kept. Fields are only ever added: a \
+         reader ignores keys that it does not know. Sizes are in bytes; PCI addresses are complete and \
+         in lower case (0000:41:00.0); ids are hexadecimal strings in lower case with 0x.\n\n\
+         Where something can be done about a change, a check or an error, its record says so twice: \
+         hint in words, for people, and commands as a list of argument vectors, for programs. Each \
+         vector is a program and its arguments, to be run without a shell, in the given order. \
+         commands is empty where only a person can act. To print the commands for a shell: \
+         jq -r '.commands[] | @sh'.\n\n\
+         A tool that reads records reads all of them before it changes anything. A line that is not a \
+         record is an error, reported with its line number; a line has at most 1 MiB, a stream 256 MiB. \
+         Records of types that the tool does not use are ignored and counted on standard error. If no \
+         usable record is left, that is an error: an empty pipe means that an earlier tool failed. An \
+         error record stops the tool before any change. A pipeline therefore fails closed without \
          pipefail.\n\n\
-         A JSON Schema of each type is installed with the package.",
+         The package installs a JSON Schema for each type.",
     );
     for schema in record::SCHEMAS {
         let value: Value = serde_json::from_str(schema.text).expect(schema.name);
@@ -244,7 +249,7 @@ fn fields(page: &mut String, object: &Value, prefix: &str) {
     }
 }
 
-/// The type of a field in words.
+/// The type of a field, for the page.
 fn kind(field: &Value) -> String {
     let one = |value: &Value| value.as_str().unwrap_or_default().to_string();
     if let Some(values) = field["enum"].as_array() {

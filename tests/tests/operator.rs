@@ -46,6 +46,11 @@ fn a_pipeline_is_shown_as_a_person_would_type_it() {
             "nv-version-check --ct 901 --no-host --cuda",
         ]
     );
+    // a URL is an operand of fetch; nv-version-check does not accept it as a pin
+    let url = "https://mirror.example/NVIDIA-Linux-x86_64-550.163.01.run";
+    let from_url = said(&format!("-n host-driver VERSION={url}")).expect(0).stdout;
+    assert!(from_url.contains(&format!("nv-runfile fetch {url} |")), "{from_url}");
+    assert!(from_url.ends_with("nv-version-check --next-boot\n"), "{from_url}");
     let two = said("-n host-vfio GPU='01:00 02:00' NOW=0").expect(0).stdout;
     assert!(two.contains("\ngpu-iommu-groups 01:00 02:00 | gpu-vfio-bind persist"), "{two}");
     let dry = said(&format!("-n ct-gpu {CT_GPU} DRY=1")).expect(0).stdout;

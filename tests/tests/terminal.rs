@@ -63,7 +63,7 @@ const VIEWS: [&str; 9] = [
     "gpu-iommu-groups --groups",
     "gpu-iommu-groups --check",
     "gpu-vfio-bind status",
-    "gpu-vfio-bind bind 2b:00.0 --dry-run --force",
+    "gpu-vfio-bind bind 2b:00.0 --dry-run --force container",
     "lxc-gpu-conf show --all",
     "lxc-gpu-conf check --all",
     "nv-version-check --all-cts",
@@ -169,7 +169,7 @@ fn colour_is_for_terminals_that_want_it() {
     let bed = Bed::new("pve9-two-gpus");
     for view in [
         "nv-version-check",
-        "gpu-vfio-bind bind 2b:00.0 --dry-run --force",
+        "gpu-vfio-bind bind 2b:00.0 --dry-run --force container",
         "lxc-gpu-conf check --all",
     ] {
         let coloured = on_terminal(&bed, 100, &[], view);

@@ -1,11 +1,18 @@
-//! What is against a plan. Pure: judges what was observed.
+//! What is against a plan. Judges what was observed.
+
+mod users;
+
+use std::collections::BTreeSet;
 
 use ::apply::Objection;
-use advice::external::{qm_shutdown, sriov_manage_disable};
-use pci::{Function, System};
+use advice::external::sriov_manage_disable;
+use pci::{Function, System, blocks_group, is_vfio_driver};
 use record::{Address, CommandLine, Hint};
+use usage::{Usage, Users};
 
-use crate::observe::FunctionUse;
+use crate::cli::ForceKind;
+use crate::plan::{DriverAction, FunctionStep};
+use users::{add_users, is_hard, soft_kind};
 
 /// Reasons against binding or releasing a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +23,18 @@ pub enum ObjectionKind {
     VirtualFunctions,
     RunningVm,
     OpenNode,
-    Container,
+    /// An earlier write waits in the kernel.
+    Removal,
+    MediatedDevice,
     BlockDevice,
+    /// Who uses it could not be found out.
+    Unknown,
+    Container,
     Network,
     Display,
     GroupMembers,
+    /// `persist` of a slot without a GPU.
+    NoGpu,
     /// NVIDIA's driver reports a user that is not a process.
     DriverBusy,
     /// Matching by id would bind another GPU as well.
@@ -29,17 +43,49 @@ pub enum ObjectionKind {
     ForeignIds,
 }
 
+impl ObjectionKind {
+    /// What the user has to name to override it; `None`: nothing overrides it.
+    pub fn force_kind(self) -> Option<ForceKind> {
+        match self {
+            ObjectionKind::Container => Some(ForceKind::Container),
+            ObjectionKind::Network => Some(ForceKind::Network),
+            ObjectionKind::Display => Some(ForceKind::Display),
+            ObjectionKind::GroupMembers => Some(ForceKind::Group),
+            ObjectionKind::NoGpu => Some(ForceKind::NoGpu),
+            _ => None,
+        }
+    }
+}
+
 /// What the user's own command needs to get past an objection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retry {
-    Force,
+    Force(BTreeSet<ForceKind>),
     StopPersistenced,
-    /// These other functions of the IOMMU group.
-    WithGroup(Vec<Address>),
+    /// These other functions of the IOMMU group, and kinds that they need.
+    WithGroup(Vec<Address>, BTreeSet<ForceKind>),
 }
 
 /// Makes the user's own command with that, for hints.
 pub type RetryCommand<'a> = dyn Fn(Retry) -> CommandLine + 'a;
+
+/// When the functions are taken from their drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenWhen {
+    Now,
+    /// The same, where nvidia-persistenced would be stopped before.
+    NowWithoutPersistenced,
+    /// At the next boot: processes and VMs that run now have ended then.
+    AtBoot,
+}
+
+/// Judges plans of one run.
+pub struct Judge<'a> {
+    pub system: &'a System,
+    pub users: &'a Users<'a>,
+    pub retry: &'a RetryCommand<'a>,
+    pub when: TakenWhen,
+}
 
 /// Objections against one function.
 struct Objections<'a> {
@@ -50,57 +96,143 @@ struct Objections<'a> {
 impl Objections<'_> {
     fn add(&mut self, kind: ObjectionKind, why: impl Into<String>, hint: Hint) {
         let (target, why) = (self.address.to_string(), why.into());
-        self.found.push(Objection { target, kind, why, hint, overridable: false });
-    }
-
-    fn add_overridable(&mut self, kind: ObjectionKind, why: impl Into<String>, hint: Hint) {
-        let (target, why) = (self.address.to_string(), why.into());
-        self.found.push(Objection { target, kind, why, hint, overridable: true });
+        let overridable = kind.force_kind().is_some();
+        self.found.push(Objection { target, kind, why, hint, overridable });
     }
 }
 
-/// Judges binding `functions` to VFIO. `uses` has one item for each of them.
-pub fn bind(
-    system: &System,
-    functions: &[&Function],
-    uses: &[FunctionUse],
-    retry: &RetryCommand<'_>,
-) -> Vec<Objection<ObjectionKind>> {
-    let mut found = Vec::new();
-    for (function, used) in functions.iter().zip(uses) {
-        let mut objections = Objections { address: function.address, found: &mut found };
-        cannot_be_bound(system, function, &mut objections);
-        in_use(function, used, retry, &mut objections);
-        let display = if function.boot_vga == Some(true) {
-            Some("is the boot display")
-        } else {
-            used.console.then_some("draws the text console")
-        };
-        if let Some(why) = display {
-            let hint = Hint::command(retry(Retry::Force));
-            let hint = hint.because("--force turns off the local console");
-            objections.add_overridable(ObjectionKind::Display, why, hint);
+impl Judge<'_> {
+    /// What is against binding `functions` to VFIO.
+    pub fn bind(&self, functions: &[&Function]) -> Vec<Objection<ObjectionKind>> {
+        let mut found = Vec::new();
+        for function in functions {
+            let mut objections = Objections { address: function.address, found: &mut found };
+            cannot_be_bound(self.system, function, &mut objections);
+            let is_taken = !function.driver.as_deref().is_some_and(is_vfio_driver);
+            if self.when != TakenWhen::AtBoot || is_taken {
+                add_users(self, &self.users.of(function), function, &mut objections);
+                self.group_members(function, functions, &mut objections);
+            }
+            if self.when == TakenWhen::AtBoot {
+                self.without_gpu(function, functions, &mut objections);
+            }
         }
-        group_members(system, function, functions, retry, &mut objections);
+        self.name_overrides(&mut found);
+        found
     }
-    found
-}
 
-/// Judges releasing `functions` to the host: only a running VM is against it.
-pub fn release(functions: &[&Function], uses: &[FunctionUse]) -> Vec<Objection<ObjectionKind>> {
-    let mut found = Vec::new();
-    for (function, used) in functions.iter().zip(uses).filter(|(f, _)| f.on_vfio()) {
-        let mut objections = Objections { address: function.address, found: &mut found };
-        reserved(used, &mut objections);
-        for open in &used.processes {
-            let hint = match open.process.vm {
-                Some(vmid) => Hint::command(qm_shutdown(vmid)),
-                None => Hint::words("stop the VM first"),
+    /// What is against releasing `functions` to the host: it depends on what
+    /// each of them is taken from.
+    pub fn release(
+        &self,
+        functions: &[&Function],
+        steps: &[&FunctionStep],
+    ) -> Vec<Objection<ObjectionKind>> {
+        let mut found = Vec::new();
+        for (function, step) in functions.iter().zip(steps) {
+            let mut objections = Objections { address: function.address, found: &mut found };
+            let unbinds = step.actions.iter().find_map(|action| match action {
+                DriverAction::Unbind(driver) => Some(driver.as_str()),
+                _ => None,
+            });
+            // without an unbind nobody loses anything
+            let usage = match unbinds {
+                Some(_) => self.users.of(function),
+                None => self.users.removal(function),
             };
-            objections.add(ObjectionKind::OpenNode, open.describe(), hint);
+            add_users(self, &usage, function, &mut objections);
+        }
+        self.name_overrides(&mut found);
+        found
+    }
+
+    /// Other functions of the IOMMU group that keep the kernel from assigning it.
+    fn group_members(
+        &self,
+        function: &Function,
+        functions: &[&Function],
+        objections: &mut Objections<'_>,
+    ) {
+        let system = self.system;
+        let Some(group) = function.group.and_then(|id| system.groups.get(&id)) else { return };
+        let others: Vec<&Function> = system
+            .members(group)
+            .filter(|member| blocks_group(system, member))
+            .filter(|member| !functions.iter().any(|f| f.address == member.address))
+            .collect();
+        if others.is_empty() {
+            return;
+        }
+        let name = |f: &&Function| match &f.driver {
+            Some(driver) => format!("{} ({driver})", f.address),
+            None => f.address.to_string(),
+        };
+        let names: Vec<String> = others.iter().map(name).collect();
+        let why = format!("shares IOMMU group {} with {}", group.id, names.join(", "));
+        let hint = self.group_hint(&others);
+        objections.add(ObjectionKind::GroupMembers, why, hint);
+    }
+
+    /// The command that takes the rest of the group along, where it can go.
+    fn group_hint(&self, others: &[&Function]) -> Hint {
+        const WITHOUT: &str = "with --force group only this slot is bound, and the VM will not \
+                               start";
+        let stays = others.iter().find(|f| f.stays_with_host());
+        let usages: Vec<Usage> = others.iter().map(|f| self.users.of(f)).collect();
+        let used = others.iter().zip(&usages).find(|(_, usage)| is_hard(usage));
+        if let Some(other) = stays.or(used.map(|(other, _)| other)) {
+            return Hint::words(format!(
+                "use another slot: the host needs {} of the same IOMMU group; {WITHOUT}",
+                other.address
+            ));
+        }
+        let users = usages.iter().flat_map(|usage| &usage.users);
+        let kinds: BTreeSet<ForceKind> = users.filter_map(|user| soft_kind(user.kind)).collect();
+        let addresses = others.iter().map(|f| f.address).collect();
+        Hint::command((self.retry)(Retry::WithGroup(addresses, kinds)))
+            .because(format!("the VM needs all devices of the IOMMU group on vfio-pci; {WITHOUT}"))
+    }
+
+    /// A slot without a GPU is more often a typing error than meant.
+    fn without_gpu(
+        &self,
+        function: &Function,
+        functions: &[&Function],
+        objections: &mut Objections<'_>,
+    ) {
+        let with_gpu = |f: &Function| self.system.gpu_in_slot(f);
+        let of_group = |f: &&Function| f.group.is_some() && f.group == function.group;
+        let goes_along = functions.iter().filter(|f| of_group(f)).any(|f| with_gpu(f));
+        if with_gpu(function) || goes_along {
+            return;
+        }
+        let driver = function.driver.as_deref();
+        let why = match driver {
+            Some(driver) => format!("is not a GPU (driver {driver})"),
+            None => "is not a GPU".into(),
+        };
+        objections.add(ObjectionKind::NoGpu, why, Hint::default());
+    }
+
+    /// The command that overrides an objection overrides all of them, or it
+    /// would be refused in turn; where one is left, there is no such command.
+    fn name_overrides(&self, found: &mut [Objection<ObjectionKind>]) {
+        let is_final = found.iter().any(|objection| !objection.overridable);
+        let kinds: BTreeSet<ForceKind> =
+            found.iter().filter_map(|objection| objection.kind.force_kind()).collect();
+        for objection in found {
+            let costs = match objection.kind.force_kind() {
+                Some(ForceKind::Display) => "--force display turns off the local console",
+                Some(ForceKind::Network) => "--force network cuts the network connection",
+                Some(ForceKind::NoGpu) => "name a GPU; --force no-gpu binds what is named",
+                _ => continue,
+            };
+            objection.hint = match is_final {
+                true => Hint::words(costs),
+                false => Hint::command((self.retry)(Retry::Force(kinds.clone()))).because(costs),
+            };
         }
     }
-    found
 }
 
 /// NVIDIA's driver does not grant the unbind although no process has the GPU
@@ -136,84 +268,4 @@ fn cannot_be_bound(system: &System, function: &Function, objections: &mut Object
         };
         objections.add(ObjectionKind::VirtualFunctions, why, hint);
     }
-}
-
-fn reserved(used: &FunctionUse, objections: &mut Objections<'_>) {
-    if let Some(vmid) = used.reserved_by {
-        let why = format!("belongs to the running VM {vmid}");
-        objections.add(ObjectionKind::RunningVm, why, Hint::command(qm_shutdown(vmid)));
-    }
-}
-
-fn in_use(
-    function: &Function,
-    used: &FunctionUse,
-    retry: &RetryCommand<'_>,
-    objections: &mut Objections<'_>,
-) {
-    reserved(used, objections);
-    for open in &used.processes {
-        let hint = if open.is_persistenced() {
-            Hint::command(retry(Retry::StopPersistenced))
-        } else if let Some(vmid) = open.process.vm {
-            Hint::command(qm_shutdown(vmid))
-        } else {
-            Hint::words("end that process first")
-        };
-        objections.add(ObjectionKind::OpenNode, open.describe(), hint);
-    }
-    for vm in used.vms.iter().filter(|vm| vm.running) {
-        let why = format!("VM {} is running and uses it ({})", vm.vmid, vm.key);
-        objections.add(ObjectionKind::RunningVm, why, Hint::command(qm_shutdown(vm.vmid)));
-    }
-    for container in &used.containers {
-        let running = if container.running { "running " } else { "" };
-        let why = format!("is in use by {running}container {}", container.ctid);
-        let gpus = vec![function.address.to_string()];
-        let remove = advice::lxc_gpu_conf::remove(
-            container.ctid,
-            &advice::lxc_gpu_conf::RemoveOptions { gpus, ..Default::default() },
-        );
-        objections.add_overridable(ObjectionKind::Container, why, Hint::command(remove));
-    }
-    if let Some(what) = &used.block {
-        let hint = Hint::words("unmount it, or remove it from what uses it");
-        objections.add(ObjectionKind::BlockDevice, what, hint);
-    }
-    if let Some(what) = &used.network {
-        let hint = Hint::command(retry(Retry::Force));
-        let hint = hint.because("--force cuts the network connection");
-        objections.add_overridable(ObjectionKind::Network, what, hint);
-    }
-}
-
-/// Other endpoints of the IOMMU group that stay with their drivers.
-fn group_members(
-    system: &System,
-    function: &Function,
-    functions: &[&Function],
-    retry: &RetryCommand<'_>,
-    objections: &mut Objections<'_>,
-) {
-    let Some(group) = function.group.and_then(|id| system.groups.get(&id)) else { return };
-    let others: Vec<&Function> = system
-        .members(group)
-        .filter(|m| !m.is_bridge() && !m.on_vfio())
-        .filter(|m| !functions.iter().any(|f| f.address == m.address))
-        .collect();
-    if others.is_empty() {
-        return;
-    }
-    let name = |f: &&Function| match &f.driver {
-        Some(driver) => format!("{} ({driver})", f.address),
-        None => f.address.to_string(),
-    };
-    let names: Vec<String> = others.iter().map(name).collect();
-    let why = format!("shares IOMMU group {} with {}", group.id, names.join(", "));
-    let others = others.iter().map(|f| f.address).collect();
-    let hint = Hint::command(retry(Retry::WithGroup(others))).because(
-        "the VM needs all devices of the IOMMU group on vfio-pci; with --force only this slot is \
-         bound, and the VM will not start",
-    );
-    objections.add_overridable(ObjectionKind::GroupMembers, why, hint);
 }

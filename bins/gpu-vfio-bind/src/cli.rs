@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 
 use crate::boot::list::MatchBy;
@@ -77,9 +77,8 @@ pub struct Persist {
     #[arg(long)]
     pub blacklist: bool,
 
-    /// Override a safety refusal that mentions --force
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub force: ForceOption,
 
     #[command(flatten)]
     pub change: ChangeOptions,
@@ -135,9 +134,8 @@ pub struct Bind {
     #[command(flatten)]
     pub wait: Wait,
 
-    /// Override a safety refusal that mentions --force
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub force: ForceOption,
 
     #[command(flatten)]
     pub change: ChangeOptions,
@@ -156,6 +154,9 @@ pub struct Release {
     pub wait: Wait,
 
     #[command(flatten)]
+    pub force: ForceOption,
+
+    #[command(flatten)]
     pub change: ChangeOptions,
 }
 
@@ -166,6 +167,43 @@ pub struct Status {
     /// Default: the slots of all GPUs.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
     pub operands: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ForceOption {
+    /// Override safety refusals of these kinds
+    ///
+    /// Separate several by commas. A refusal names the kinds that it needs. Disks,
+    /// processes and running VMs are of no kind: nothing overrides them.
+    #[arg(long = "force", value_enum, value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<ForceKind>,
+}
+
+/// What `--force` overrides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum ForceKind {
+    /// The local display goes dark
+    Display,
+    /// The network connection is cut
+    Network,
+    /// A container that is given the function loses it
+    Container,
+    /// The other functions of the IOMMU group stay with the host
+    Group,
+    /// persist: the slot has no GPU
+    NoGpu,
+}
+
+impl ForceKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ForceKind::Display => "display",
+            ForceKind::Network => "network",
+            ForceKind::Container => "container",
+            ForceKind::Group => "group",
+            ForceKind::NoGpu => "no-gpu",
+        }
+    }
 }
 
 #[derive(Args, Debug, Clone, Copy)]

@@ -1,8 +1,7 @@
 //! Binds whole GPU slots to vfio-pci and releases them.
 //!
 //! `bind` and `release`: [`select`] finds the functions that are named,
-//! [`observe`] who uses them, [`plan`] the steps, [`check`] what is against
-//! them, [`apply`] carries them out. `persist` and `unpersist` do the same for
+//! [`plan`] makes the steps, [`check`] judges what is against them, [`apply`] carries them out. `persist` and `unpersist` do the same for
 //! the next boot, in [`boot`]. Each verb is a file of [`commands`].
 
 #![allow(missing_docs)] // required in shared/ only
@@ -13,7 +12,6 @@ mod check;
 pub mod cli;
 mod commands;
 pub mod man;
-mod observe;
 pub mod plan;
 mod previous_driver;
 mod report;

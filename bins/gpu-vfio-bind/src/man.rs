@@ -5,8 +5,8 @@ use cli::{Example, ManText};
 pub const MAN: ManText = ManText {
     input: "bind, release, persist and unpersist without operands read pci-device records, all of \
         them before anything is changed. Only the address is used; everything else is read from \
-        this host. Each record stands for its whole slot, except that of a virtual function, which \
-        stands for itself.",
+        this host. Each record stands for its function and those that go along with it, except \
+        that of a virtual function, which stands for itself.",
     output: "bind and release: one change record for each function (property driver) with status \
         unchanged, planned, changed, refused, failed, rolled-back or skipped, and one for the \
         device node of each IOMMU group (property vfio_group). persist and unpersist: one for each \
@@ -55,10 +55,19 @@ The kernel cannot refuse an unbind: a driver in use makes it wait, and nothing e
         tool reports it and returns. The kernel completes the unbind as soon as the last user \
         closes the device. NVIDIA's driver is asked first, through unbindLock.
 
---force overrides only what cannot hang the kernel: the boot display, the network, a container \
-        that uses the GPU, other devices of the IOMMU group. It never overrides a busy driver, a \
-        running VM, a mounted disk, a PF with VFs, a virtual function of NVIDIA's vGPU, or an \
-        IOMMU that is off.
+--force KIND overrides refusals of the kinds that are named, and no others: display (the local \
+        console goes dark), network (the connection is cut), container (a container that is given \
+        the GPU loses it), group (other devices of the IOMMU group stay with the host) and, for \
+        persist, no-gpu (a slot without a GPU). A refusal names the kinds that it needs. No kind \
+        is a disk that is in use, a process, a running VM, a user that could not be looked up, a \
+        PF with VFs, a virtual function of NVIDIA's vGPU, or an IOMMU that is off: nothing \
+        overrides these.
+
+The functions of a slot that go along with a GPU are those that share its IOMMU group, and the \
+        audio, USB and USB-C functions of its own vendor. An APU's slot also has USB and audio of \
+        the board and a security processor: name such a function to bind it alone.
+
+persist judges as bind does, except that processes and VMs that run now end before the boot.
 
 bind lasts until the next boot; persist takes effect at the next boot. By address, the script in \
         the initramfs binds a function only if its vendor, device and both subsystem ids are the \
@@ -89,6 +98,6 @@ pub const EXAMPLES: &[Example] = &[
     },
     Example {
         says: "Plan a bind of every NVIDIA slot that can be passed through once it is bound.",
-        command: "gpu-iommu-groups --vendor 10de | jq -c 'select(.role == \"gpu\" and .passthrough.viable_once_bound)' | gpu-vfio-bind bind --force -n",
+        command: "gpu-iommu-groups --vendor 10de | jq -c 'select(.role == \"gpu\" and .passthrough.viable_once_bound)' | gpu-vfio-bind bind --force display,container,group -n",
     },
 ];

@@ -46,7 +46,11 @@ fn to_host(
 ) -> FunctionStep {
     let on_vfio = before.driver.as_deref().is_some_and(is_vfio);
     let held = before.driver_override.as_deref().is_some_and(is_vfio);
-    let wanted = driver.map(str::to_string);
+    let mut wanted = driver.map(str::to_string);
+    if wanted.is_none() && !none && !on_vfio {
+        // an override that is left over is cleared, and its driver stays
+        wanted.clone_from(&before.driver);
+    }
     let done = match (&wanted, none) {
         (Some(_), _) => before.driver == wanted && !held,
         (None, true) => !on_vfio && !held,

@@ -5,6 +5,7 @@ use ::cli::{Exit, Say};
 use record::{Change, Check, CheckStatus, CommandLine, Hint, Record, RecordWriter, Severity};
 
 use crate::check::ObjectionKind;
+use crate::cli::ForceKind;
 use crate::plan::FunctionStep;
 
 pub struct Report<'a> {
@@ -38,9 +39,21 @@ impl Report<'_> {
     pub fn refuse(
         &mut self,
         objections: Vec<Objection<ObjectionKind>>,
-        force: bool,
+        force: &[ForceKind],
     ) -> anyhow::Result<()> {
-        refuse(objections, force, "driver", self.say, self.writer)
+        let mut left = Vec::new();
+        for objection in objections {
+            match objection.kind.force_kind().filter(|kind| force.contains(kind)) {
+                Some(kind) => self.say.warn(&format!(
+                    "{}: {} (overridden by --force {})",
+                    objection.target,
+                    objection.why,
+                    kind.name()
+                )),
+                None => left.push(objection),
+            }
+        }
+        refuse(left, false, "driver", self.say, self.writer)
     }
 
     /// `--check` of `bind` and `release`; `command` makes the change of a step.

@@ -7,7 +7,7 @@ use host::Machine;
 use pci::{Depth, Function, System};
 use record::{Address, Record};
 
-use crate::cli::Named;
+use crate::cli::{ForceKind, ForceOption, Named};
 
 /// How much of the host a verb has to read.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub enum Reach {
     Machine,
 }
 
-/// The functions that are asked for, as whole slots. All input is read before
+/// The functions that are asked for, with those that go along. All input is read before
 /// anything is looked at.
 pub fn select(
     named: &Named,
@@ -55,8 +55,12 @@ pub fn select(
             let Some(function) = system.functions.get(&address) else { continue };
             // virtual functions are bound with their slot only where they are named
             let only_vf = function.pf.is_some() && operand.parse::<Address>().is_err();
-            if !function.is_bridge() && !only_vf {
-                addresses.extend(system.slot(function).map(|f| f.address));
+            if only_vf || function.stays_with_host() {
+                continue;
+            }
+            match operand.parse::<Address>() {
+                Ok(_) => addresses.extend(movable(system.slot(function))),
+                Err(_) => addresses.extend(of_slot(&system, function)),
             }
         }
     }
@@ -81,12 +85,26 @@ fn operands(named: &Named, say: &Say) -> anyhow::Result<Vec<String>> {
     Ok(records.into_iter().filter_map(address).collect())
 }
 
-/// The slots of functions, for a command line: a virtual function stands for
-/// itself.
-pub fn slots(functions: &[&Function]) -> Vec<String> {
-    let name = |f: &&Function| match f.pf {
-        Some(_) => f.address.to_string(),
-        None => f.address.slot().to_string(),
+/// What the name of a function's slot stands for: the card where it has a GPU,
+/// else all its functions.
+fn of_slot(system: &System, function: &Function) -> BTreeSet<Address> {
+    let physical = || system.physical_slot(function).filter(|f| f.pf.is_none());
+    match physical().find(|f| f.is_gpu()) {
+        Some(gpu) => movable(system.slot(gpu)).collect(),
+        None => movable(physical()).collect(),
+    }
+}
+
+/// The names of functions for a command line: their slot, where it stands for
+/// no other function.
+pub fn slots(system: &System, functions: &[&Function]) -> Vec<String> {
+    let chosen: BTreeSet<Address> = functions.iter().map(|f| f.address).collect();
+    let name = |f: &&Function| {
+        let whole = of_slot(system, f);
+        match f.pf.is_none() && whole.contains(&f.address) && whole.is_subset(&chosen) {
+            true => f.address.slot().to_string(),
+            false => f.address.to_string(),
+        }
     };
     let names: BTreeSet<String> = functions.iter().map(name).collect();
     names.into_iter().collect()
@@ -111,6 +129,17 @@ pub fn add_group_members(system: &System, addresses: &mut BTreeSet<Address>) {
     let groups: BTreeSet<u32> =
         functions(system, addresses).iter().filter_map(|f| f.group).collect();
     for group in groups.iter().filter_map(|id| system.groups.get(id)) {
-        addresses.extend(system.members(group).filter(|m| !m.is_bridge()).map(|m| m.address));
+        addresses.extend(movable(system.members(group)));
     }
+}
+
+/// Those that do not stay with the host whatever they share.
+fn movable<'a>(functions: impl Iterator<Item = &'a Function>) -> impl Iterator<Item = Address> {
+    functions.filter(|f| !f.stays_with_host()).map(|f| f.address)
+}
+
+/// The kinds that were typed and these, for a command line.
+pub fn with_kinds(typed: &ForceOption, kinds: BTreeSet<ForceKind>) -> Vec<String> {
+    let all: BTreeSet<ForceKind> = typed.kinds.iter().copied().chain(kinds).collect();
+    all.into_iter().map(|kind| kind.name().to_string()).collect()
 }

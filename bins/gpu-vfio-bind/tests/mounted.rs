@@ -101,7 +101,7 @@ fn what_nvidia_says_is_in_use_is_refused_before_any_function_is_touched() {
     let (mounted, model) = host();
     let before = model.snapshot();
     model.hold(GPU, 1);
-    for args in ["bind 2c:00", "bind 2c:00 --force"] {
+    for args in ["bind 2c:00", "bind 2c:00 --force display,network,container,group"] {
         let ran = run(&mounted, args, 4);
         assert!(ran.stderr.contains("is in use according to NVIDIA's driver"), "{}", ran.stderr);
         assert!(ran.stderr.contains("  hint: nvidia-smi -i 0000:2c:00.0 -pm 0\n"));

@@ -68,7 +68,7 @@ fn a_second_slot_joins_and_each_can_be_taken_out() {
     let bed = host();
     let before = bed.contents();
     run(&bed, "persist 2c:00", 0);
-    run(&bed, "persist 2b:00 --force", 0);
+    run(&bed, "persist 2b:00 --force container", 0);
     assert_eq!(bed.read(LIST).lines().filter(|l| !l.starts_with('#')).count(), 8);
     run(&bed, "unpersist 2c:00.1", 0);
     assert!(!bed.read(LIST).contains("2c:00") && bed.read(LIST).contains("0000:2b:00.3"));
@@ -96,12 +96,12 @@ fn by_id_is_refused_while_a_twin_is_not_meant() {
         ran.stderr
     );
     assert_eq!(bed.contents(), before);
-    run(&bed, "persist 2c:00 2b:00 --by id --force", 0);
+    run(&bed, "persist 2c:00 2b:00 --by id --force container", 0);
     let modprobe = bed.read(MODPROBE);
     assert!(modprobe.contains("options vfio-pci ids=10de:10f7,10de:1ad6,10de:1ad7,10de:1e07\n"));
     let bed = host();
     bed.write("/etc/modprobe.d/old.conf", "# options vfio-pci ids=1:2\noptions vfio_pci ids=1:2\n");
-    let ran = run(&bed, "persist 2c:00 2b:00 --by id --force", 4);
+    let ran = run(&bed, "persist 2c:00 2b:00 --by id --force container", 4);
     assert!(ran.stderr.contains("/etc/modprobe.d/old.conf"), "{}", ran.stderr);
     let ran = run(&bed, "persist 2c:00", 0);
     assert!(ran.stderr.contains("warning: '/etc/modprobe.d/old.conf' sets ids="), "{}", ran.stderr);
@@ -124,14 +124,14 @@ fn a_driver_that_another_card_needs_is_not_blacklisted() {
 #[test]
 fn what_may_not_go_is_not_persisted_either() {
     let bed = host();
-    run(&bed, "persist 29:00", 4).one_line("is the boot display");
-    run(&bed, "persist 2b:00", 4).one_line("is in use by container 902");
+    run(&bed, "persist 29:00", 4).one_line("the boot display is on it");
+    run(&bed, "persist 2b:00", 4).one_line("container 902 is given /dev/nvidia0");
     let bed = Bed::new("pve9-l40s-vgpu");
-    run(&bed, "persist 41:00.5 --force", 4);
-    run(&bed, "persist 41:00 --force", 4);
+    run(&bed, "persist 41:00.5 --force display,network,container,group,no-gpu", 4);
+    run(&bed, "persist 41:00 --force display,network,container,group,no-gpu", 4);
     // the IOMMU may be switched on with the same reboot
     let bed = Bed::new("iommu-off");
-    let ran = run(&bed, "persist 07:00 --force -n", 0);
+    let ran = run(&bed, "persist 07:00 --force display -n", 0);
     assert!(ran.stderr.contains("the IOMMU is off: enable AMD-Vi"), "{}", ran.stderr);
     let bed = host();
     bed.remove("/usr/sbin/update-initramfs");
@@ -171,26 +171,26 @@ fn the_command_line_gets_what_the_iommu_needs_and_nothing_else() {
         bed
     };
     let bed = intel("6.2.16-20-pve\n");
-    let ran = run(&bed, "persist 07:00 --force --cmdline -n", 0);
+    let ran = run(&bed, "persist 07:00 --force display --cmdline -n", 0);
     assert_eq!(ran.one("change", "property", "option")["status"], "planned");
-    run(&bed, "persist 07:00 --force --cmdline --check", 1);
-    run(&bed, "persist 07:00 --force --cmdline", 0);
+    run(&bed, "persist 07:00 --force display --cmdline --check", 1);
+    run(&bed, "persist 07:00 --force display --cmdline", 0);
     assert_eq!(
         bed.read("/etc/default/grub"),
         "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet intel_iommu=on\"\n"
     );
-    let ran = run(&bed, "persist 07:00 --force --cmdline", 0);
+    let ran = run(&bed, "persist 07:00 --force display --cmdline", 0);
     assert_eq!(ran.one("change", "property", "option")["status"], "unchanged");
     // Proxmox VE's kernels since 6.8 switch it on by themselves, AMD's is always on
     for bed in [intel("6.8.12-9-pve\n"), Bed::new("iommu-off")] {
-        let ran = run(&bed, "persist 07:00 --force --cmdline", 0);
+        let ran = run(&bed, "persist 07:00 --force display --cmdline", 0);
         assert!(ran.stderr.contains("the kernel command line needs no option"), "{}", ran.stderr);
     }
     let bed = intel("6.2.16-20-pve\n");
     bed.write("/sys/firmware/efi/fw_platform_size", "64\n");
     bed.write("/etc/kernel/proxmox-boot-uuids", "0000-0000\n");
     bed.write("/etc/kernel/cmdline", "root=ZFS=rpool/ROOT/pve-1 boot=zfs\n");
-    run(&bed, "persist 07:00 --force --cmdline", 0);
+    run(&bed, "persist 07:00 --force display --cmdline", 0);
     assert!(bed.read("/etc/kernel/cmdline").ends_with("boot=zfs intel_iommu=on\n"));
     assert!(!bed.read("/etc/default/grub").contains("intel_iommu"));
 }
@@ -236,7 +236,7 @@ fn a_failing_call_leaves_all_files_as_they_were() {
         let failed = with_faults(call, errno, "persist 2c:00", &fresh);
         assert!(failed >= 5, "{call}: {failed}");
     }
-    let there = ["persist 2c:00", "persist 2b:00 --force"];
+    let there = ["persist 2c:00", "persist 2b:00 --force container"];
     for (call, errno) in [("unlinkat", "EROFS"), ("openat2", "EIO")] {
         let failed = with_faults(call, errno, "unpersist --all", &there);
         assert!(failed >= 5, "{call}: {failed}");

@@ -39,6 +39,18 @@ fn refused(bed: &Bed, args: &str, what: &str) -> Ran {
     ran
 }
 
+/// Makes a class device below a function, as sysfs shows it: the class has a
+/// link to its directory. Returns that directory.
+fn hang(bed: &Bed, class: &str, address: &str, below: &str) -> String {
+    let function = fs::read_link(bed.at(&format!("/sys/bus/pci/devices/{address}"))).unwrap();
+    let function = function.to_str().unwrap().replace("../../../", "/sys/");
+    let path = format!("{function}/{below}");
+    fs::create_dir_all(bed.at(&path)).unwrap();
+    let name = below.rsplit('/').next().unwrap();
+    bed.link(&format!("/sys/class/{class}/{name}"), &path);
+    path
+}
+
 #[test]
 fn a_free_slot_is_planned_as_a_whole() {
     let bed = free();
@@ -83,19 +95,31 @@ fn what_names_nothing_is_bad_input() {
 fn without_an_iommu_nothing_goes_and_force_does_not_help() {
     let bed = Bed::new("iommu-off");
     refused(&bed, "bind 07:00", "the IOMMU is off");
-    refused(&bed, "bind 07:00 --force", "the IOMMU is off");
+    refused(&bed, "bind 07:00 --force display,network,container,group,no-gpu", "the IOMMU is off");
     let bed = free();
     fs::remove_file(bed.at("/sys/bus/pci/devices/0000:2c:00.0/iommu_group")).unwrap();
-    refused(&bed, "bind 2c:00 --force", "has no IOMMU group");
+    refused(&bed, "bind 2c:00 --force display,network,container,group", "has no IOMMU group");
 }
 
 #[test]
 fn virtual_functions_and_their_parents_stay() {
     let bed = Bed::new("pve9-l40s-vgpu");
-    refused(&bed, "bind 41:00.5 --force", "virtual function of NVIDIA's vGPU");
-    refused(&bed, "bind 41:00.0 --force", "32 virtual functions enabled");
+    refused(
+        &bed,
+        "bind 41:00.5 --force display,network,container,group,no-gpu",
+        "virtual function of NVIDIA's vGPU",
+    );
+    refused(
+        &bed,
+        "bind 41:00.0 --force display,network,container,group,no-gpu",
+        "32 virtual functions enabled",
+    );
     // the slot number that PF and VFs share names the PF only
-    let ran = refused(&bed, "bind 41:00 --force", "32 virtual functions enabled");
+    let ran = refused(
+        &bed,
+        "bind 41:00 --force display,network,container,group,no-gpu",
+        "32 virtual functions enabled",
+    );
     assert!(ran.of_type("change").all(|c| c["target"] == "0000:41:00.0"));
 }
 
@@ -109,13 +133,13 @@ fn a_process_that_holds_it_is_named() {
         let bed = free();
         bed.link("/proc/4242/fd/7", node);
         bed.write("/proc/4242/comm", "python3\n");
-        for force in ["", " --force"] {
+        for force in ["", " --force display,network,container,group"] {
             let what = format!("0000:{fd_of}: process 4242 (python3) has {node} open");
             refused(&bed, &format!("bind 2c:00{force}"), &what);
         }
         // the other card is nobody's business
         bed.link("/proc/4242/fd/8", "/dev/nvidiactl");
-        untouched(&bed, "bind 2b:00 --force -n", 0);
+        untouched(&bed, "bind 2b:00 --force container -n", 0);
     }
     let bed = free();
     bed.link("/proc/77/fd/3", "/dev/nvidia1");
@@ -132,7 +156,11 @@ fn a_process_that_holds_it_is_named() {
 #[test]
 fn a_sound_server_holds_the_companion() {
     let bed = free();
-    fs::create_dir_all(bed.at("/sys/bus/pci/devices/0000:2c:00.1/sound/card1")).unwrap();
+    for (node, number) in [("controlC1", "116:2"), ("pcmC1D3p", "116:3")] {
+        let path = hang(&bed, "sound", "0000:2c:00.1", &format!("sound/card1/{node}"));
+        bed.write(&format!("{path}/dev"), format!("{number}\n"));
+        bed.write(&format!("{path}/uevent"), format!("DEVNAME=snd/{node}\n"));
+    }
     bed.add_nodes("c /dev/snd/controlC1 116:2 0660 0:29\nc /dev/snd/controlC10 116:9 0660 0:29\n");
     bed.write("/proc/900/comm", "pipewire\n");
     bed.link("/proc/900/fd/20", "/dev/snd/controlC10");
@@ -147,7 +175,11 @@ fn guests_that_use_it_are_named() {
     bed.write("/run/qemu-server/pci-id-reservations", "0000:2c:00.0 100 pid:4000\n");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.write("/proc/4000/comm", "kvm\n");
-    refused(&bed, "bind 2c:00 --force", "belongs to the running VM 100");
+    refused(
+        &bed,
+        "bind 2c:00 --force display,network,container,group",
+        "running VM 100 has reserved 0000:2c:00.0",
+    );
 
     // a VM whose configuration names it: fine while it is stopped
     let bed = free();
@@ -155,37 +187,43 @@ fn guests_that_use_it_are_named() {
     bed.write("/run/qemu-server/100.pid", "4001\n");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.write("/proc/4001/comm", "kvm\n");
-    refused(&bed, "bind 2c:00 --force", "VM 100 is running and uses it (hostpci0)");
+    refused(
+        &bed,
+        "bind 2c:00 --force display,network,container,group",
+        "running VM 100 has it as hostpci0",
+    );
 
     let bed = free();
-    refused(&bed, "bind 2b:00", "0000:2b:00.0: is in use by container 902");
+    refused(&bed, "bind 2b:00", "0000:2b:00.0: container 902 is given /dev/nvidia0");
     fs::create_dir_all(bed.at("/sys/fs/cgroup/lxc/902")).unwrap();
-    let ran = refused(&bed, "bind 2b:00", "is in use by running container 902");
+    let ran = refused(&bed, "bind 2b:00", "running container 902 is given /dev/nvidia0");
     let hint = "  hint: lxc-gpu-conf remove 902 --gpu 0000:2b:00.0\n";
     assert!(ran.stderr.contains(hint), "{}", ran.stderr);
-    let ran = untouched(&bed, "bind 2b:00 --force -n", 0);
-    assert!(ran.stderr.contains("warning: 0000:2b:00.0: is in use by running container 902"));
+    let ran = untouched(&bed, "bind 2b:00 --force container -n", 0);
+    assert!(
+        ran.stderr.contains("warning: 0000:2b:00.0: running container 902 is given /dev/nvidia0")
+    );
 }
 
 #[test]
 fn displays_and_consoles_need_force() {
     let bed = free();
-    refused(&bed, "bind 29:00", "is the boot display");
-    untouched(&bed, "bind 29:00 --force -n", 0);
-    fs::create_dir_all(bed.at("/sys/bus/pci/devices/0000:2c:00.0/graphics/fb0")).unwrap();
+    refused(&bed, "bind 29:00", "the boot display is on it");
+    untouched(&bed, "bind 29:00 --force display -n", 0);
+    hang(&bed, "graphics", "0000:2c:00.0", "graphics/fb0");
     bed.write("/sys/class/vtconsole/vtcon1/name", "(M) frame buffer device\n");
     bed.write("/sys/class/vtconsole/vtcon1/bind", "0\n");
     untouched(&bed, "bind 2c:00 -n", 0);
     bed.write("/sys/class/vtconsole/vtcon1/bind", "1\n");
-    refused(&bed, "bind 2c:00", "draws the text console");
+    refused(&bed, "bind 2c:00", "the text console is drawn by it");
 }
 
 #[test]
 fn strangers_in_the_group_are_named_and_go_along_on_request() {
     let bed = Bed::new("desktop-one-group");
     refused(&bed, "bind 06:00", "shares IOMMU group 15 with 0000:02:00.0 (xhci_hcd)");
-    untouched(&bed, "bind 06:00 --force -n", 0);
-    let ran = untouched(&bed, "bind 06:00 --group -n --force", 0);
+    untouched(&bed, "bind 06:00 --force group -n", 0);
+    let ran = untouched(&bed, "bind 06:00 --group -n --force group", 0);
     let targets = ran.values("change", "target");
     assert!(targets.contains(&json!("0000:02:00.1")) && !targets.contains(&json!("0000:03:04.0")));
 }
@@ -193,8 +231,7 @@ fn strangers_in_the_group_are_named_and_go_along_on_request() {
 #[test]
 fn a_disk_or_the_network_behind_a_member_is_named() {
     let bed = Bed::new("desktop-one-group");
-    let nic = "/sys/bus/pci/devices/0000:05:00.0/net/enp5s0";
-    fs::create_dir_all(bed.at(nic)).unwrap();
+    let nic = hang(&bed, "net", "0000:05:00.0", "net/enp5s0");
     untouched(&bed, "bind 06:00 --group -n", 0);
     bed.write("/proc/net/route", "Iface\tDestination\tGateway\nenp5s0\t00000000\t0101A8C0\n");
     refused(&bed, "bind 06:00 --group", "0000:05:00.0: enp5s0 carries the default route");
@@ -203,15 +240,24 @@ fn a_disk_or_the_network_behind_a_member_is_named() {
     refused(&bed, "bind 06:00 --group", "enp5s0 is a port of vmbr0");
 
     let bed = Bed::new("desktop-one-group");
-    let controller = "/sys/bus/pci/devices/0000:02:00.1";
-    fs::create_dir_all(bed.at(&format!("{controller}/block/sda"))).unwrap();
+    let disk = "ata1/host0/target0:0:0/0:0:0:0/block/sda";
+    let disk = hang(&bed, "block", "0000:02:00.1", disk);
+    hang(&bed, "block", "0000:02:00.1", "ata1/host0/target0:0:0/0:0:0:0/block/sda/sda2");
     bed.write("/proc/mounts", "/dev/sdab1 /other ext4 rw 0 0\n");
     untouched(&bed, "bind 06:00 --group -n", 0);
     bed.write("/proc/mounts", "/dev/sda2 /srv ext4 rw 0 0\n");
-    refused(&bed, "bind 06:00 --group --force", "/dev/sda is mounted on /srv");
+    refused(
+        &bed,
+        "bind 06:00 --group --force display,network,container,group",
+        "/dev/sda2 is mounted on /srv",
+    );
     bed.write("/proc/mounts", "");
-    fs::create_dir_all(bed.at("/sys/class/block/sda/holders/dm-0")).unwrap();
-    refused(&bed, "bind 06:00 --group --force", "/dev/sda is part of dm-0");
+    fs::create_dir_all(bed.at(&format!("{disk}/holders/dm-0"))).unwrap();
+    refused(
+        &bed,
+        "bind 06:00 --group --force display,network,container,group",
+        "/dev/sda is part of dm-0",
+    );
 }
 
 #[test]
@@ -225,7 +271,7 @@ fn what_a_vm_holds_is_not_given_back() {
     bed.write("/run/qemu-server/pci-id-reservations", "0000:0b:00.1 101 time:99\n");
     untouched(&bed, "release 0b:00 -n", 0);
     bed.write("/run/qemu-server/pci-id-reservations", "0000:0b:00.1 101 time:99999999999\n");
-    refused(&bed, "release 0b:00", "0000:0b:00.1: belongs to the running VM 101");
+    refused(&bed, "release 0b:00", "0000:0b:00.1: running VM 101 has reserved");
 }
 
 #[test]

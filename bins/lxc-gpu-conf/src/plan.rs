@@ -3,7 +3,7 @@
 pub mod add_nodes;
 mod convert;
 pub mod model;
-mod mount_libraries;
+pub mod mount_libraries;
 #[cfg(test)]
 mod property_tests;
 pub mod remove_nodes;

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use host::{FileError, Machine};
 use nvidia::{Capability, NodeClass, classify};
+use pve::{Conf, Section};
 use serde::{Deserialize, Serialize};
 
 use crate::config::access::{Access, is_driver_file};
 use crate::config::assignment::GpuAssignment;
+use crate::config::device_numbers::DeviceNumbers;
 use crate::host_facts::HostFacts;
 
 /// One file for each container.
@@ -30,6 +32,13 @@ pub struct StoredAssignment {
     pub assignment: GpuAssignment,
     /// Path of each node of a GPU when the configuration was last written.
     pub names: BTreeMap<String, String>,
+    /// Volume of the root file system: a CTID may be used again for another
+    /// container. Empty where it was not stored.
+    #[serde(default)]
+    pub rootfs: String,
+    /// Device rules with a dynamic major that are known to be about NVIDIA's nodes.
+    #[serde(default)]
+    pub rules: BTreeSet<String>,
 }
 
 const VERSION: u32 = 1;
@@ -57,15 +66,24 @@ impl<'a> Store<'a> {
             .files
             .get_or_init(|| self.machine.list(DIR).unwrap_or_default().into_iter().collect());
         let exists = files.contains(&format!("{ctid}.json"));
-        if exists { load(self.machine, ctid).ok().flatten() } else { None }
+        if exists { read(self.machine, ctid).ok().flatten() } else { None }
     }
 }
 
 /// Reads what is stored for a container; `None` where there is no file, or none
-/// in a form that this version knows: the configuration alone counts then.
+/// in a form that this version knows, or that of another container with the same
+/// CTID: the configuration alone counts then.
 /// Errors: the file exists and cannot be read. Treating that as `None` would
 /// overwrite it.
-pub fn load(machine: &Machine, ctid: u32) -> Result<Option<StoredAssignment>, FileError> {
+pub fn load(
+    machine: &Machine,
+    ctid: u32,
+    conf: &Conf,
+) -> Result<Option<StoredAssignment>, FileError> {
+    Ok(read(machine, ctid)?.filter(|stored| stored.is_of(conf)))
+}
+
+fn read(machine: &Machine, ctid: u32) -> Result<Option<StoredAssignment>, FileError> {
     let bytes = match machine.read(&path(ctid), MOST) {
         Err(error) if error.is_not_found() || error.is_irregular() => return Ok(None),
         read => read?,
@@ -78,6 +96,11 @@ pub fn load(machine: &Machine, ctid: u32) -> Result<Option<StoredAssignment>, Fi
 }
 
 impl StoredAssignment {
+    /// Whether it was stored for the container that has this configuration.
+    pub fn is_of(&self, conf: &Conf) -> bool {
+        self.rootfs.is_empty() || self.rootfs == rootfs_volume(conf)
+    }
+
     /// Whether the file holds only what `add` would have accepted: no control
     /// characters, which would add lines, and no paths outside /dev.
     fn is_plain(&self) -> bool {
@@ -111,23 +134,34 @@ impl StoredAssignment {
     }
 }
 
-/// Stores an assignment, or removes the file of an empty one. Errors: of the file
-/// system.
+/// The volume of the root file system, without its options.
+fn rootfs_volume(conf: &Conf) -> String {
+    let keys = conf.keys(&Section::Main);
+    let first = keys.get("rootfs").and_then(|value| value.split(',').next()).unwrap_or_default();
+    first.strip_prefix("volume=").unwrap_or(first).to_string()
+}
+
+/// Stores an assignment for the container with this configuration, or removes the
+/// file of an empty one. Errors: of the file system.
 pub fn save(
-    machine: &Machine,
+    facts: &HostFacts<'_>,
     ctid: u32,
-    assignment: &GpuAssignment,
-    names: BTreeMap<String, String>,
+    conf: &Conf,
+    mut stored: StoredAssignment,
 ) -> Result<(), FileError> {
-    let path = path(ctid);
+    let (machine, path) = (facts.machine, path(ctid));
+    let assignment = &stored.assignment;
     if assignment.gpus.is_empty() && assignment.mig.is_empty() && assignment.userspace.is_none() {
         return if machine.exists(&path) { machine.remove(&path) } else { Ok(()) };
     }
-    let state = StoredAssignment { version: VERSION, ctid, assignment: assignment.clone(), names };
-    if load(machine, ctid)?.as_ref() == Some(&state) {
+    let access = Access::of(conf);
+    stored.rules.extend(DeviceNumbers::of(&access, facts).dynamic_rules());
+    stored.rules.retain(|text| access.rules.iter().any(|rule| rule.allow && rule.text == *text));
+    (stored.version, stored.ctid, stored.rootfs) = (VERSION, ctid, rootfs_volume(conf));
+    if read(machine, ctid)?.as_ref() == Some(&stored) {
         return Ok(());
     }
-    let mut text = serde_json::to_vec(&state).unwrap_or_default();
+    let mut text = serde_json::to_vec(&stored).unwrap_or_default();
     text.push(b'\n');
     machine.put_mode(&path, &text, 0o600)
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{HOST, TOOL, commands, conf};
+use common::{BY_HAND, HOST, TOOL, commands, conf, host, make_node, run};
 use serde_json::json;
 use testbed::{Bed, Ran};
 
@@ -165,7 +165,7 @@ fn bad_input_is_exit_2_and_leaves_the_file_alone() {
         ("901 -g 2b:00.1", "is not a GPU"),
         ("901 -g 29:00.0", "is not an NVIDIA GPU"),
         ("901 -g card0", "is not an address"),
-        ("999 -g 0", "no container 999"),
+        ("999 -g 0", "container 999 does not exist"),
         ("100 -g 0", "100 is a VM"),
         ("99 -g 0", "a container is named by its CTID"),
         ("abc -g 0", "a container is named by its CTID"),
@@ -192,7 +192,7 @@ fn a_failure_upstream_stops_it_before_any_change() {
     let error =
         "{\"type\":\"error\",\"tool\":\"gpu-iommu-groups\",\"message\":\"no sysfs\",\"exit\":3}\n";
     let ran = bed.tool(TOOL).args("add 901").input(pci("2b:00.0") + error).run().expect(3);
-    let ran = ran.one_line("error of gpu-iommu-groups: no sysfs");
+    let ran = ran.one_line("gpu-iommu-groups failed earlier in the pipeline: no sysfs");
     assert_eq!(
         ran.records,
         [json!({"type": "error", "tool": "gpu-iommu-groups", "message": "no sysfs", "exit": 3,
@@ -345,4 +345,31 @@ fn a_package_list_that_cannot_be_read_is_not_taken_for_an_old_one() {
     let ran = add(&bed, "904 --gpu 0").expect(3);
     assert!(ran.stderr.contains("var/lib/dpkg/status"), "{}", ran.stderr);
     assert_eq!(bed.read(&conf(904)), before);
+}
+
+#[test]
+fn an_entry_that_gives_another_device_is_not_converted() {
+    for (source, target) in [
+        ("/dev/nvidia1", "nvidia0"),
+        ("/dev/null", "nvidia-modeset"),
+        ("/opt/nvidia/fake", "nvidia-uvm-tools"),
+    ] {
+        let entry = format!("lxc.mount.entry: {source} dev/{target} none bind,optional\n");
+        let text = BY_HAND.replace("lxc.mount.entry: /dev/nvidia0 dev/nvidia0", "#") + &entry;
+        let bed = host(&text);
+        make_node(&bed.at("/dev/null"), 1, 3);
+        bed.write("/opt/nvidia/fake", "mine");
+        let ran = add(&bed, "910 --convert").expect(4).one_line("under another name");
+        assert_eq!(bed.read(&conf(910)), text);
+        let hint = commands(&ran.records[0]);
+        assert_eq!(hint, [format!("lxc-gpu-conf remove 910 --node /dev/{target}")]);
+        run(&bed, hint[0].strip_prefix("lxc-gpu-conf ").unwrap()).expect(0);
+        assert!(!bed.read(&conf(910)).contains(&format!(" dev/{target} ")));
+    }
+    // the same GPU by a node of the administrator's own is
+    let bed = host(&BY_HAND.replace("entry: /dev/nvidia0 ", "entry: /srv/nvidia0 "));
+    fs::create_dir_all(bed.at("/srv")).unwrap();
+    make_node(&bed.at("/srv/nvidia0"), 195, 0);
+    add(&bed, "910 --convert").expect(0);
+    assert!(bed.read(&conf(910)).contains(": /dev/nvidia0,mode=0666\n"));
 }

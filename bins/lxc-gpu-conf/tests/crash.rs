@@ -336,7 +336,7 @@ fn a_file_that_changes_under_the_tool_is_left_to_whoever_changed_it() {
     bed.write(CONF, &edited);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("changed by someone else"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("modified by another process"));
     assert_eq!(bed.read(CONF), edited);
     assert!(!temporary());
 }

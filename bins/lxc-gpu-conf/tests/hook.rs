@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use common::*;
@@ -56,7 +57,7 @@ fn other_phases_and_guests_are_ignored() {
     silent(hook(&bed, "901 pre-start"));
     bed.write(&conf(911), "#nvidia\narch: amd64\n");
     silent(hook(&bed, "911 pre-start"));
-    hook(&bed, "999 pre-start").expect(2).one_line("no container 999");
+    hook(&bed, "999 pre-start").expect(2).one_line("container 999 does not exist");
     for args in ["", "910", "abc pre-start", "910 pre-start more"] {
         hook(&bed, args).expect(2).one_line("");
     }
@@ -219,4 +220,69 @@ fn a_hostile_root_file_system_is_never_followed_out() {
     bed.write(&format!("{root}/outside/usr/lib64/libnvidia-ml.so.1.1"), "ELF");
     bed.link(&format!("{root}/outside/usr/lib64/libnvidia-ml.so.1"), "libnvidia-ml.so.1.1");
     fails(&bed, 4, "driver libraries 1.1");
+}
+
+fn entry(source: &str, target: &str) -> String {
+    format!("lxc.mount.entry: {source} {target} none bind,optional,create=file\n")
+}
+
+/// A container of the guides, with entries that give something else under a name
+/// of NVIDIA's: /dev/null to hide a node, the second GPU as the first, a file.
+#[test]
+fn what_a_container_has_under_an_nvidia_name_is_not_made_into_that_node() {
+    let bed = host(&format!(
+        "{BY_HAND}{}{}",
+        entry("/dev/null", "dev/nvidia-modeset"),
+        entry("/opt/nvidia/fake", "dev/nvidia-uvm-tools")
+    ));
+    make_node(&bed.at("/dev/null"), 1, 3);
+    bed.write("/opt/nvidia/fake", "mine");
+    hook(&bed, "910 pre-start").expect(0);
+    assert_eq!(node(&bed, "/dev/null").map(|n| (n.0, n.1)), Some((1, 3)));
+    assert_eq!(bed.read("/opt/nvidia/fake"), "mine");
+
+    let bed = host(&BY_HAND.replace("/dev/nvidia0 dev", "/dev/nvidia1 dev"));
+    bed.drop_node("/dev/nvidia1");
+    make_node(&bed.at("/dev/nvidia1"), 195, 1);
+    hook(&bed, "910 pre-start");
+    assert_eq!(node(&bed, "/dev/nvidia1").map(|n| (n.0, n.1)), Some((195, 1)));
+}
+
+/// blakeblackshear/frigate#8652: nodes that the administrator made in a directory
+/// of his own, with the owner that the container's root is on the host.
+#[test]
+fn nodes_that_the_administrator_made_elsewhere_are_his() {
+    let bed = host(&BY_HAND.replace("entry: /dev/", "entry: /srv/gpu/"));
+    fs::create_dir_all(bed.at("/srv/gpu")).unwrap();
+    // nvidia-uvm had this major when they were made
+    for (name, major, minor) in
+        [("nvidia0", 195, 0), ("nvidiactl", 195, 255), ("nvidia-uvm", 509, 0)]
+    {
+        let path = bed.at(&format!("/srv/gpu/{name}"));
+        make_node(&path, major, minor);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::chown(&path, Some(100_000), Some(100_000)).unwrap();
+    }
+    hook(&bed, "910 pre-start");
+    run(&bed, "sync 910");
+    assert_eq!(node(&bed, "/srv/gpu/nvidia-uvm"), Some((509, 0, 0o640, 100_000, 100_000)));
+    assert_eq!(node(&bed, "/srv/gpu/nvidia0"), Some((195, 0, 0o640, 100_000, 100_000)));
+}
+
+#[test]
+fn the_right_to_reconfigure_mig_is_never_made() {
+    let path = "/dev/nvidia-caps/nvidia-cap1";
+    let text = format!("{BY_HAND}{}", entry(path, &path[1..]));
+    let bed = host(&text);
+    let devices = bed.read("/proc/devices");
+    bed.write(
+        "/proc/devices",
+        devices.replace("511 nvidia-uvm", "236 nvidia-caps\n511 nvidia-uvm"),
+    );
+    // an optional entry without its node: the container starts, and CUDA works
+    hook(&bed, "910 pre-start").expect(0);
+    assert!(!bed.at(path).exists());
+    run(&bed, "nodes").expect(0);
+    run(&bed, "sync 910").expect(0);
+    assert!(!bed.at(path).exists());
 }

@@ -112,9 +112,10 @@ fn a_stub_makes_room_and_a_directory_does_not() {
     bed.write("/dev/nvidia-uvm", "");
     bed.link("/dev/nvidiactl", "/etc/hostname");
     let before = bed.read("/etc/hostname");
-    let ran = nodes(&bed, "").expect(0);
+    let ran = nodes(&bed, "").expect(3);
+    assert!(ran.stderr.contains("/dev/nvidiactl: a symbolic link has this name"));
     assert_eq!(ran.one("change", "property", "/dev/nvidia-uvm")["from"], "no device");
-    assert!(node(&bed, "/dev/nvidia-uvm").is_some() && node(&bed, "/dev/nvidiactl").is_some());
+    assert!(node(&bed, "/dev/nvidia-uvm").is_some() && bed.at("/dev/nvidiactl").is_symlink());
     assert_eq!(bed.read("/etc/hostname"), before, "what a link led to is as it was");
 
     let bed = booted(HOST);

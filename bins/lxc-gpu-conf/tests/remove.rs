@@ -151,7 +151,7 @@ fn bad_input_is_exit_2_and_what_is_unsafe_exit_4() {
         ("910 --mig a/b", "--mig 'a/b' is not GI/CI"),
         ("910 --node /dev/sda", "--node '/dev/sda' is not a device node of a GPU"),
         ("910 --node nvidia0", "--node 'nvidia0' is not a device node of a GPU"),
-        ("999", "no container 999"),
+        ("999", "container 999 does not exist"),
         ("100", "100 is a VM"),
         ("910 --wait 0", "0"),
     ] {
@@ -218,4 +218,20 @@ fn a_node_of_a_mounted_directory_is_not_taken_out_of_it() {
     let ran = ran.one_line("is part of /dev/nvidia-caps, which is mounted as a directory");
     assert!(ran.stderr.contains("--convert"), "{}", ran.stderr);
     assert_eq!(bed.read(&conf(102)), before);
+}
+
+#[test]
+fn other_functions_in_the_stream_are_passed_over_as_by_add() {
+    let pci =
+        |address: &str| format!("{{\"type\":\"pci-device\",\"address\":\"0000:{address}\"}}\n");
+    let bed = Bed::new(HOST);
+    run(&bed, "add 904 --gpu all").expect(0);
+    let records = pci("29:00.0") + &pci("2b:00.0") + &pci("2b:00.1");
+    bed.tool(TOOL).args("remove 904 --gpu -").input(records).run().expect(0);
+    let text = bed.read(&conf(904));
+    assert!(!text.contains("nvidia0,") && text.contains("nvidia1,"), "{text}");
+    // none among them is not all of the container's
+    let ran = bed.tool(TOOL).args("remove 904 --gpu -").input(pci("2b:00.1")).run();
+    ran.expect(2).one_line("no record on standard input is an NVIDIA GPU");
+    assert_eq!(bed.read(&conf(904)), text);
 }

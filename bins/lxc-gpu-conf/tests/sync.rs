@@ -81,8 +81,13 @@ fn a_hand_made_block_of_before_gets_the_major_of_now() {
     let bed = Bed::new(HOST);
     let before = bed.read(&conf(902));
     let after = sync(&bed, 902);
-    assert_eq!(gone(&before, &after), ["lxc.cgroup2.devices.allow: c 509:* rwm"]);
+    assert_eq!(gone(&before, &after), [""; 0], "509 may be another device's by now");
     assert_eq!(gone(&after, &before).len(), 2);
+    // the tool's own pair is its own to replace
+    set_uvm_major(&bed, 508);
+    let again = sync(&bed, 902);
+    assert_eq!(gone(&after, &again).len(), 2);
+    assert!(again.contains("c 509:* rwm") && !again.contains("c 511:"), "{again}");
     assert!(!bed.at(&state(902)).exists(), "nothing was asked for");
 }
 
@@ -264,7 +269,7 @@ fn bad_input_and_what_cannot_be_changed_now() {
     for (args, code, what) in [
         ("", 2, "CTID"),
         ("99", 2, "by its CTID"),
-        ("999", 2, "no container 999"),
+        ("999", 2, "container 999 does not exist"),
         ("100", 2, "100 is a VM"),
         ("907", 2, "is on cluster node pve2"),
         ("910 --all", 2, "--all"),
@@ -299,4 +304,87 @@ fn a_running_container_is_told_to_restart() {
     set_uvm_major(&bed, 508);
     let ran = run(&bed, "sync 910").expect(0);
     assert!(ran.stderr.contains("ct 910: the container is running; restart it for the change to take effect (pct reboot 910)"), "{}", ran.stderr);
+}
+
+/// `c 510:* rwm` is a TPU's by its guide; which driver had a number, the number
+/// does not say.
+#[test]
+fn a_rule_that_may_be_another_devices_is_kept_and_named() {
+    let bed = host(&BY_HAND.replace("c 511:*", "c 510:*"));
+    let before = bed.read(&conf(910));
+    let ran = run(&bed, "sync 910").expect(0);
+    assert!(ran.stderr.contains("'c 510:* rwm'"), "{}", ran.stderr);
+    let after = bed.read(&conf(910));
+    assert_eq!(gone(&before, &after), [""; 0]);
+    assert_eq!(gone(&after, &before), ["lxc.cgroup2.devices.allow: c 511:0 rw"]);
+    assert_eq!(causes(&bed, 910), none());
+}
+
+/// One card of two, and of its DRM nodes only the render node, by exact rules
+/// beside a mounted /dev/dri.
+#[test]
+fn rules_that_allow_part_of_a_directory_stay_as_narrow_as_they_are() {
+    let bed = host(&format!(
+        "{}lxc.mount.entry: /dev/dri dev/dri none bind,optional,create=dir\n",
+        BY_HAND.replace(
+            "lxc.cgroup2.devices.allow: c 195:* rwm\n",
+            "lxc.cgroup2.devices.allow: c 195:0 rwm\nlxc.cgroup2.devices.allow: c 195:255 rwm\n\
+             lxc.cgroup2.devices.allow: c 226:128 rwm\n"
+        )
+    ));
+    let before = bed.read(&conf(910));
+    assert_eq!(causes(&bed, 910), none());
+    assert_eq!(sync(&bed, 910), before);
+    // nor is allowed what a rule denies
+    let bed = host(&format!("{BY_HAND}lxc.cgroup2.devices.deny: c 195:0 rwm\n"));
+    let before = bed.read(&conf(910));
+    run(&bed, "sync 910").expect(0);
+    assert_eq!(bed.read(&conf(910)), before);
+    let ran = run(&bed, "check 910").expect(1);
+    let finding = ran.one("check", "cause", "no-rule");
+    assert!(finding["hint"].as_str().unwrap().contains("c 195:0 rwm"), "{finding}");
+}
+
+#[test]
+fn what_the_administrator_removed_or_changed_stays_so() {
+    let bed = given(BARE, "--gpu 0 --graphics --gid 44");
+    let text = bed.read(&conf(910));
+    let kept: String = text
+        .lines()
+        .filter(|line| !line.contains("uvm-tools") && !line.contains("/dev/dri/card1"))
+        .map(|line| line.replace("gid=44", "gid=104") + "\n")
+        .collect();
+    assert_ne!(kept, text);
+    bed.write(&conf(910), &kept);
+    assert_eq!(sync(&bed, 910), kept);
+    // also where the numbers changed since
+    swap_cards(&bed);
+    assert_eq!(sync(&bed, 910), kept.replace("nvidia0", "nvidia1"));
+}
+
+#[test]
+fn a_card_that_left_the_configuration_and_the_host_does_not_stop_the_other() {
+    let bed = given(BARE, "--gpu all");
+    let text = bed.read(&conf(910));
+    let kept: String =
+        text.lines().filter(|l| !l.contains("nvidia1")).map(|l| format!("{l}\n")).collect();
+    bed.write(&conf(910), &kept);
+    pull_card(&bed, "2c:00.0");
+    assert_eq!(sync(&bed, 910), kept);
+}
+
+#[test]
+fn a_ctid_that_is_used_again_keeps_the_gpu_of_the_new_container() {
+    let bed = given(&format!("{BARE}rootfs: tank:subvol-910-disk-0,size=8G\n"), "--gpu 2b:00.0");
+    swap_cards(&bed);
+    // destroyed; the next 910 is made on another volume with the card at minor 0
+    let new = GOOD.replace("subvol-910-disk-0", "subvol-910-disk-1");
+    bed.write(&conf(910), &new);
+    assert_eq!(causes(&bed, 910), none());
+    assert_eq!(sync(&bed, 910), new);
+    // with its own volume it is the container that the tool knows
+    let bed = given(&format!("{BARE}rootfs: tank:subvol-910-disk-0,size=8G\n"), "--gpu 2b:00.0");
+    swap_cards(&bed);
+    bed.write(&conf(910), bed.read(&conf(910)).replace("size=8G", "size=16G"));
+    assert!(sync(&bed, 910).contains("/dev/nvidia1,"));
 }

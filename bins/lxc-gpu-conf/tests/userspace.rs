@@ -96,7 +96,7 @@ fn the_library_directory_is_the_distributions() {
     }
     let bed = installed(&GOOD.replace("ostype: debian", "ostype: alpine"));
     let before = bed.read(&conf(910));
-    run(&bed, "add 910 --gpu 0 --libs").expect(4).one_line("a C library with which");
+    run(&bed, "add 910 --gpu 0 --libs").expect(4).one_line("it uses musl");
     assert_eq!(bed.read(&conf(910)), before);
 }
 

@@ -161,3 +161,41 @@ fn a_kernel_that_was_removed_does_not_boot_next() {
     let found = [("kernel 6.8.12-4-pve".to_string(), "module-old-kernel-only".to_string())];
     assert_eq!(drifts(&host.run("").expect(1)), found);
 }
+
+/// A host with GPUDirect Storage: its version was taken for the driver's.
+#[test]
+fn a_dkms_module_that_is_not_the_driver_says_nothing_about_its_version() {
+    let host = Host::debian();
+    host.root().dkms("nvidia-fs", "2.26.6", &[KERNEL]);
+    let ran = host.run("").expect(0);
+    assert!(!ran.stdout.contains("nvidia-fs"), "{}", ran.stdout);
+    let host = Host::bare();
+    host.unload();
+    host.root().dkms("nvidia-fs", "2.26.6", &[KERNEL]).kernel(KERNEL, None);
+    assert!(!host.run("").stdout.contains("2.26.6"));
+}
+
+/// nvidia-ctk names egl-gbm 1.1.1 and egl-wayland 1.1.13 in every specification
+/// that it generates; such a fresh one was called stale for ever.
+#[test]
+fn a_fresh_cdi_specification_may_name_libraries_with_versions_of_their_own() {
+    let host = Host::debian();
+    let root = host.root();
+    let mut spec = String::from("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n");
+    for file in ["libcuda.so.550.163.01", "libnvidia-egl-gbm.so.1.1.1"] {
+        let dir =
+            if file.starts_with("libcuda") { format!("{LIB}/nvidia/current") } else { LIB.into() };
+        root.file(&format!("{dir}/{file}"), "x");
+        spec += &format!("- hostPath: {dir}/{file}\n");
+    }
+    root.file("/etc/cdi/nvidia.yaml", &spec);
+    let ran = host.run("").expect(0);
+    assert_eq!(check(&ran, "cdi /etc/cdi/nvidia.yaml", "libraries")["status"], "ok");
+    // one that does not exist is stale, whatever its version
+    let stale = [("cdi /etc/cdi/nvidia.yaml".to_string(), "cdi-stale".to_string())];
+    root.file(
+        "/etc/cdi/nvidia.yaml",
+        format!("{spec}- hostPath: {LIB}/libnvidia-egl-gbm.so.1.1.2\n"),
+    );
+    assert_eq!(drifts(&host.run("").expect(1)), stale);
+}

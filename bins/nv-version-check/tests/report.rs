@@ -219,7 +219,7 @@ fn what_was_asked_for_and_cannot_be_read_exits_with_3() {
     std::fs::remove_dir_all(root.path()).unwrap();
     host.load("550.144.03", false);
     host.run("--ct 901").expect(3);
-    host.run("--ct 999").expect(2).one_line("no container 999");
+    host.run("--ct 999").expect(2).one_line("container 999 does not exist");
     host.run("--ct 100").expect(2).one_line("is a VM");
     host.run("--ct nine").expect(2);
     Host::bare().bed.tool(TOOL).args("--ct 901 --ct 901").run().expect(3);

@@ -1,4 +1,5 @@
-//! Carries steps out, reads back, and rolls everything back where one fails.
+//! Carries steps out and reads back. Where one fails, either everything is rolled
+//! back or, for `watch`, only what failed.
 
 mod attributes;
 
@@ -33,6 +34,51 @@ enum MadeChange {
     Made { step: usize },
     /// The mode of a GPU was switched.
     ModeSwitched(Address),
+}
+
+impl MadeChange {
+    /// The step that it belongs to; `None`: it is of the GPU as a whole.
+    fn step(&self) -> Option<usize> {
+        match self {
+            MadeChange::Cleared { step, .. }
+            | MadeChange::Set { step }
+            | MadeChange::Removed { step, .. }
+            | MadeChange::Made { step } => Some(*step),
+            MadeChange::ModeSwitched(_) => None,
+        }
+    }
+
+    /// Whether it took from the function of this step what that had.
+    fn takes_from(&self, at: usize) -> bool {
+        matches!(self, MadeChange::Cleared { step, .. } | MadeChange::Removed { step, .. } if *step == at)
+    }
+}
+
+/// What became of the step of one function that succeeds or fails by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionResult {
+    pub outcome: StepOutcome<String>,
+    /// The profile that the function had was cleared, for however short a time.
+    pub cleared: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ApplyPass {
+    Clear,
+    Set,
+}
+
+/// What was undone of one step.
+#[derive(Clone, Debug, Default)]
+struct UndoneStep {
+    touched: bool,
+    /// Why it could not be undone.
+    error: Option<StepError>,
+}
+
+/// Whether no other step is started after this error.
+fn ends_run(error: &StepError) -> bool {
+    matches!(error, StepError::Pending(_) | StepError::Interrupted)
 }
 
 /// Switches the mode of a GPU between what is cleared and what is set: called
@@ -151,6 +197,50 @@ impl ProfileApplier<'_> {
         if (self.interrupted)() { Err(StepError::Interrupted) } else { Ok(()) }
     }
 
+    /// Carries the steps of one GPU out for `watch`: profiles that have to go are
+    /// cleared, then each function gets its profile. A function whose profile is
+    /// refused gets back the one that it had; what was set on the others stays.
+    /// A signal rolls everything back.
+    pub fn apply_each(&self, steps: &[ProfileStep]) -> Vec<FunctionResult> {
+        let mut journal = Vec::new();
+        let mut errors: Vec<Option<StepError>> = vec![None; steps.len()];
+        let mut set = vec![false; steps.len()];
+        // a function that was cleared gets its profile in the second pass
+        for pass in [ApplyPass::Clear, ApplyPass::Set] {
+            for (at, step) in steps.iter().enumerate() {
+                // after a write that hangs, the next one would hang as well
+                let stopped = errors.iter().flatten().any(ends_run);
+                let has_part =
+                    if pass == ApplyPass::Clear { step.clears() } else { step.is_change() };
+                if stopped || errors[at].is_some() || !has_part {
+                    continue;
+                }
+                let result = match pass {
+                    ApplyPass::Clear => self.clear(at, step, &mut journal),
+                    ApplyPass::Set => self.set(at, step, &mut journal),
+                };
+                set[at] = pass == ApplyPass::Set && result.is_ok();
+                errors[at] = result.err();
+            }
+        }
+        let interrupted = errors.iter().flatten().any(|error| *error == StepError::Interrupted);
+        if interrupted {
+            set.fill(false);
+        }
+        let cleared = |at: usize| journal.iter().any(|made| made.takes_from(at));
+        let cleared: Vec<bool> = (0..steps.len()).map(cleared).collect();
+        journal.retain(|made| made.step().is_some_and(|step| !set[step]));
+        let undone = self.undo_all(steps, &journal, &mut |_, _| Ok(()));
+        let result = |(at, step): (usize, &ProfileStep)| FunctionResult {
+            outcome: match set[at] {
+                true => StepOutcome::Changed,
+                false => self.outcome(step, errors[at].as_ref(), &undone[at]),
+            },
+            cleared: cleared[at],
+        };
+        steps.iter().enumerate().map(result).collect()
+    }
+
     /// Rolls the journal back, last first, and gives what became of every step.
     fn roll_back(
         &self,
@@ -160,43 +250,62 @@ impl ProfileApplier<'_> {
         journal: &[MadeChange],
         switch_mode: &mut SwitchMode<'_>,
     ) -> Vec<StepOutcome<String>> {
-        let mut touched = vec![false; steps.len()];
-        let mut errors: Vec<Option<StepError>> = vec![None; steps.len()];
-        for made in journal.iter().rev() {
-            let step = match made {
-                MadeChange::Cleared { step, .. }
-                | MadeChange::Set { step }
-                | MadeChange::Removed { step, .. }
-                | MadeChange::Made { step } => *step,
-                MadeChange::ModeSwitched(gpu) => {
-                    // where the mode stays on, the old profiles fit as well
-                    let _ = switch_mode(*gpu, false);
-                    continue;
-                }
-            };
-            touched[step] = true;
-            if let Err(error) = self.undo(&steps[step], made) {
-                errors[step].get_or_insert(error);
-            }
-        }
+        let undone = self.undo_all(steps, journal, switch_mode);
         let outcome = |(at, step): (usize, &ProfileStep)| {
-            if !step.is_change() {
-                return StepOutcome::Unchanged;
-            }
-            let is_failed = failed == Some(at);
-            let left = self.left(step).filter(|_| touched[at] || is_failed);
-            match (left, &errors[at]) {
-                (left, undo) if is_failed => failed_outcome(error, left, undo.as_ref()),
-                (None, _) if touched[at] => StepOutcome::RolledBack,
-                (None, _) => StepOutcome::NotReached,
-                (Some(left), undo) => {
-                    let differs = || "it does not read as before".to_string();
-                    let why = undo.as_ref().map_or_else(differs, StepError::to_string);
-                    StepOutcome::NotRestored { why, left }
-                }
-            }
+            let error = (failed == Some(at)).then_some(error);
+            self.outcome(step, error, &undone[at])
         };
         steps.iter().enumerate().map(outcome).collect()
+    }
+
+    /// Undoes what the journal holds, last first.
+    fn undo_all(
+        &self,
+        steps: &[ProfileStep],
+        journal: &[MadeChange],
+        switch_mode: &mut SwitchMode<'_>,
+    ) -> Vec<UndoneStep> {
+        let mut undone = vec![UndoneStep::default(); steps.len()];
+        for made in journal.iter().rev() {
+            match (made, made.step()) {
+                (_, Some(step)) => {
+                    undone[step].touched = true;
+                    if let Err(error) = self.undo(&steps[step], made) {
+                        undone[step].error.get_or_insert(error);
+                    }
+                }
+                (MadeChange::ModeSwitched(gpu), None) => {
+                    // where the mode stays on, the old profiles fit as well
+                    let _ = switch_mode(*gpu, false);
+                }
+                _ => {}
+            }
+        }
+        undone
+    }
+
+    /// What became of a step that was not done, or was undone. `error`: how it
+    /// failed itself.
+    fn outcome(
+        &self,
+        step: &ProfileStep,
+        error: Option<&StepError>,
+        undone: &UndoneStep,
+    ) -> StepOutcome<String> {
+        if !step.is_change() {
+            return StepOutcome::Unchanged;
+        }
+        let left = self.left(step).filter(|_| undone.touched || error.is_some());
+        match (error, left) {
+            (Some(error), left) => failed_outcome(error, left, undone.error.as_ref()),
+            (None, None) if undone.touched => StepOutcome::RolledBack,
+            (None, None) => StepOutcome::NotReached,
+            (None, Some(left)) => {
+                let differs = || "it does not read as before".to_string();
+                let why = undone.error.as_ref().map_or_else(differs, StepError::to_string);
+                StepOutcome::NotRestored { why, left }
+            }
+        }
     }
 
     /// What the target of a step has now, where it differs from before.

@@ -51,7 +51,9 @@ pub enum Verb {
     /// Reapply when the file or the hardware state changes
     ///
     /// Applies at once, then runs until SIGTERM. Skips a virtual function that is in
-    /// use. Prints each problem once, and once more when it is solved.
+    /// use, and lines for GPUs that the host does not have. Tries a refused profile
+    /// again after growing pauses. Prints each problem once, and once more when it is
+    /// solved.
     Watch(WatchOptions),
 }
 

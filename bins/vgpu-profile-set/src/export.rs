@@ -26,7 +26,15 @@ pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
         }
     }
     let mut text = String::from("spec:\n  configuration:\n    permittedHostDevices:\n");
-    if functions.is_empty() && mediated.is_empty() {
+    let nameless = nameless(gpus);
+    for (address, id) in &nameless {
+        text.push_str(&format!(
+            "      # {address} has the profile with id {id}, whose name is unknown: it is left out\n"
+        ));
+    }
+    if functions.is_empty() && mediated.is_empty() && !nameless.is_empty() {
+        text.push_str("      pciHostDevices: []\n");
+    } else if functions.is_empty() && mediated.is_empty() {
         text.push_str("      # no profile is set on this host\n      pciHostDevices: []\n");
     }
     if !functions.is_empty() {
@@ -55,6 +63,16 @@ pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
         ));
     }
     text
+}
+
+/// Functions with a profile whose name is unknown, and its id.
+fn nameless(gpus: &[Gpu]) -> Vec<(Address, u32)> {
+    let of = |gpu: &Gpu| {
+        let set = gpu.functions.iter().filter(|function| function.current != 0);
+        let unnamed = set.filter(|function| gpu.name_of(function.current).is_none());
+        unnamed.map(|function| (function.address, function.current)).collect::<Vec<_>>()
+    };
+    gpus.iter().flat_map(of).collect()
 }
 
 /// The text of an id file of a function, without `0x`.

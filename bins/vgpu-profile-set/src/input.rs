@@ -187,7 +187,8 @@ fn records(text: &[u8], from: &str) -> Result<Vec<Assignment>, Failure> {
         let at = format!("line {number}");
         let (address, profile, count) = match record {
             Record::VgpuAssignment(of) => (of.address, of.profile, of.count),
-            Record::Vgpu(of) => match of.profile {
+            // a full GPU lists no names, so that a profile may have its id only
+            Record::Vgpu(of) => match of.profile.or(of.profile_id.map(|id| id.to_string())) {
                 Some(profile) => (of.address, profile, None),
                 None => continue,
             },
@@ -275,7 +276,7 @@ mod tests {
             ("{]\n", "line 1: not JSON"),
             (
                 "{\"type\":\"error\",\"tool\":\"t\",\"message\":\"m\",\"exit\":3}\n",
-                "an error of t: m",
+                "stopped: t failed earlier in the pipeline: m",
             ),
         ] {
             let message = assignments(text).unwrap_err();

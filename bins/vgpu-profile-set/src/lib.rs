@@ -19,6 +19,7 @@ pub mod nvidia_programs;
 pub mod observe;
 pub mod plan;
 mod report;
+mod retry;
 mod session;
 mod sysfs;
 

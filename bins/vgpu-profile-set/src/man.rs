@@ -14,7 +14,8 @@ pub const MAN: ManText = ManText {
 
 All input is read and checked before the host is read. An invalid line, a function that does not \
         exist or a profile that the GPU does not have ends the command with exit status 2, and \
-        nothing is changed.
+        nothing is changed. watch skips lines for GPUs that this host has never had, so that one \
+        file can serve several hosts.
 
 Profiles are named as the driver names them, with or without the words before the last one \
         (L40S-24Q, NVIDIA L40S-24Q, A100-1-5CME); none means no profile. The driver's ids are \
@@ -38,7 +39,7 @@ Profiles are named as the driver names them, with or without the words before th
         ("/run/qemu-server/pci-id-reservations", "functions that VMs of Proxmox VE use"),
         ("/etc/pve/qemu-server", "VMs for which Proxmox VE sets profiles (mdev= in hostpci lines)"),
         ("/run/vgpu-profile-set", "names of profiles, which a full GPU does not list"),
-        ("/run/lock/vgpu-profile-set.lock", "held while the tool changes the host"),
+        ("/run/pve-gpu-tools/vgpu-profile-set.lock", "held while the tool changes the host"),
     ],
     notes: "Order on each GPU: virtual functions are enabled; profiles that have to go are cleared; \
         heterogeneous mode is turned on, which works only at this point; then each profile is set, \

@@ -8,7 +8,7 @@ use host::{FileError, KernelFiles, Machine, Written};
 use nvidia::VgpuOffer;
 use record::Address;
 
-use crate::sysfs::{function_path, virtual_functions};
+use crate::sysfs::{function_path, link_name, virtual_functions};
 
 /// Where NVIDIA's vGPU host driver installs it.
 pub const SRIOV_MANAGE: &str = "/usr/lib/nvidia/sriov-manage";
@@ -17,9 +17,8 @@ const NVIDIA_SMI: [&str; 2] = ["/usr/bin/nvidia-smi", "/usr/local/bin/nvidia-smi
 /// Why a step that needs a program is skipped.
 pub const NO_COMMANDS: &str = "no command is run with --root";
 
-/// How long sriov-manage may run, and how often it is tried.
+/// How long sriov-manage may run.
 const SRIOV_DEADLINE: Duration = Duration::from_secs(120);
-const SRIOV_ATTEMPTS: u32 = 5;
 
 /// Runs programs; the tests have an implementation of their own.
 pub trait RunProgram {
@@ -70,32 +69,26 @@ impl NvidiaPrograms<'_> {
             self.runner.sleep(Duration::from_millis(200));
         }
         if virtual_functions(self.files, pf).is_empty() {
-            return Err(format!("the GPU still has no virtual functions: {why}"));
+            let driver = link_name(self.files, pf, "driver");
+            let left = if driver.is_none() { "; the GPU is left without a driver" } else { "" };
+            return Err(format!("the GPU still has no virtual functions: {why}{left}"));
         }
         Err("the virtual functions have no vGPU files: is this the vGPU host driver?".into())
     }
 
-    /// Runs sriov-manage until there are virtual functions. Gives what the last
-    /// attempt did.
+    /// Runs sriov-manage once: it unbinds the GPU before it fails, so that a second run
+    /// finds less than the first. Gives what it did.
     fn sriov_manage_enable(&self, pf: Address) -> Result<String, String> {
-        let mut why = String::new();
-        for attempt in 0..SRIOV_ATTEMPTS {
-            if attempt > 0 {
-                self.runner.sleep(Duration::from_secs(1));
-            }
-            if (self.interrupted)() {
-                return Err("interrupted".into());
-            }
-            let ran = self.run(&[SRIOV_MANAGE, "-e", &pf.to_string()], SRIOV_DEADLINE)?;
-            why = match ran.success() {
-                true => "sriov-manage did nothing".into(),
-                false => format!("sriov-manage: {}", ran.reason()),
-            };
-            if !virtual_functions(self.files, pf).is_empty() {
-                break;
-            }
+        if (self.interrupted)() {
+            return Err("interrupted".into());
         }
-        Ok(why)
+        let ran = self.run(&[SRIOV_MANAGE, "-e", &pf.to_string()], SRIOV_DEADLINE)?;
+        Ok(match (ran.success(), last_words(&ran)) {
+            (true, None) => "sriov-manage did nothing".into(),
+            // it ends with status 0 also where a write of it failed
+            (true, Some(words)) => format!("sriov-manage: exit status 0: {words}"),
+            (false, _) => format!("sriov-manage: {}", ran.reason()),
+        })
     }
 
     fn has_vgpu_files(&self, vf: Address) -> bool {
@@ -173,6 +166,16 @@ impl NvidiaPrograms<'_> {
             _ => Vec::new(),
         }
     }
+}
+
+/// The last line that a program printed, standard error first.
+fn last_words(ran: &Ran) -> Option<String> {
+    let last = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        line.map(str::to_string)
+    };
+    last(&ran.stderr).or_else(|| last(&ran.stdout))
 }
 
 /// The value of a line `Key   : value` of nvidia-smi. The whole key is compared,

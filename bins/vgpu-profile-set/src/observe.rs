@@ -5,6 +5,7 @@ mod functions;
 mod holders;
 pub mod model;
 pub mod profile_cache;
+mod unread;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ use crate::nvidia_programs::NvidiaPrograms;
 use crate::observe::functions::read_gpu;
 use crate::observe::holders::Holders;
 use crate::observe::model::{Gpu, ReadDepth};
+use crate::observe::unread::unknown;
 use crate::sysfs::{DEVICES, function_path};
 
 /// Reads all NVIDIA GPUs, by address.
@@ -72,10 +74,13 @@ fn is_gpu(files: &dyn KernelFiles, address: Address) -> bool {
 fn read_users(files: &dyn KernelFiles, gpus: &mut [Gpu]) {
     let holders = Holders::read(files);
     let vms = Vms::read(files);
+    let vms_unknown = unknown(&vms.unread);
     for function in gpus.iter_mut().flat_map(|gpu| &mut gpu.functions) {
         let busy = function.current != 0 || function.unreadable.is_some();
         function.holder = if busy { holders.of(files, function.address) } else { None };
+        function.users_unknown = holders.unknown.clone();
         function.managed_by = managed_by(&vms, function.address);
+        function.vms_unknown = vms_unknown.clone();
         for mdev in &mut function.mdevs {
             mdev.holder = holders.of_mdev(files, function.address, &mdev.uuid);
         }

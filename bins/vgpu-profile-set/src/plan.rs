@@ -2,6 +2,7 @@
 //! and writes nothing.
 
 pub mod assign;
+mod boards;
 mod capacity;
 mod functions;
 mod mdev;
@@ -13,7 +14,7 @@ use record::{Address, Hint, VgpuInterface};
 
 use crate::input::{Assignment, RequestedProfile};
 use crate::observe::model::{Gpu, VgpuFunction};
-use crate::plan::assign::assign;
+use crate::plan::assign::{Requests, assign};
 use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan};
 
 /// Plans all of it. Errors: the input does not fit this host.
@@ -22,10 +23,17 @@ pub fn plan(
     assignments: &[Assignment],
     rules: PlanRules,
 ) -> Result<ProfilePlan, InvalidInput> {
+    let mut plan = plan_each(gpus, assignments, rules);
+    if plan.invalid.is_empty() { Ok(plan) } else { Err(plan.invalid.remove(0)) }
+}
+
+/// Plans each GPU by itself: what of the input does not fit one of them, or is not
+/// on this host, leaves the plans of the others as they are.
+pub fn plan_each(gpus: &[Gpu], assignments: &[Assignment], rules: PlanRules) -> ProfilePlan {
     // virtual functions that are not enabled yet are planned where they will be
     let future: Vec<Gpu> = gpus.iter().map(|gpu| with_vfs(gpu, assignments)).collect();
-    let (requests, warnings) = assign(&future, assignments)?;
-    let mut plan = ProfilePlan { warnings, ..ProfilePlan::default() };
+    let Requests { by_gpu: requests, warnings, invalid } = assign(&future, assignments);
+    let mut plan = ProfilePlan { warnings, invalid, ..ProfilePlan::default() };
     for (gpu, before) in future.iter().zip(gpus) {
         let Some(request) = requests.get(&gpu.address) else { continue };
         if gpu.functions.len() != before.functions.len() {
@@ -43,14 +51,15 @@ pub fn plan(
         plan.steps.extend(of_gpu.steps);
         plan.objections.extend(of_gpu.objections);
     }
-    Ok(plan)
+    plan
 }
 
 /// The GPU with the virtual functions that it would have once they are enabled.
 fn with_vfs(gpu: &Gpu, assignments: &[Assignment]) -> Gpu {
     let mut gpu = gpu.clone();
-    let Some((offset, stride)) =
-        gpu.vf_offset.filter(|_| gpu.functions.is_empty() && gpu.total_vfs > 0)
+    let Some((offset, stride)) = gpu
+        .vf_offset
+        .filter(|_| gpu.functions.is_empty() && gpu.total_vfs > 0 && can_have_vfs(&gpu))
     else {
         return gpu;
     };
@@ -69,6 +78,12 @@ fn with_vfs(gpu: &Gpu, assignments: &[Assignment]) -> Gpu {
         gpu.functions = functions;
     }
     gpu
+}
+
+/// The first GPU with virtual functions for vGPUs is the A100 (20b0); a T4 (1eb8) has
+/// the capability in PCI configuration space and never a virtual function.
+fn can_have_vfs(gpu: &Gpu) -> bool {
+    gpu.device.is_none_or(|device| device >= 0x2000)
 }
 
 /// Where a VF will be: routing id plus offset plus index times stride (PCI

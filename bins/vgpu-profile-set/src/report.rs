@@ -57,7 +57,7 @@ impl Reporter<'_> {
                 change.from = from.as_ref().map(|(_, name)| name.clone());
                 change.to = to.as_ref().map(|(_, name)| name.clone());
             }
-            ProfileChange::Skip { from, to, why, hint } => {
+            ProfileChange::Skip { from, to, why, hint, .. } => {
                 (change.from, change.to) = (from.clone(), to.clone());
                 change.status = ChangeStatus::Skipped;
                 change.reason = Some(why.clone());

@@ -11,14 +11,14 @@ use host::{FileLock, Machine};
 use nvidia::Profile;
 use record::{Address, Change, ChangeStatus, Record, RecordWriter};
 
-use crate::apply::ProfileApplier;
+use crate::apply::{FunctionResult, ProfileApplier};
 use crate::input::{Assignment, Input, RequestedProfile};
 use crate::nvidia_programs::NvidiaPrograms;
 use crate::observe::model::{Gpu, ReadDepth};
 use crate::observe::{observe_with_names, profile_cache};
 use crate::plan::assign::expand;
 use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan, ProfileStep};
-use crate::plan::plan;
+use crate::plan::plan_each;
 use crate::report::Reporter;
 
 /// How long the driver may take for one profile: it loads firmware for it.
@@ -82,15 +82,36 @@ impl Session<'_> {
         input: &Input,
         rules: PlanRules,
     ) -> Result<ProfilePlan, Failure> {
+        let mut plan = self.plan_each_on(gpus, input, rules);
+        if plan.invalid.is_empty() { Ok(plan) } else { Err(invalid(plan.invalid.remove(0))) }
+    }
+
+    /// The plan for each GPU by itself, on a host that was read already.
+    pub(crate) fn plan_each_on(
+        &self,
+        gpus: &mut [Gpu],
+        input: &Input,
+        rules: PlanRules,
+    ) -> ProfilePlan {
         let assignments = match input {
             Input::Assignments(assignments) => assignments.clone(),
-            Input::Config(entries) => expand(gpus, entries).map_err(invalid)?,
+            Input::Config(entries) => match expand(gpus, entries) {
+                Ok(assignments) => assignments,
+                Err(error) => {
+                    return ProfilePlan { invalid: vec![error], ..ProfilePlan::default() };
+                }
+            },
         };
-        let sizes: BTreeSet<u64> = assignments.iter().filter_map(|a| size(gpus, a)).collect();
+        let mut sizes: BTreeSet<u64> = assignments.iter().filter_map(|a| size(gpus, a)).collect();
+        // what is set counts as well; one without a name (0) may have any size
+        for gpu in gpus.iter() {
+            let set = gpu.functions.iter().filter(|function| function.current != 0);
+            sizes.extend(set.map(|f| gpu.profile_of(f.current).map_or(0, |p| p.mib())));
+        }
         if rules.heterogeneous || sizes.len() > 1 {
             self.read_heterogeneous(gpus);
         }
-        plan(gpus, &assignments, rules).map_err(invalid)
+        plan_each(gpus, &assignments, rules)
     }
 
     /// Asks nvidia-smi for the heterogeneous mode of each GPU.
@@ -155,6 +176,13 @@ impl Session<'_> {
             false => Ok(()),
         };
         applier.apply(steps, &mut switch_mode)
+    }
+
+    /// Carries the steps of one GPU out, each by itself.
+    pub(crate) fn apply_each(&self, steps: &[ProfileStep]) -> Vec<FunctionResult> {
+        let applier =
+            ProfileApplier { files: self.machine, deadline: DEADLINE, interrupted: &interrupted };
+        applier.apply_each(steps)
     }
 
     /// Takes the lock; after that, signals make the run fail and roll back.

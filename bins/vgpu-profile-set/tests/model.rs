@@ -17,7 +17,7 @@ use vgpu_profile_set::input::{Assignment, Input, parse};
 use vgpu_profile_set::observe::model::{Gpu, ReadDepth};
 use vgpu_profile_set::observe::observe;
 use vgpu_profile_set::plan::model::{PlanRules, ProfilePlan, ProfileStep};
-use vgpu_profile_set::plan::plan;
+use vgpu_profile_set::plan::{plan, plan_each};
 
 const PF: &str = "0000:41:00.0";
 const Q_SIZES: [(u32, &str, u64); 10] = [
@@ -148,6 +148,7 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
     let model = l40s();
     let text = "41:00.4=L40S-4Q\n41:00.5=L40S-24Q\n41:00.6=L40S-12Q\n41:00.7=L40S-8Q\n";
     let mut gpus = look(&model, &BTreeMap::new());
+    gpus[0].heterogeneous = Some(false);
     let rules = PlanRules { heterogeneous: true, skip_in_use: false };
     let on = plan(&gpus, &assignments(text), rules).unwrap();
     assert_eq!(on.objections, []);
@@ -169,6 +170,7 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
         .write(&format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(9)), b"1153")
         .unwrap();
     gpus = look(&model, &known);
+    gpus[0].heterogeneous = Some(false);
     let again = plan(&gpus, &assignments("41:00.4=L40S-24Q\n"), rules).unwrap();
     assert_eq!(again.objections, []);
     let mut switch = |gpu: Address, on: bool| {
@@ -180,6 +182,159 @@ fn mixed_sizes_go_onto_a_card_in_heterogeneous_mode_largest_first() {
     // beyond the framebuffer no mode helps
     let over = plan(&gpus, &assignments("41:00.4=L40S-24Q\n41:00.5=L40S-16Q\n"), rules).unwrap();
     assert!(over.objections[0].why.contains("need 52 GiB of framebuffer, the GPU has 48"));
+}
+
+/// Without nvidia-smi (always so in the container image) the mode is unknown.
+#[test]
+fn nothing_is_cleared_for_a_mode_of_which_nothing_is_known() {
+    let model = l40s();
+    let known = types(&model);
+    let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(0));
+    model.write(&path, b"1155").unwrap();
+    let gpus = look(&model, &known);
+    let rules = PlanRules { heterogeneous: true, skip_in_use: true };
+    let text = "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n";
+    let unknown = plan(&gpus, &assignments(text), rules).unwrap();
+    assert!(unknown.objections[0].why.contains("nvidia-smi does not show"), "{unknown:?}");
+    assert!(unknown.heterogeneous.is_empty());
+    // two sizes that are set show that the mode is on
+    let model = l40s();
+    model.set_heterogeneous(PF, true).unwrap();
+    for (at, id) in [(0, "1155"), (1, "1153")] {
+        let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(at));
+        model.write(&path, id.as_bytes()).unwrap();
+    }
+    let gpus = look(&model, &known);
+    let on = planned(&gpus, &format!("{text}41:00.6=L40S-4Q\n"));
+    assert_eq!((on.objections.len(), on.steps.iter().filter(|s| s.is_change()).count()), (0, 1));
+}
+
+/// One of two GPUs has lost its MIG mode or names another card's profile, and a
+/// third belongs to another node (NVIDIA/gpu-operator issue 2600; one ConfigMap for
+/// all nodes).
+#[test]
+fn what_does_not_fit_one_gpu_leaves_the_plans_of_the_others() {
+    let model = l40s();
+    let mut gpus = look(&model, &BTreeMap::new());
+    let mut other = gpus[0].clone();
+    other.address = "0000:81:00.0".parse().unwrap();
+    for function in &mut other.functions {
+        function.address.bus = 0x81;
+    }
+    gpus.push(other);
+    let text = "41:00.4=L40S-24Q\n81:00.4=A40-24Q\n81:00.5=L40S-24Q\nc1:00.4=L40S-24Q\n";
+    let each = plan_each(&gpus, &assignments(text), PlanRules::default());
+    let steps: Vec<String> = each.steps.iter().map(|step| step.address.to_string()).collect();
+    assert_eq!(steps, ["0000:41:00.4"]);
+    let absent: Vec<bool> = each.invalid.iter().map(|invalid| invalid.absent.is_some()).collect();
+    assert_eq!(absent, [false, true], "{:?}", each.invalid);
+}
+
+/// A virtual function answers EIO: the driver's answer for one that a killed VM has
+/// left behind.
+#[test]
+fn a_function_that_is_refused_gets_back_what_it_had_and_the_others_keep_theirs() {
+    let model = l40s();
+    let known = types(&model);
+    let before = planned(&look(&model, &known), "41:00.4=L40S-12Q\n41:00.5=L40S-12Q\n");
+    assert_eq!(apply(&model, &before.steps).1, None);
+    let text = "41:00.4=L40S-12A\n41:00.5=L40S-12A\n41:00.6=L40S-12A\n";
+    let plan = planned(&look(&model, &known), text);
+    model.reset_counters();
+    // two clears, then .4 is set and .5 is refused
+    model.inject(Fault::Errno(4, libc::EIO));
+    let deadline = Duration::from_secs(1);
+    let applier = ProfileApplier { files: &model, deadline, interrupted: &|| false };
+    let results = applier.apply_each(&plan.steps);
+    assert_eq!(set(&model)[..3], [1163, 1153, 1163]);
+    assert_eq!(results[0].outcome, StepOutcome::Changed);
+    assert!(matches!(&results[1].outcome, StepOutcome::Failed { left: None, .. }), "{results:?}");
+    assert!(results[1].cleared && results[2].outcome == StepOutcome::Changed);
+}
+
+/// Without the right to look at VMs of other users nobody is found; a profile is not
+/// cleared on that ground.
+#[test]
+fn a_failed_look_at_users_is_unknown_and_refuses_to_clear() {
+    let model = l40s();
+    let known = types(&model);
+    assert_eq!(apply(&model, &planned(&look(&model, &known), "41:00.4=L40S-24Q\n").steps).1, None);
+    let mut gpus = look(&model, &known);
+    for function in &mut gpus[0].functions {
+        assert_eq!((&function.users_unknown, &function.vms_unknown), (&None, &None));
+        function.users_unknown = Some("cannot list '/proc/4242/fd'".into());
+    }
+    let text = "41:00.4=none\n41:00.5=L40S-24Q\n";
+    let plan_of = |gpus: &[Gpu], rules| plan(gpus, &assignments(text), rules).unwrap();
+    let refused = plan_of(&gpus, PlanRules::default());
+    assert_eq!(refused.objections.len(), 1, "{refused:?}");
+    assert!(refused.objections[0].why.contains("whether a VM uses it is unknown: cannot list"));
+    let rules = PlanRules { skip_in_use: true, ..PlanRules::default() };
+    let changes: Vec<bool> = plan_of(&gpus, rules).steps.iter().map(|s| s.is_change()).collect();
+    assert_eq!(changes, [false, true], "what is empty needs no look");
+    gpus[0].functions[1].vms_unknown = Some("cannot read '/etc/pve/qemu-server/100.conf'".into());
+    let refused = plan_of(&gpus, rules);
+    assert!(refused.steps.iter().all(|step| !step.is_change()), "{refused:?}");
+}
+
+/// hypeman issue 327: a full GPU lists its heading only.
+#[test]
+fn a_profile_without_a_name_is_neither_right_nor_wrong() {
+    let model = l40s();
+    for at in 0..2 {
+        let path = format!("/sys/bus/pci/devices/{}/nvidia/current_vgpu_type", vf(at));
+        model.write(&path, b"1155").unwrap();
+    }
+    let mut gpus = look(&model, &BTreeMap::new());
+    gpus[0].types.clear();
+    let count = format!(
+        "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"L40S-24Q\",\"count\":1}}"
+    );
+    for text in ["41:00.4=L40S-24Q\n", &count] {
+        let plan = planned(&gpus, text);
+        assert!(plan.steps.iter().all(|step| !step.is_change()), "{text}: {plan:?}");
+        assert!(plan.objections[0].why.contains("id 1155, whose name is unknown"), "{plan:?}");
+    }
+    let by_id = planned(&gpus, "41:00.4=1155\n41:00.5=none\n");
+    assert_eq!(by_id.objections, []);
+    let changes: Vec<bool> = by_id.steps.iter().map(ProfileStep::is_change).collect();
+    assert_eq!(changes, [false, true]);
+}
+
+/// NVIDIA/gpu-operator issue 2600: MIG mode is lost at a reboot, and the list holds
+/// nothing for MIG then.
+#[test]
+fn a_profile_that_mig_hides_is_no_error_in_the_input() {
+    let with = |instances: u32| {
+        let model = l40s();
+        let mut gpus = look(&model, &BTreeMap::new());
+        let list = [(1603, "NVIDIA DC-24Q"), (1604, "NVIDIA DC-96Q"), (1600, "NVIDIA DC-1-12Q")];
+        gpus[0].types = list.iter().map(|(id, name)| (*id, (*name).to_string())).collect();
+        gpus[0].mig_instances = instances;
+        gpus
+    };
+    let mut lost = with(0);
+    lost[0].types.remove(&1600);
+    let plan = planned(&lost, "41:00.4=DC-1-12Q\n");
+    assert!(plan.objections[0].why.contains("needs a MIG instance, and the GPU has none"));
+    let plan = planned(&with(4), "41:00.4=DC-4-96Q\n41:00.5=DC-4-96Q\n41:00.6=DC-4-96Q\n");
+    let why = &plan.objections[0].why;
+    assert_eq!(why, "3 x DC-4-96Q need 12 MIG slices, the GPU has 4");
+}
+
+/// A T4 has sriov_totalvfs and never a virtual function.
+#[test]
+fn virtual_functions_are_not_planned_for_a_gpu_that_never_has_any() {
+    let mut gpus = look(&l40s(), &BTreeMap::new());
+    (gpus[0].device, gpus[0].total_vfs, gpus[0].vf_offset) = (Some(0x1eb8), 16, Some((4, 1)));
+    gpus[0].functions.clear();
+    let text = format!(
+        "{{\"type\":\"vgpu-assignment\",\"address\":\"{PF}\",\"profile\":\"T4-4Q\",\"count\":1}}"
+    );
+    gpus[0].types.clear();
+    gpus[0].complete = false;
+    let plan = planned(&gpus, &text);
+    assert!(plan.enable.is_empty() && !plan.objections.is_empty(), "{plan:?}");
 }
 
 fn mig_card(instances: Vec<u32>) -> VgpuCard {

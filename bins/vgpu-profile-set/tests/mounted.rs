@@ -97,7 +97,7 @@ fn bad_input_does_nothing_and_says_where() {
         (
             "{\"type\":\"error\",\"tool\":\"x\",\"message\":\"no\",\"exit\":3}",
             3,
-            "an error of x: no",
+            "stopped: x failed earlier in the pipeline: no",
         ),
         ("version: v1\nvgpu-configs:\n  a:\n  - devices: all\n", 2, "vgpu-devices is missing"),
         ("vgpu-configs:\n", 2, "version is missing"),
@@ -197,8 +197,8 @@ fn a_driver_that_refuses_is_answered_with_everything_as_before() {
     }
 }
 
-#[test]
-fn virtual_functions_that_cannot_be_enabled_are_reported_and_nothing_is_set() {
+/// The recorded machine with its virtual functions off.
+fn without_vfs() -> testbed::tree::Tree {
     let mut tree = tree();
     tree.entries.retain(|path, _| {
         let vf = (0..32).any(|index| path.contains(&format!("/{}", vf(index))));
@@ -209,6 +209,52 @@ fn virtual_functions_that_cannot_be_enabled_are_reported_and_nothing_is_set() {
             *entry = testbed::tree::Entry::File(b"0\n".to_vec());
         }
     }
+    tree
+}
+
+/// The driver lists nothing while virtual functions are off; NVIDIA's table of maxima
+/// knows the board.
+#[test]
+fn what_cannot_fit_is_refused_before_virtual_functions_are_enabled() {
+    let host = Host::of(&without_vfs());
+    let count = |n: u32| {
+        format!(
+            "{{\"type\":\"vgpu-assignment\",\"address\":\"41:00.0\",\"profile\":\"L40S-24Q\",\"count\":{n}}}\n"
+        )
+    };
+    for verb in ["plan", "apply"] {
+        let ran = host.tool(verb).input(count(3)).run().expect(4);
+        let why = "3 x L40S-24Q need 72 GiB of framebuffer, the GPU has 48 GiB";
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+    host.run("plan", &count(2), 0);
+    assert_eq!(host.model.counters().writes, 0);
+}
+
+/// A VF that was given to vfio-pci: the way back takes no profile from the others.
+#[test]
+fn one_function_on_another_driver_is_released_and_the_others_stay() {
+    let mut tree = tree();
+    tree.entries.retain(|path, _| !path.contains(&format!("/{}/nvidia/", vf(1))));
+    let drivers: Vec<String> = tree
+        .entries
+        .keys()
+        .filter(|path| path.ends_with(&format!("/{}/driver", vf(1))))
+        .cloned()
+        .collect();
+    assert_eq!(drivers.len(), 1);
+    tree.link_to(&drivers[0], "/sys/bus/pci/drivers/vfio-pci");
+    let host = Host::of(&tree);
+    let ran = host.tool("plan").input("41:00.5=L40S-24Q\n").run().expect(4);
+    assert!(ran.stderr.contains("it is bound to vfio-pci, not to nvidia"), "{}", ran.stderr);
+    let command = "hint: gpu-vfio-bind release 0000:41:00.5 --to nvidia\n";
+    assert!(ran.stderr.contains(command), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("sriov-manage"), "{}", ran.stderr);
+}
+
+#[test]
+fn virtual_functions_that_cannot_be_enabled_are_reported_and_nothing_is_set() {
+    let mut tree = without_vfs();
     let host = Host::of(&tree);
     let ran = host.run("plan", "41:00.4=L40S-24Q\n", 0);
     assert_eq!(ran.values("change", "property"), ["sriov_numvfs", "vgpu_type"]);
@@ -323,10 +369,18 @@ fn older_cards_get_mediated_devices_with_uuids_that_stay() {
     host.run("apply", &count(1, "T4-8Q"), 0);
     host.model.write(path, b"11111111-2222-3333-4444-555555555555").unwrap();
     host.tool("apply").input(count(2, "T4-8Q")).run().expect(4);
-    host.run("clear 42:00.0", "", 0);
+    let ran = host.run("clear 42:00.0", "", 0);
+    let foreign = ran.one("change", "status", "skipped");
+    let reason = "mediated device 11111111-2222-3333-4444-555555555555 was made by another program";
+    assert_eq!((&foreign["reason"], &foreign["from"]), (&json!(reason), &json!("T4-8Q")));
     assert_eq!(mdevs().keys().collect::<Vec<_>>(), ["11111111-2222-3333-4444-555555555555"]);
     host.run("apply -q", "42:00.0=T4-8Q\n", 0);
     host.run("check", "42:00.0=T4-8Q\n", 0);
+    let host = Host::of(&with_mdev());
+    host.model.write(path, b"00000000-0000-0000-0000-000000000100").unwrap();
+    let ran = host.run("clear 42:00.0", "", 0);
+    let reason = ran.one("change", "status", "skipped")["reason"].to_string();
+    assert!(reason.contains("belongs to VM 100: Proxmox VE makes and removes it"), "{reason}");
 }
 
 #[test]

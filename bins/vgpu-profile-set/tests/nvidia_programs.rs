@@ -1,5 +1,5 @@
 //! NVIDIA's programs, played by ones that act on the model kernel: virtual
-//! functions that come at the third attempt, or never; heterogeneous mode.
+//! functions that come or do not; heterogeneous mode.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -40,7 +40,11 @@ fn model() -> ModelKernel {
 /// ProfileChange sriov-manage does at its nth call.
 enum Act {
     Nothing,
+    /// Ends with status 0 and says that a write failed.
+    NoMemory,
     Fail,
+    /// Unbinds the GPU, then fails.
+    Unbind,
     Work,
 }
 
@@ -78,6 +82,16 @@ impl RunProgram for Played<'_> {
                 let act = self.acts.borrow_mut().pop_front();
                 match act.unwrap_or(Act::Nothing) {
                     Act::Nothing => ran(0, "", ""),
+                    Act::NoMemory => ran(
+                        0,
+                        "Enabling VFs on 0000:41:00.0\n",
+                        "sriov-manage: line 182: echo: write error: Cannot allocate memory\n",
+                    ),
+                    Act::Unbind => {
+                        let path = "/sys/bus/pci/drivers/nvidia/unbind";
+                        self.model.write(path, PF.as_bytes()).unwrap();
+                        ran(1, "", "Cannot bind 0000:41:00.0 to nvidia\n")
+                    }
                     Act::Fail => ran(1, "", "Cannot obtain unbindLock for 0000:41:00.0\n"),
                     Act::Work => {
                         self.vfs("32");
@@ -118,32 +132,40 @@ fn play(model: &ModelKernel, acts: Vec<Act>) -> Played<'_> {
 }
 
 #[test]
-fn virtual_functions_come_at_the_third_attempt() {
+fn virtual_functions_come_with_one_call() {
     let model = model();
-    let played = play(&model, vec![Act::Nothing, Act::Fail, Act::Work]);
+    let played = play(&model, vec![Act::Work]);
     let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
     programs.enable_vfs(PF.parse().unwrap(), 32).unwrap();
-    assert_eq!(played.calls.borrow().len(), 3);
+    assert_eq!(played.calls.borrow().len(), 1);
     let gpus = observe(&model, ReadDepth::Plan).unwrap();
     assert_eq!((gpus[0].functions.len(), gpus[0].types.len()), (32, 21));
     programs.disable_vfs(PF.parse().unwrap()).unwrap();
     assert!(observe(&model, ReadDepth::Plan).unwrap()[0].functions.is_empty());
 }
 
+/// NVIDIA/gpu-driver-container issue 29 (the write error with exit status 0), and a
+/// script that unbinds the GPU before it fails (stackhpc's role linux, issue 37).
 #[test]
-fn an_exit_status_of_0_does_not_prove_virtual_functions() {
-    let model = model();
-    let played = play(&model, Vec::new());
-    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
-    let why = programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
-    assert_eq!(why, "the GPU still has no virtual functions: sriov-manage did nothing");
-    assert_eq!(played.calls.borrow().len(), 5);
-    let played = play(&model, vec![Act::Fail, Act::Fail, Act::Fail, Act::Fail, Act::Fail]);
-    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
-    let why = programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
-    assert!(why.contains("exit status 1: Cannot obtain unbindLock for 0000:41:00.0"), "{why}");
-    let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| true };
-    assert_eq!(programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err(), "interrupted");
+fn sriov_manage_is_called_once_and_quoted_and_what_it_leaves_is_named() {
+    let words = [
+        (Act::Nothing, "sriov-manage did nothing", false),
+        (Act::NoMemory, "exit status 0: sriov-manage: line 182: echo: write error: Cannot", false),
+        (Act::Fail, "exit status 1: Cannot obtain unbindLock for 0000:41:00.0", false),
+        (Act::Unbind, "exit status 1: Cannot bind 0000:41:00.0 to nvidia", true),
+    ];
+    for (act, words, unbound) in words {
+        let model = model();
+        let played = play(&model, vec![act]);
+        let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| false };
+        let why = programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err();
+        assert!(why.starts_with("the GPU still has no virtual functions: "), "{why}");
+        assert!(why.contains(words), "{why}");
+        assert_eq!(why.ends_with("; the GPU is left without a driver"), unbound, "{why}");
+        assert_eq!(played.calls.borrow().len(), 1);
+        let programs = NvidiaPrograms { files: &model, runner: &played, interrupted: &|| true };
+        assert_eq!(programs.enable_vfs(PF.parse().unwrap(), 32).unwrap_err(), "interrupted");
+    }
 }
 
 #[test]

@@ -192,6 +192,63 @@ fn a_driver_that_refuses_is_told_once_and_asked_again() {
     watching.end();
 }
 
+/// As the loader's users report it: one virtual function answers EIO from now on.
+#[test]
+fn a_function_that_is_always_refused_takes_nothing_from_another_and_pauses_grow() {
+    let host = Host::new();
+    host.model.reset_counters();
+    for nth in 2..=60 {
+        host.model.inject(Fault::Errno(nth, libc::EIO));
+    }
+    let text = "41:00.4=L40S-24Q\n41:00.5=L40S-24Q\n";
+    let mut watching = Watching::start(&host, text, &["--interval", "1"]);
+    watching.until("the good one", || host.set()[0] == 1155);
+    std::thread::sleep(Duration::from_millis(6500));
+    assert_eq!(host.set()[..2], [1155, 0]);
+    let log = host.model.counters().log;
+    assert!(log[1..].iter().all(|(path, _)| path.contains(&vf(1))), "{log:?}");
+    assert!((3..=5).contains(&log.len()), "the good one, then three attempts: {log:?}");
+    let said = watching.said();
+    assert_eq!(said.matches("warning: 0000:41:00.5: ").count(), 1, "{said}");
+    host.model.clear_faults();
+    watching.until("its turn", || host.set()[..2] == [1155, 1155]);
+    watching.until("the end of it", || watching.said().contains("solved: 0000:41:00.5"));
+    watching.end();
+}
+
+/// `--heterogeneous` in the container image, where there is no nvidia-smi.
+#[test]
+fn a_right_profile_is_not_cleared_for_a_mode_that_cannot_be_turned_on() {
+    let host = Host::new();
+    host.run("apply -q", "41:00.4=L40S-24Q\n", 0);
+    host.model.reset_counters();
+    let text = "41:00.4=L40S-24Q\n41:00.5=L40S-12Q\n";
+    let mut watching = Watching::start(&host, text, &["--interval", "1", "--heterogeneous"]);
+    watching.until("the reason", || watching.said().contains("nvidia-smi does not show"));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((host.model.counters().writes, host.set()[0]), (0, 1155));
+    watching.end();
+}
+
+/// One ConfigMap for two nodes.
+#[test]
+fn lines_of_another_node_are_skipped() {
+    let host = Host::new();
+    let health = Bed::empty();
+    let path = health.at("/health").display().to_string();
+    let text = "c1:00.4=A40-24Q\n41:00.4=L40S-24Q\n";
+    let args = ["--interval", "3600", "--health-file", &path];
+    let mut watching = Watching::start(&host, text, &args);
+    watching.until("its own line", || host.set()[0] == 1155);
+    let healthy = || host.tool(&format!("check --health-file {path}")).run().code() == 0;
+    watching.until("healthy", healthy);
+    let said = watching.said();
+    assert!(said.contains("virtual function at 0000:c1:00.4: skipped"), "{said}");
+    watching.end();
+    // a file that is meant for this host has no other node's lines
+    host.tool("plan").input(text).run().expect(2);
+}
+
 #[test]
 fn two_hundred_edits_and_two_hundred_resets_end_in_what_is_asked() {
     let host = Host::new();

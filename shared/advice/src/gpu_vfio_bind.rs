@@ -25,8 +25,8 @@ pub struct BindOptions {
     pub stop_persistenced: bool,
     /// `--timeout`, in seconds.
     pub timeout: Option<u64>,
-    /// `--force`.
-    pub force: bool,
+    /// `--force`: kinds of objections, `display`.
+    pub force: Vec<String>,
 }
 
 /// Binds slots and functions.
@@ -36,7 +36,7 @@ pub fn bind_with(operands: &[String], options: &BindOptions) -> CommandLine {
     value(&mut line, "--driver", options.driver.as_ref());
     flag(&mut line, "--stop-persistenced", options.stop_persistenced);
     value(&mut line, "--timeout", options.timeout.as_ref());
-    flag(&mut line, "--force", options.force);
+    force(&mut line, &options.force);
     line
 }
 
@@ -47,6 +47,8 @@ pub struct ReleaseOptions {
     pub to: Option<String>,
     /// `--timeout`, in seconds.
     pub timeout: Option<u64>,
+    /// `--force`: kinds of objections, `display`.
+    pub force: Vec<String>,
 }
 
 /// Releases slots and functions.
@@ -54,6 +56,7 @@ pub fn release_with(operands: &[String], options: &ReleaseOptions) -> CommandLin
     let mut line = verb("release", operands);
     value(&mut line, "--to", options.to.as_ref());
     value(&mut line, "--timeout", options.timeout.as_ref());
+    force(&mut line, &options.force);
     line
 }
 
@@ -68,8 +71,8 @@ pub struct PersistOptions {
     pub cmdline: bool,
     /// `--blacklist`.
     pub blacklist: bool,
-    /// `--force`.
-    pub force: bool,
+    /// `--force`: kinds of objections, `display`.
+    pub force: Vec<String>,
 }
 
 /// Binds slots and functions at every boot.
@@ -79,7 +82,7 @@ pub fn persist(operands: &[String], options: &PersistOptions) -> CommandLine {
     value(&mut line, "--driver", options.driver.as_ref());
     flag(&mut line, "--cmdline", options.cmdline);
     flag(&mut line, "--blacklist", options.blacklist);
-    flag(&mut line, "--force", options.force);
+    force(&mut line, &options.force);
     line
 }
 
@@ -97,6 +100,10 @@ fn verb(verb: &str, operands: &[String]) -> CommandLine {
     let mut line = command(&["gpu-vfio-bind", verb]);
     line.extend_from_slice(operands);
     line
+}
+
+fn force(line: &mut CommandLine, kinds: &[String]) {
+    value(line, "--force", (!kinds.is_empty()).then(|| kinds.join(",")).as_ref());
 }
 
 fn flag(line: &mut CommandLine, name: &str, is_set: bool) {

@@ -32,7 +32,7 @@ pub use nodes::{
     gpu_nodes,
 };
 pub use nouveau::Nouveau;
-pub use packages::{DriverPart, driver_package_patterns, driver_part};
+pub use packages::{DriverPart, driver_package_patterns, driver_part, is_driver_dkms_module};
 pub use params::NodeParams;
 pub use tables::{
     CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, kernel_limits, xid, xids,

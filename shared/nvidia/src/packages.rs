@@ -35,6 +35,21 @@ pub fn driver_package_patterns() -> impl Iterator<Item = &'static str> {
     patterns().filter(|(part, _)| part.is_some()).map(|(_, pattern)| pattern)
 }
 
+/// Whether DKMS builds the driver under this name: `nvidia` (a `.run` file,
+/// Ubuntu, NVIDIA's repositories), `nvidia-current`, `nvidia-tesla-470` and
+/// `nvidia-legacy-390xx` (Debian), `nvidia-srv-450` (Ubuntu's server branches),
+/// `nvidia-390xx` (Arch Linux). Other modules of NVIDIA's have versions of their
+/// own: `nvidia-fs` 2.26.6 is GPUDirect Storage.
+pub fn is_driver_dkms_module(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("nvidia") else { return false };
+    let branch = rest.strip_prefix("-srv").unwrap_or(rest).strip_prefix('-').unwrap_or_default();
+    matches!(rest, "" | "-open" | "-current" | "-current-open" | "-srv")
+        || ["-tesla", "-legacy"].iter().any(|flavour| {
+            rest.strip_prefix(flavour).is_some_and(|end| end.is_empty() || end.starts_with('-'))
+        })
+        || branch.starts_with(|c: char| c.is_ascii_digit())
+}
+
 fn patterns() -> impl Iterator<Item = (Option<DriverPart>, &'static str)> {
     PACKAGES.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let (part, pattern) = line.split_once(' ')?;
@@ -100,6 +115,29 @@ mod tests {
             "libcuda1-something",
         ] {
             assert_eq!(driver_part(package), None, "{package}");
+        }
+    }
+
+    #[test]
+    fn a_dkms_module_with_nvidia_in_its_name_is_not_always_the_driver() {
+        for name in [
+            "nvidia",
+            "nvidia-open",
+            "nvidia-current",
+            "nvidia-current-open",
+            "nvidia-tesla",
+            "nvidia-tesla-470",
+            "nvidia-legacy-390xx",
+            "nvidia-srv",
+            "nvidia-srv-450",
+            "nvidia-340",
+            "nvidia-390xx",
+        ] {
+            assert!(is_driver_dkms_module(name), "{name}");
+        }
+        // GPUDirect Storage, peer memory (nv_peer_mem's fork), and what is not NVIDIA's
+        for name in ["nvidia-fs", "nvidia-peermem", "nvidiafb", "nvidia-grace-pmu", "nv_peer_mem"] {
+            assert!(!is_driver_dkms_module(name), "{name}");
         }
     }
 

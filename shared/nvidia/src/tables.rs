@@ -158,6 +158,25 @@ mod tests {
         assert_eq!(xids().count(), lines(XIDS).count());
     }
 
+    /// NVIDIA's catalogue of Xid errors: 63 is a pending remap and 64 its failure.
+    #[test]
+    fn only_failures_of_the_hardware_ask_for_another_gpu() {
+        for (code, severity) in [
+            (43, XidSeverity::Low),
+            (45, XidSeverity::Low),
+            (63, XidSeverity::Medium),
+            (64, XidSeverity::Critical),
+            (74, XidSeverity::High),
+            (119, XidSeverity::High),
+            (154, XidSeverity::High),
+        ] {
+            let xid = xid(code).unwrap();
+            assert_eq!(xid.severity, severity, "{code}");
+            assert_eq!(xid.action.contains("replace"), code == 64, "{code}");
+        }
+        assert!(xid(48).unwrap().action.contains("63 or 64"));
+    }
+
     #[test]
     fn a_branch_fails_from_a_kernel_on_until_it_is_fixed() {
         let limit = kernel_limit("550.163.01", "6.17.13-2-pve").unwrap();

@@ -86,6 +86,18 @@ pub fn version_of(path: &str) -> Option<String> {
     is_version(version).then(|| version.to_string())
 }
 
+/// The driver's version at the end of a library's file name. `None` for libraries
+/// that come with the driver and have versions of their own, such as
+/// `libnvidia-egl-gbm.so.1.1.1`.
+pub fn driver_version_of(path: &str) -> Option<String> {
+    let name = path.rsplit('/').next()?;
+    let (stem, _) = name.split_once(".so.")?;
+    let known = |(_, program, file): (Set, bool, &str)| {
+        !program && file.strip_suffix(".so").is_some_and(|known| known == stem)
+    };
+    table().any(known).then(|| version_of(path)).flatten()
+}
+
 /// One file of the userspace and the names that programs know it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserspaceFile {

@@ -59,7 +59,8 @@ impl Profile {
         // DC-1-24QGFX: attributes are those of MIG instances only
         let known = match slices {
             Some(_) => ["", "ME", "NOME", "MEALL", "GFX"].contains(&attribute),
-            None => attribute.is_empty(),
+            // P40-2B4: a virtual PC with up to four displays
+            None => attribute.is_empty() || (series, attribute) == ("B", "4"),
         };
         let words = board
             .split('-')
@@ -135,6 +136,7 @@ mod tests {
         for (name, short, mib, slices) in [
             ("NVIDIA L40S-24Q", "L40S-24Q", 24 << 10, None),
             ("L40S-1B", "L40S-1B", 1 << 10, None),
+            ("GRID P40-2B4", "P40-2B4", 2 << 10, None),
             ("GRID M10-0Q", "M10-0Q", 512, None),
             ("NVIDIA RTX6000-Ada-8Q", "RTX6000-Ada-8Q", 8 << 10, None),
             ("NVIDIA RTX Pro 6000 Blackwell DC-3Q", "DC-3Q", 3 << 10, None),
@@ -156,6 +158,7 @@ mod tests {
             "L40S-24",
             "L40S-24X",
             "L40S-24QME",
+            "L40S-24Q4",
             "L40S-04Q",
             "-24Q",
             "L40S--24Q",

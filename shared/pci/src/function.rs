@@ -109,21 +109,24 @@ impl Function {
         self.bridge || self.class16() == Some(0x0604)
     }
 
+    /// Whether it stays with the host whatever it shares: vfio-pci refuses
+    /// bridges (EINVAL for header type 1), and behind a host or ISA bridge is
+    /// the board itself.
+    pub fn stays_with_host(&self) -> bool {
+        self.is_bridge() || matches!(self.class16(), Some(0x0600 | 0x0601 | 0x0607 | 0x0609))
+    }
+
+    /// Of a class that a graphics card has beside its display: audio, USB, UCSI.
+    pub(crate) fn is_card_class(&self) -> bool {
+        matches!(self.class16(), Some(0x0403 | 0x0c03 | 0x0c80))
+    }
+
     /// Whether it is driven by VFIO: by a vfio driver, or registered with VFIO
     /// by its own (NVIDIA's vGPU VFs stay on `nvidia`).
     pub fn on_vfio(&self) -> bool {
         self.vfio_device.is_some()
             || self.driver.as_deref().is_some_and(is_vfio_driver)
             || (self.vgpu_vendor && self.pf.is_some() && self.driver.as_deref() == Some("nvidia"))
-    }
-
-    /// Functions that go to a VM together with this one: the same slot, where
-    /// VFs count for themselves only, though they may share the PF's slot number.
-    pub fn is_companion(&self, other: &Function) -> bool {
-        self.address == other.address
-            || (self.address.slot() == other.address.slot()
-                && self.pf.is_none()
-                && other.pf.is_none())
     }
 
     /// What it is to a user of GPUs; `gpu_in_slot` says whether a GPU shares its slot.

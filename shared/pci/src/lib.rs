@@ -19,4 +19,4 @@ pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
 pub use operand::{OperandError, gpus_hint};
 pub use scan::{Depth, System, scan, scan_slots};
-pub use verdict::{group_verdict, passthrough};
+pub use verdict::{blocks_group, group_verdict, passthrough};

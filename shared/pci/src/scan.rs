@@ -45,15 +45,47 @@ impl System {
         self.slot(of).any(Function::is_gpu)
     }
 
-    /// The functions that go together with `of`, itself included.
+    /// The functions that go to a VM together with `of`, itself included.
+    ///
+    /// A card is a GPU, the functions of its slot that share its IOMMU group,
+    /// and those that have its vendor and a class that cards have. The slot of
+    /// an APU also has the board's USB and audio and a security processor, in
+    /// groups of their own: each of these goes alone. Where a slot has no GPU,
+    /// the functions of one group go together; where no group is known, all do.
+    /// A virtual function goes alone, though it may share its PF's slot.
     pub fn slot<'a>(&'a self, of: &'a Function) -> impl Iterator<Item = &'a Function> {
+        let alone = of.pf.is_some();
+        let functions: Vec<&Function> = match alone {
+            true => vec![of],
+            false => self.physical_slot(of).filter(|f| f.pf.is_none()).collect(),
+        };
+        let gpus: Vec<&Function> = functions.iter().copied().filter(|f| f.is_gpu()).collect();
+        let same_group = |a: &Function, b: &Function| a.group.is_some() && a.group == b.group;
+        let on_card = move |f: &Function| {
+            let belongs = |gpu: &&Function| {
+                let part = f.is_card_class() && f.vendor == gpu.vendor;
+                f.is_gpu() || same_group(f, gpu) || part
+            };
+            gpus.iter().any(belongs)
+        };
+        let has_gpu = functions.iter().any(|f| f.is_gpu());
+        let of_card = on_card(of);
+        functions.into_iter().filter(move |f| {
+            f.address == of.address
+                || match of_card {
+                    true => on_card(f),
+                    false if on_card(f) => false,
+                    false => same_group(f, of) || (!has_gpu && f.group.is_none()),
+                }
+        })
+    }
+
+    /// All functions at the slot of `of`, its virtual functions as well.
+    pub fn physical_slot<'a>(&'a self, of: &'a Function) -> impl Iterator<Item = &'a Function> {
         let slot = of.address.slot();
         let first = Address { function: 0, ..of.address };
-        self.functions
-            .range(first..)
-            .take_while(move |(address, _)| address.slot() == slot)
-            .map(|(_, function)| function)
-            .filter(move |function| function.is_companion(of))
+        let from_first = self.functions.range(first..);
+        from_first.take_while(move |(address, _)| address.slot() == slot).map(|(_, f)| f)
     }
 
     /// The functions of a group.

@@ -1,7 +1,7 @@
 //! May it be passed through? The kernel's rule for handing a group to VFIO, and
 //! what prevents it.
 
-use record::{Blocker, Passthrough, ViabilityRule};
+use record::{Address, Blocker, Passthrough, ViabilityRule};
 
 use crate::{Function, Group, System};
 
@@ -14,6 +14,12 @@ enum MemberEffect {
     Harmless,
     Blocks(String),
     Unknown(String),
+}
+
+/// Whether a member keeps the kernel from assigning its group. What is not
+/// known counts as keeping it.
+pub fn blocks_group(system: &System, member: &Function) -> bool {
+    !matches!(effect_of(member, system.iommu.rule), MemberEffect::Harmless)
 }
 
 /// How the kernel takes one PCI member.
@@ -123,7 +129,8 @@ pub fn passthrough(system: &System, function: &Function) -> Passthrough {
             why: "has no IOMMU group: no IOMMU translates for it".into(),
         });
     };
-    let own = |member: &Function| member.is_companion(function);
+    let companions: Vec<Address> = system.slot(function).map(|f| f.address).collect();
+    let own = |member: &Function| companions.contains(&member.address);
     let mut obstacles = obstacles_in(system, group, &own);
     let is_shared = system.members(group).any(|m| !m.is_bridge() && !own(m));
     let mut isolated = Some(!is_shared && group.others.is_empty());
@@ -184,7 +191,9 @@ fn add_other_members(
 pub fn group_verdict(system: &System, group: &Group) -> (Option<bool>, Option<bool>, Vec<Blocker>) {
     let mut endpoints = system.members(group).filter(|m| !m.is_bridge());
     let first = endpoints.next();
-    let one_slot = first.is_none_or(|first| endpoints.all(|m| m.is_companion(first)));
+    let own: Vec<Address> =
+        first.into_iter().flat_map(|f| system.slot(f)).map(|f| f.address).collect();
+    let one_slot = endpoints.all(|m| own.contains(&m.address));
     let mut obstacles = obstacles_in(system, group, &|_| false);
     let mut isolated = Some(one_slot && group.others.is_empty());
     if !system.iommu.is_on() {

@@ -12,13 +12,14 @@ mod mediated;
 mod network;
 mod nodes;
 mod processes;
+mod removal;
 mod sysfs;
 mod user;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
-use host::{Machine, OpenNodes};
+use host::{Machine, OpenNodes, PendingWriter};
 use pci::Function;
 
 use disks::Disks;
@@ -40,6 +41,7 @@ pub struct Users<'a> {
     open: OnceCell<OpenNodes>,
     guests: OnceCell<Guests>,
     mediated: OnceCell<Result<Vec<ClassDevice>, String>>,
+    writers: OnceCell<Result<Vec<PendingWriter>, String>>,
 }
 
 impl<'a> Users<'a> {
@@ -53,6 +55,7 @@ impl<'a> Users<'a> {
             open: OnceCell::new(),
             guests: OnceCell::new(),
             mediated: OnceCell::new(),
+            writers: OnceCell::new(),
         }
     }
 
@@ -60,6 +63,7 @@ impl<'a> Users<'a> {
     pub fn of(&self, function: &Function) -> Usage {
         let machine = self.machine;
         let mut usage = Usage::default();
+        self.removal_of(function, &mut usage);
         let below = Subtree::of(machine, function.address, &function.vfs);
         let disks = self.disks.get_or_init(|| Disks::read(machine));
         disks.below(machine, &below, &mut usage);
@@ -72,6 +76,22 @@ impl<'a> Users<'a> {
         let guests = self.guests.get_or_init(|| Guests::read(machine));
         guests.of(machine, function, &nodes, &mut usage);
         mediated::of(self.mediated.get_or_init(|| mediated::read(machine)), &below, &mut usage);
+        usage
+    }
+
+    /// Adds what waits to take the function from its driver.
+    fn removal_of(&self, function: &Function, usage: &mut Usage) {
+        let writers = self
+            .writers
+            .get_or_init(|| self.machine.pending_writers().map_err(|error| error.to_string()));
+        removal::of(self.machine, writers, function, usage);
+    }
+
+    /// Whether a driver is in the middle of its removal from a function; reads
+    /// nothing else.
+    pub fn removal(&self, function: &Function) -> Usage {
+        let mut usage = Usage::default();
+        self.removal_of(function, &mut usage);
         usage
     }
 

@@ -29,7 +29,13 @@ pub(crate) fn of(open: &OpenNodes, nodes: &BTreeSet<FunctionNode>, usage: &mut U
             holder.nodes.iter().find_map(|open| nodes.iter().find(|node| is_same(open, node)));
         let Some(node) = held else { continue };
         usage.users.push(User {
-            kind: UserKind::Process { pid: holder.pid, vm: holder.vm, ctid: holder.ctid() },
+            kind: UserKind::Process {
+                pid: holder.pid,
+                vm: holder.vm,
+                ctid: holder.ctid(),
+                // the kernel cuts the name at 15 bytes
+                is_persistenced: holder.name.starts_with("nvidia-persiste"),
+            },
             name: holder.describe(),
             what: format!("has {} open", node.path),
         });

@@ -17,6 +17,14 @@ pub enum UserKind {
         vm: Option<u32>,
         /// The container that it runs in.
         ctid: Option<u32>,
+        /// It is NVIDIA's persistence daemon.
+        is_persistenced: bool,
+    },
+    /// A write to its driver that an earlier run left to the kernel, or a driver
+    /// in the middle of its removal.
+    Removal {
+        /// The process that waits.
+        pid: Option<u32>,
     },
     /// A container of this cluster node that is given a device node.
     Container {

@@ -40,9 +40,8 @@ fn said(program: &str, args: &[&str]) -> String {
 
 /// The commit, and whether what ran differs from it.
 fn commit() -> String {
-    let changed = Command::new("git")
-        .args(["status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/BENCH.md"])
-        .output();
+    let changed =
+        Command::new("git").args(["status", "--porcelain", "--untracked-files=no"]).output();
     let changed = changed.is_ok_and(|output| !output.stdout.is_empty());
     let commit = said("git", &["rev-parse", "--short=12", "HEAD"]);
     if changed { format!("{commit} with changes") } else { commit }

@@ -143,7 +143,7 @@ impl Report {
         if missed.is_empty() {
             return;
         }
-        *text += "\n## What is missed, and why\n\n";
+        *text += "\n## Missed goals, and why\n\n";
         for row in missed {
             let _ = writeln!(text, "- {}, against {}: {}", row.what, row.rival, row.why);
         }
@@ -182,13 +182,13 @@ Written by `make bench`, which runs all of it; `make bench PARTS=lister` prints 
 
 How to read it: a time is the median of at least five runs, with the fastest and the slowest in
 brackets. What is compared ran in turns, in both orders, after one round that is not counted. The
-ratio is the rival's median by ours: above 1 we are faster. \"In one round\" is the least and the
-most that it was in any one round. Processor time is what both cost all processors together: other
-work on the machine changes it least. Times are this machine's; ratios tell more.
+ratio is the other command's median divided by the tool's: above 1 the tool is faster. \"In one
+round\" is the lowest and the highest ratio of a single round. Processor time is that of all processors
+together: other work on the computer changes it least. Ratios are more comparable than times.
 
-The trees lie on tmpfs, and both sides read the same files. FUSE is the model of the kernel, mounted:
-there each read, and each step of a path, is a message between two processes, which costs most who
-looks before he writes.
+The trees are on tmpfs, and both sides read the same files. FUSE is the mounted model of the kernel:
+each read, and each step of a path, is a message between two processes, so a program that reads
+before it writes pays most.
 
 ";
 

@@ -20,7 +20,7 @@ pub fn machine() -> String {
     let kib: u64 = value("/proc/meminfo", "MemTotal:").trim_end_matches(" kB").parse().unwrap_or(0);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let release = said("uname", &["-r"]);
-    // the flavour's name is nobody's business
+    // the name of the flavour may identify the host
     let kernel = release.split('-').next().unwrap_or("");
     format!(
         "{}, {cores} cores, {} GiB, Linux {kernel}, {}",
@@ -62,12 +62,12 @@ pub fn markdown(rows: &[Tally], effort: Effort, minutes: u64, command: &str) -> 
             .collect(),
     };
     format!(
-        "# Campaigns: what was tried and survived\n\n\
+        "# Fault campaigns\n\n\
          Written by `{command}`; do not edit. Of {trials} trials {survived} survived.\n\n\
          - Date: {}\n- Version: pve-gpu-tools {} ({})\n- Machine: {}\n- Took: {minutes} min, at most {} \
          trials a row of faults (chosen from all by seed {}), {} s a parser under libFuzzer\n\n\
-         A trial is one run of the tool with one fault, and the runs after it that must put things \
-         right. A call that fails or kills is injected by strace(1); the kernel is the model kernel \
+         A trial is one run of the tool with one fault, and the runs after it that must repair \
+         the result. A call that fails or kills is injected by strace(1); the kernel is the model kernel \
          over FUSE, the cluster file system a stand-in over FUSE, containers are real ones of LXC.\n\n\
          | command | fault | trials | survived | checked |\n|---|---|--:|--:|--:|\n{lines}\n\
          ## What was checked\n\n\

@@ -16,7 +16,7 @@ expect_rc 4
 says "$HOLDER"
 statuses refused
 unchanged
-within 5 tool gpu-vfio-bind bind 01:00 --force --timeout 3
+within 5 tool gpu-vfio-bind bind 01:00 --force display,group --timeout 3
 expect_rc 4
 unchanged
 let_go

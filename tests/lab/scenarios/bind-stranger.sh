@@ -12,7 +12,7 @@ driver_is 0000:05:02.0 e1000
 override_is 0000:05:01.0 null
 
 # it draws the console too, so that this needs --force
-tool gpu-vfio-bind bind 05:01 --group --force
+tool gpu-vfio-bind bind 05:01 --group --force display,network,container,group
 expect_rc 0
 driver_is 0000:05:01.0 vfio-pci
 driver_is 0000:05:02.0 vfio-pci

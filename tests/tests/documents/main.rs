@@ -8,7 +8,7 @@ mod messages;
 mod tools;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use modelkernel::stage::Stage;
 use testbed::TOOLS;
@@ -25,8 +25,15 @@ const PAGES: [&str; 5] = [
     "man/pve-gpu-tools.7",
     "man/pve-gpu-troubleshooting.7",
 ];
+/// Pages that are not installed as manual pages.
+const FOR_READERS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"];
 const CAUSES: &str = "man/pve-gpu-causes.7";
 const TROUBLE: &str = "man/pve-gpu-troubleshooting.7";
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
 
 fn tool(name: &str) -> Option<ToolPages> {
     tools::tools().into_iter().find(|tool| tool.command.get_name() == name)
@@ -102,7 +109,7 @@ fn every_cause_is_explained_with_where_to_read_on() {
             let item = page.iter().find(|item| item.tag == *cause);
             let item = item.unwrap_or_else(|| panic!("{CAUSES} does not explain {cause}"));
             assert_eq!(item.section, format!("CAUSES OF {}", name.to_uppercase()), "{cause}");
-            assert!(item.text.contains("Mend: "), "{cause}: what mends it? {}", item.text);
+            assert!(item.text.contains("Fix: "), "{cause}: what fixes it? {}", item.text);
         }
     }
     assert!(known > 60);
@@ -120,14 +127,16 @@ fn every_message_that_people_ask_about_is_found() {
 
 #[test]
 fn what_pages_refer_to_is_there() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let readme = std::fs::read_to_string(project.join("README.md")).unwrap();
     let mut links = 0;
-    for part in readme.split("](").skip(1) {
-        let target = part.split([')', '#']).next().unwrap();
-        if !target.is_empty() && !target.starts_with("https://") {
-            links += 1;
-            assert!(project.join(target).exists(), "README.md: {target}");
+    for page in FOR_READERS {
+        let at = project().join(page);
+        let text = std::fs::read_to_string(&at).unwrap();
+        for part in text.split("](").skip(1) {
+            let target = part.split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.starts_with("https://") {
+                links += 1;
+                assert!(at.parent().unwrap().join(target).exists(), "{page}: {target}");
+            }
         }
     }
     assert!(links > 8);
@@ -142,10 +151,49 @@ fn what_pages_refer_to_is_there() {
 }
 
 #[test]
+fn every_file_that_a_page_for_developers_names_exists() {
+    let mut named = 0;
+    for page in FOR_READERS {
+        let text = std::fs::read_to_string(project().join(page)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let ours =
+                ["bins/", "shared/", "tests/", "man/"].iter().any(|dir| word.starts_with(dir));
+            // an upper case word or an asterisk stands for any name
+            let any = |c: char| c.is_ascii_uppercase() || "*< ".contains(c);
+            if ours && word.contains('.') && !word.contains(any) {
+                named += 1;
+                assert!(project().join(word).exists(), "{page}: {word}");
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
+#[test]
+fn every_dependency_is_explained() {
+    let manifest = std::fs::read_to_string(project().join("Cargo.toml")).unwrap();
+    let page = std::fs::read_to_string(project().join("ARCHITECTURE.md")).unwrap();
+    let table = page.split("## Dependencies").nth(1).unwrap().split("## ").next().unwrap();
+    let explained: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|cell| cell.split(", "))
+        .collect();
+    let others = manifest.split("# others'").nth(1).unwrap().split("\n[").next().unwrap();
+    let mut used = 0;
+    for line in others.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, _)) = line.split_once(" = ") else { continue };
+        used += 1;
+        assert!(explained.contains(name), "ARCHITECTURE.md does not say why there is {name}");
+    }
+    assert!(used > 20, "{used}");
+}
+
+#[test]
 fn the_picture_is_what_its_source_says() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../man");
-    let source = std::fs::read_to_string(project.join("pve-gpu-tools.dot")).unwrap();
-    let picture = std::fs::read_to_string(project.join("pve-gpu-tools.svg")).unwrap();
+    let man = project().join("man");
+    let source = std::fs::read_to_string(man.join("pve-gpu-tools.dot")).unwrap();
+    let picture = std::fs::read_to_string(man.join("pve-gpu-tools.svg")).unwrap();
     let plain = |text: &str| {
         text.replace("&#45;", "-")
             .replace("&#39;", "'")

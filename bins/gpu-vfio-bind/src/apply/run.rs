@@ -8,10 +8,10 @@ use ::cli::{Exit, Failure, fail, interrupted};
 use host::{KernelFiles, Machine};
 use pci::{System, is_vfio_driver as is_vfio};
 use record::{Address, ChangeStatus};
+use usage::{FunctionNode, Users};
 
 use super::functions::{DriverWriter, FunctionOutcome};
 use super::prepare::{ask_nvidia, load_drivers};
-use crate::observe::{FunctionNodes, open_now};
 use crate::plan::{DriverState, FunctionStep};
 use crate::previous_driver::{self, PreviousDriver};
 use crate::report::Report;
@@ -48,14 +48,15 @@ impl FunctionRun<'_> {
         self.require_unmodified(&writer)?;
         if self.direction == Direction::ToVfio {
             load_drivers(self.machine, self.steps)?;
-            report.refuse(ask_nvidia(self.machine, self.steps, report.say), false)?;
+            report.refuse(ask_nvidia(self.machine, self.steps, report.say), &[])?;
             self.remember()?;
         }
         // read before the unbind: in the middle of it the driver no longer says
         // which nodes belong to the function
-        let nodes = self.device_nodes();
+        let users = Users::new(self.machine);
+        let nodes = self.device_nodes(&users);
         let (mut outcomes, mut stop) = writer.apply(self.steps);
-        self.name_users(&nodes, &mut outcomes, stop.as_mut());
+        self.name_users(&users, &nodes, &mut outcomes, stop.as_mut());
         let mut group_nodes = Vec::new();
         if self.direction == Direction::ToVfio && stop.is_none() {
             match self.wait_for_group_nodes() {
@@ -127,23 +128,23 @@ impl FunctionRun<'_> {
         Ok(())
     }
 
-    fn device_nodes(&self) -> Vec<BTreeSet<String>> {
-        let nodes = FunctionNodes::new(self.machine);
-        let of = |address: &Address| self.system.functions.get(address).map(|f| nodes.of(f));
+    fn device_nodes(&self, users: &Users<'_>) -> Vec<BTreeSet<FunctionNode>> {
+        let of = |address: &Address| self.system.functions.get(address).map(|f| users.nodes_of(f));
         self.steps.iter().map(|step| of(&step.address).unwrap_or_default()).collect()
     }
 
     /// Adds to a pending write who has the function open.
     fn name_users(
         &self,
-        nodes: &[BTreeSet<String>],
+        users: &Users<'_>,
+        nodes: &[BTreeSet<FunctionNode>],
         outcomes: &mut [FunctionOutcome],
         mut stop: Option<&mut ApplyStop>,
     ) {
         for (nodes, outcome) in nodes.iter().zip(outcomes) {
             let StepOutcome::Pending { why, .. } = outcome else { continue };
-            for open in open_now(self.machine, nodes) {
-                why.push_str(&format!("; {}", open.describe()));
+            for user in users.holders_now(nodes).users {
+                why.push_str(&format!("; {} {}", user.name, user.what));
             }
             if let Some(stop) = stop.as_deref_mut() {
                 stop.error = StepError::Pending(why.clone());

@@ -9,13 +9,14 @@ use record::{Change, ChangeStatus, Check, CommandLine, Hint, Severity};
 use super::apply::{BootOutcome, apply, modified_since};
 use super::images::rebuild_command;
 use super::plan::{BootPlan, BootStep};
+use crate::cli::ForceKind;
 use crate::report::{Report, drift};
 
 /// Ends in the exit status; `command` is the user's own command.
 pub fn run(
     plan: BootPlan,
     options: &ChangeOptions,
-    force: bool,
+    force: &[ForceKind],
     command: CommandLine,
     machine: &Machine,
     report: &mut Report<'_>,

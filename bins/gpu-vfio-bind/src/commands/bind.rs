@@ -1,5 +1,6 @@
 //! `bind`: slots to VFIO.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ::cli::{Exit, Failure, fail};
@@ -7,19 +8,19 @@ use advice::gpu_vfio_bind::{BindOptions, bind_with};
 use host::Machine;
 use pci::{Function, System};
 use record::CommandLine;
+use usage::{UserKind, Users};
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check::{self, Retry};
+use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Bind;
-use crate::observe::{FunctionUse, NodeUse, Observer};
 use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use crate::report::Report;
-use crate::select::{Reach, add_group_members, functions, select, slots};
+use crate::select::{Reach, add_group_members, functions, select, slots, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Bind, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, mut addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
-    let named = slots(&functions(&system, &addresses));
+    let named = slots(&system, &functions(&system, &addresses));
     if options.group {
         add_group_members(&system, &mut addresses);
     }
@@ -31,24 +32,30 @@ pub fn run(options: &Bind, machine: &Machine, report: &mut Report<'_>) -> anyhow
     let pairs = functions.iter().zip(&steps);
     let changed: Vec<&Function> =
         pairs.filter(|(_, step)| step.is_change()).map(|(function, _)| *function).collect();
-    let mut uses = observe(machine, &changed, report);
-    let persistenced = |used: &FunctionUse| used.processes.iter().any(NodeUse::is_persistenced);
+    let mut users = Users::new(machine);
+    let mut when = TakenWhen::Now;
     let mut stopped = false;
-    if options.stop_persistenced && uses.iter().any(persistenced) {
+    if options.stop_persistenced && changed.iter().any(|f| is_held_by_persistenced(&users, f)) {
         if options.change.only_look() {
             report.say.note("nvidia-persistenced would be stopped");
-            uses.iter_mut().for_each(|used| used.processes.retain(|p| !p.is_persistenced()));
+            when = TakenWhen::NowWithoutPersistenced;
         } else {
             stopped = persistenced_service("stop", machine, report)?;
-            uses = observe(machine, &changed, report);
+            users = Users::new(machine);
         }
     }
     let bind = BindRun { options, named: &named, system: &system, changed: &changed };
-    let outcome = bind.check_and_apply(&uses, &steps, machine, report);
+    let outcome = bind.check_and_apply(&users, when, &steps, machine, report);
     if stopped && !matches!(outcome, Ok(Exit::Done)) {
         persistenced_service("start", machine, report)?;
     }
     outcome
+}
+
+fn is_held_by_persistenced(users: &Users<'_>, function: &Function) -> bool {
+    let usage = users.of(function);
+    let held = |kind| matches!(kind, UserKind::Process { is_persistenced: true, .. });
+    usage.users.iter().any(|user| held(user.kind))
 }
 
 struct BindRun<'a> {
@@ -63,18 +70,21 @@ struct BindRun<'a> {
 impl BindRun<'_> {
     fn check_and_apply(
         &self,
-        uses: &[FunctionUse],
+        users: &Users<'_>,
+        when: TakenWhen,
         steps: &[FunctionStep],
         machine: &Machine,
         report: &mut Report<'_>,
     ) -> anyhow::Result<Exit> {
         let retry = |retry| self.command(retry);
-        let objections = check::bind(self.system, self.changed, uses, &retry);
-        report.refuse(objections, self.options.force)?;
-        for (function, used) in self.changed.iter().zip(uses) {
-            for vm in used.vms.iter().filter(|vm| !vm.running) {
-                let (address, vmid) = (function.address, vm.vmid);
-                report.say.detail(&format!("{address}: VM {vmid} names it ({})", vm.key));
+        let judge = Judge { system: self.system, users, retry: &retry, when };
+        report.refuse(judge.bind(self.changed), &self.options.force.kinds)?;
+        for function in self.changed {
+            for user in users.of(function).users {
+                if let UserKind::Vm { is_running: false, .. } = user.kind {
+                    let (address, name) = (function.address, user.name);
+                    report.say.detail(&format!("{address}: {name} {}", user.what));
+                }
             }
         }
         let run = FunctionRun {
@@ -99,9 +109,12 @@ impl BindRun<'_> {
     fn command(&self, retry: Retry) -> CommandLine {
         let mut options = typed_options(self.options);
         match retry {
-            Retry::Force => options.force = true,
+            Retry::Force(kinds) => options.force = with_kinds(&self.options.force, kinds),
             Retry::StopPersistenced => options.stop_persistenced = true,
-            Retry::WithGroup(_) => options.group = true,
+            Retry::WithGroup(_, kinds) => {
+                options.group = true;
+                options.force = with_kinds(&self.options.force, kinds);
+            }
         }
         bind_with(self.named, &options)
     }
@@ -114,14 +127,8 @@ fn typed_options(options: &Bind) -> BindOptions {
         driver: Some(options.driver.clone()).filter(|driver| driver != "vfio-pci"),
         stop_persistenced: options.stop_persistenced,
         timeout: Some(options.wait.timeout).filter(|seconds| *seconds != 15),
-        force: options.force,
+        force: with_kinds(&options.force, BTreeSet::new()),
     }
-}
-
-fn observe(machine: &Machine, functions: &[&Function], report: &Report<'_>) -> Vec<FunctionUse> {
-    let observer = Observer::new(machine);
-    observer.warn(report.say);
-    functions.iter().map(|f| observer.of(f)).collect()
 }
 
 /// Stops or starts the daemon; `true` where that was done. No command is run

@@ -1,27 +1,29 @@
 //! `persist`: slots to VFIO at every boot.
 
+use std::collections::BTreeSet;
+
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{PersistOptions, persist};
 use host::Machine;
 use pci::{Function, System};
 use record::CommandLine;
+use usage::Users;
 
 use crate::boot::list::{BootEntry, MatchBy};
 use crate::boot::observe::BootFacts;
 use crate::boot::plan::{BootPlanError, BootRequest, plan};
 use crate::boot::run;
-use crate::check::{self, ObjectionKind, Retry};
+use crate::check::{self, Judge, ObjectionKind, Retry, TakenWhen};
 use crate::cli::Persist;
-use crate::observe::{FunctionUse, Observer};
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots};
+use crate::select::{Reach, functions, select, slots, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
     let chosen = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &chosen)?;
-    let named = slots(&chosen);
+    let named = slots(&system, &chosen);
     let command = persist(&named, &typed_options(options));
     let facts = BootFacts::read(machine, &system, options.cmdline, report.say)?;
     let request = BootRequest::Add {
@@ -35,26 +37,20 @@ pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> any
     let mut objections = objections(machine, &system, &chosen, &retry);
     objections.append(&mut plan.objections);
     plan.objections = objections;
-    run::run(plan, &options.change, options.force, command, machine, report)
+    run::run(plan, &options.change, &options.force.kinds, command, machine, report)
 }
 
-/// What is against binding these functions at boot. Processes and running VMs
-/// are not: they end before the reboot. An IOMMU that is off may be switched on
-/// with it.
+/// What is against binding these functions at boot. An IOMMU that is off may be
+/// switched on with it.
 fn objections(
     machine: &Machine,
     system: &System,
     chosen: &[&Function],
     retry: &check::RetryCommand<'_>,
 ) -> Vec<::apply::Objection<ObjectionKind>> {
-    let observer = Observer::new(machine);
-    let at_boot = |f: &&Function| {
-        let mut containers = observer.containers(f);
-        containers.iter_mut().for_each(|container| container.running = false);
-        FunctionUse { containers, ..FunctionUse::default() }
-    };
-    let uses: Vec<FunctionUse> = chosen.iter().map(at_boot).collect();
-    let mut objections = check::bind(system, chosen, &uses, retry);
+    let users = Users::new(machine);
+    let judge = Judge { system, users: &users, retry, when: TakenWhen::AtBoot };
+    let mut objections = judge.bind(chosen);
     let of_iommu = [ObjectionKind::IommuOff, ObjectionKind::NoIommuGroup];
     objections.retain(|objection| system.iommu.is_on() || !of_iommu.contains(&objection.kind));
     objections
@@ -80,7 +76,7 @@ fn typed_options(options: &Persist) -> PersistOptions {
         driver: Some(options.driver.clone()).filter(|driver| driver != "vfio-pci"),
         cmdline: options.cmdline,
         blacklist: options.blacklist,
-        force: options.force,
+        force: with_kinds(&options.force, BTreeSet::new()),
     }
 }
 
@@ -88,8 +84,11 @@ fn typed_options(options: &Persist) -> PersistOptions {
 fn retry_command(options: &Persist, named: &[String], retry: Retry) -> CommandLine {
     let (mut named, mut typed) = (named.to_vec(), typed_options(options));
     match retry {
-        Retry::Force => typed.force = true,
-        Retry::WithGroup(others) => named.extend(others.iter().map(ToString::to_string)),
+        Retry::Force(kinds) => typed.force = with_kinds(&options.force, kinds),
+        Retry::WithGroup(others, kinds) => {
+            named.extend(others.iter().map(ToString::to_string));
+            typed.force = with_kinds(&options.force, kinds);
+        }
         // no process has a GPU open during the boot
         Retry::StopPersistenced => {}
     }

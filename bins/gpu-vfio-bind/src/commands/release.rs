@@ -1,20 +1,22 @@
 //! `release`: slots to the host's drivers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ::cli::Exit;
 use advice::gpu_vfio_bind::{ReleaseOptions, release_with};
 use host::Machine;
 use pci::{Function, is_vfio_driver};
+use record::CommandLine;
+use usage::Users;
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check;
+use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Release;
-use crate::observe::{FunctionUse, Observer};
 use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use crate::previous_driver;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots};
+use crate::select::{Reach, functions, select, slots, with_kinds};
 
 pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
@@ -24,12 +26,13 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
         .map(|f| plan(f.address, DriverState::of(f), &goal(options.to.as_deref(), machine, f)))
         .collect();
     let pairs = functions.iter().zip(&steps);
-    let changed: Vec<&Function> =
-        pairs.filter(|(_, step)| step.is_change()).map(|(function, _)| *function).collect();
-    let observer = Observer::new(machine);
-    observer.warn(report.say);
-    let uses: Vec<FunctionUse> = changed.iter().map(|f| observer.open_or_reserved(f)).collect();
-    report.refuse(check::release(&changed, &uses), false)?;
+    let (changed, planned): (Vec<&Function>, Vec<&FunctionStep>) =
+        pairs.filter(|(_, step)| step.is_change()).map(|(f, step)| (*f, step)).unzip();
+    let named = slots(&system, &functions);
+    let users = Users::new(machine);
+    let retry = |retry| retry_command(options, &named, retry);
+    let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };
+    report.refuse(judge.release(&changed, &planned), &options.force.kinds)?;
     let run = FunctionRun {
         machine,
         system: &system,
@@ -38,11 +41,7 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
         deadline: Duration::from_secs(options.wait.timeout),
     };
     if options.change.check {
-        let typed = ReleaseOptions {
-            to: options.to.clone(),
-            timeout: Some(options.wait.timeout).filter(|seconds| *seconds != 15),
-        };
-        let named = slots(&functions);
+        let typed = typed_options(options);
         return report.check_steps(&steps, |_| release_with(&named, &typed));
     }
     if options.change.dry_run || !run.is_needed() {
@@ -51,11 +50,38 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
     run.apply(report)
 }
 
+fn typed_options(options: &Release) -> ReleaseOptions {
+    ReleaseOptions {
+        to: options.to.clone(),
+        timeout: Some(options.wait.timeout).filter(|seconds| *seconds != 15),
+        force: with_kinds(&options.force, BTreeSet::new()),
+    }
+}
+
+/// The user's own command with what gets past an objection.
+fn retry_command(options: &Release, named: &[String], retry: Retry) -> CommandLine {
+    let mut typed = typed_options(options);
+    match retry {
+        Retry::StopPersistenced => {
+            return ["systemctl", "stop", "nvidia-persistenced"].map(str::to_string).to_vec();
+        }
+        Retry::Force(kinds) | Retry::WithGroup(_, kinds) => {
+            typed.force = with_kinds(&options.force, kinds);
+        }
+    }
+    release_with(named, &typed)
+}
+
 /// The driver that is asked for, else the one from before `bind`, else whichever
-/// the kernel finds.
+/// the kernel finds. A function that a driver of the host has already keeps it:
+/// what is left over from `bind` is cleared without an unbind.
 fn goal(to: Option<&str>, machine: &Machine, function: &Function) -> DriverGoal {
     if let Some(driver) = to {
         return DriverGoal::Host { driver: Some(driver.to_string()), none: false };
+    }
+    let host_driver = function.driver.clone().filter(|driver| !is_vfio_driver(driver));
+    if host_driver.is_some() {
+        return DriverGoal::Host { driver: host_driver, none: false };
     }
     match previous_driver::recall(machine, function.address) {
         Some(previous) => DriverGoal::Host {

@@ -21,7 +21,7 @@ pub fn run(options: &Status, machine: &Machine, report: &mut Report<'_>) -> anyh
     let entries = read_list(machine).map_err(::cli::Failure::from)?;
     let addresses = addresses(&system, &options.operands)?;
     let functions = || addresses.iter().filter_map(|address| system.functions.get(address));
-    let now = functions().map(|function| driver_now(machine, function));
+    let now = functions().map(|function| driver_now(machine, &entries, function));
     let at_boot = functions().filter_map(|function| driver_at_boot(&entries, function));
     let mut exit = Exit::Done;
     for check in now.chain(at_boot) {
@@ -48,14 +48,17 @@ fn addresses(system: &System, operands: &[String]) -> anyhow::Result<BTreeSet<Ad
     Ok(addresses)
 }
 
-/// A function that was bound should still be; any other has the driver of its
-/// override, or whichever it has.
-fn driver_now(machine: &Machine, function: &Function) -> Check {
+/// A function that was bound, or will be at the next boot, should be bound; any
+/// other has the driver of its override, or whichever it has. An override that
+/// is left over is cleared by a release, which unbinds nothing.
+fn driver_now(machine: &Machine, entries: &[BootEntry], function: &Function) -> Check {
     let slot = function.address.slot();
     let (expected, command) = match previous_driver::recall(machine, function.address) {
         Some(previous) => (Some(previous.moved_to), bind(slot)),
         None => {
-            (function.driver_override.clone().or_else(|| function.driver.clone()), release(slot))
+            let expected = function.driver_override.clone().or_else(|| function.driver.clone());
+            let is_meant = next_boot_driver(entries, function) == expected;
+            (expected, if is_meant { bind(slot) } else { release(slot) })
         }
     };
     let check = Check::ok(&function.address.to_string(), "driver", function.driver.clone());

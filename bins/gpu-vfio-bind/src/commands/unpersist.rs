@@ -20,10 +20,10 @@ pub fn run(
         (scan(machine, report.say)?, BootRequest::RemoveAll, unpersist_all())
     } else {
         let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
-        let command = unpersist(&slots(&functions(&system, &addresses)));
+        let command = unpersist(&slots(&system, &functions(&system, &addresses)));
         (system, BootRequest::Remove(addresses), command)
     };
     let facts = BootFacts::read(machine, &system, false, report.say)?;
     let plan = plan(&system, &facts, &request).map_err(::cli::Failure::from)?;
-    run::run(plan, &options.change, false, command, machine, report)
+    run::run(plan, &options.change, &[], command, machine, report)
 }

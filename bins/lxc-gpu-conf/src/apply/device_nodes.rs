@@ -7,12 +7,14 @@ use ::cli::{ChangeOptions, Exit, Say, fail};
 use advice::external::modprobe;
 use advice::lxc_gpu_conf;
 use host::{Machine, NodeKind};
-use nvidia::{NodeClass, NodeParams, UVM_DRIVER};
+use nvidia::{GPU_MAJOR, NodeClass, NodeParams, UVM_DRIVER, classify};
 use pve::Guest;
 use record::{
     Change, ChangeStatus, Check, CheckStatus, CommandLine, Record, RecordWriter, Severity,
 };
 
+use crate::config::device_rules::is_dynamic_major;
+use crate::config::given_nodes::can_create;
 use crate::host_facts::HostFacts;
 use crate::host_facts::required_nodes::{
     RequiredNode, has_modeset, has_unbound_gpu, required_nodes,
@@ -184,12 +186,8 @@ impl NodeReporter<'_> {
             report.status = ChangeStatus::Planned;
             return self.put(report);
         }
-        let created = match now.map(|now| now.kind) {
-            Some(NodeKind::Dir) => Err("a directory has this name".to_string()),
-            _ => create(facts, node.class, &node.path, numbers),
-        };
         report.status = ChangeStatus::Changed;
-        if let Err(why) = created {
+        if let Err(why) = create(facts, &node.path) {
             self.say.error(&fail(Exit::System, format!("{}: {why}", node.path)).message);
             (report.status, report.reason) = (ChangeStatus::Failed, Some(why));
         }
@@ -224,14 +222,18 @@ impl NodeReporter<'_> {
     }
 }
 
-/// Creates a node, with owner and mode as the driver has them, and reads it back.
-/// The error is a reason for the user.
-pub fn create(
-    facts: &HostFacts<'_>,
-    class: NodeClass,
-    path: &str,
-    numbers: (u32, u32),
-) -> Result<(), String> {
+/// Creates the node of NVIDIA's driver that has this path, with owner and mode as
+/// the driver has them, and reads it back. What is created is judged by its own
+/// path, not by a container's name for it: only NVIDIA's own nodes in /dev are
+/// created, and only over nothing, an older node of the driver, or the empty file
+/// that a failed mount leaves. The error is a reason for the user.
+pub fn create(facts: &HostFacts<'_>, path: &str) -> Result<(), String> {
+    let class = classify(path).filter(|class| can_create(facts, Some(*class)));
+    let class = class.ok_or("it is not a node that the driver creates")?;
+    let driver = class.driver().unwrap_or("nvidia");
+    let numbers = facts.numbers(class);
+    let numbers = numbers.ok_or_else(|| format!("the driver '{driver}' is not loaded"))?;
+    require_replaceable(facts, path)?;
     let params = NodeParams::read(facts.machine);
     let (mode, owner) = match class {
         // these do not follow the driver's parameters (nvidia-modprobe-utils.c)
@@ -244,6 +246,32 @@ pub fn create(
     match facts.node(path) {
         Some(node) if (node.major, node.minor) == numbers && node.is_char() => Ok(()),
         _ => Err("the node was created but does not exist".into()),
+    }
+}
+
+/// Refuses what is not the driver's: a link, a directory, a file with content, a
+/// block device, or a character device whose major no NVIDIA driver can have had.
+/// The directory of the node must not lead elsewhere.
+fn require_replaceable(facts: &HostFacts<'_>, path: &str) -> Result<(), String> {
+    let machine = facts.machine;
+    let parent = path.rsplit_once('/').map_or("/dev", |(parent, _)| parent);
+    if machine.is_link(parent) {
+        return Err(format!("{parent} is a symbolic link"));
+    }
+    if machine.is_link(path) {
+        return Err("a symbolic link has this name".into());
+    }
+    let Some(node) = facts.node(path) else { return Ok(()) };
+    match node.kind {
+        NodeKind::Char if node.major == GPU_MAJOR || is_dynamic_major(node.major) => Ok(()),
+        NodeKind::Char | NodeKind::Block => {
+            Err(format!("another device ({}:{}) has this name", node.major, node.minor))
+        }
+        NodeKind::Dir => Err("a directory has this name".into()),
+        NodeKind::NoDevice => match machine.read(path, 1) {
+            Ok(content) if content.is_empty() => Ok(()),
+            _ => Err("a file that is not empty has this name".into()),
+        },
     }
 }
 

@@ -179,7 +179,9 @@ fn missing(view: &ContainerView<'_>) -> Vec<Finding> {
         }
         let numbers = facts.numbers(class).or(node.map(|node| (node.major, node.minor)));
         let Some(numbers) = numbers.filter(|_| !added_by_pve && node.is_some()) else { continue };
-        if view.access.allows(&opening(given, class, numbers), false) {
+        let opening = opening(given, class, numbers);
+        // which nodes of a mounted directory are meant, only the rules say
+        if view.access.allows(&opening, false) || !view.is_given_alone(given) {
             continue;
         }
         let (major, minor) = numbers;
@@ -192,7 +194,13 @@ fn missing(view: &ContainerView<'_>) -> Vec<Finding> {
             ),
             ..Finding::error(Cause::NoRule)
         };
-        found.push(finding.run(sync(view.guest.ctid)));
+        // what a rule about the node denies, sync does not allow
+        found.push(match view.access.deciding_rule(&opening) {
+            Some(rule) if view.access.denies(&opening) => {
+                finding.words(&format!("remove the rule '{}: {}'", rule.key(), rule.text))
+            }
+            _ => finding.run(sync(view.guest.ctid)),
+        });
     }
     found
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use advice::lxc_gpu_conf::{AddOptions, RemoveOptions, add, remove, sync};
 use host::Node;
-use nvidia::NodeClass;
+use nvidia::{NodeClass, classify};
 use record::{Hint, LxcStyle, Severity};
 
 use crate::check::finding::{Cause, Finding};
@@ -66,6 +66,22 @@ fn link_path(facts: &HostFacts<'_>, given: &GivenNode) -> Option<Finding> {
 
 /// What exists on the host at the path of a node.
 fn host_node(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) -> Vec<Finding> {
+    let found = source_findings(view, facts, given);
+    // a source that is not the driver's own node is named as the container knows it
+    match classify(&given.node.path).is_some() || given.class.is_none() {
+        true => found,
+        false => {
+            let of_target = |found| Finding { property: given.target.clone(), ..found };
+            found.into_iter().map(of_target).collect()
+        }
+    }
+}
+
+fn source_findings(
+    view: &ContainerView<'_>,
+    facts: &HostFacts<'_>,
+    given: &GivenNode,
+) -> Vec<Finding> {
     match facts.node(&given.node.path) {
         None => vec![missing_node(view, facts, given)],
         Some(node) if !node.is_char() => vec![Finding {
@@ -126,7 +142,8 @@ fn stale_node(
     given: &GivenNode,
     node: &Node,
 ) -> Option<Finding> {
-    let class = given.class?;
+    // what a node is to be, its own path says, whatever its name in the container
+    let class = classify(&given.node.path).or(given.class)?;
     let why = check_numbers(class, node.major, node.minor, facts.major(class)).err()?;
     let numbers = facts.numbers(class);
     Some(Finding {
@@ -166,18 +183,20 @@ fn given_twice(view: &ContainerView<'_>) -> Vec<Finding> {
 }
 
 /// The command that repairs a node of the host, or else removes it from the
-/// container.
+/// container. What can be created is judged by its own path.
 fn repair(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) -> Hint {
+    let path = &given.node.path;
     let repairable =
-        can_create(facts, given.class) || view.renamed_nodes(facts).contains_key(&given.node.path);
-    Hint::command(match repairable {
-        true => sync(view.guest.ctid),
-        false => remove_node(view, given),
-    })
+        can_create(facts, classify(path)) || view.renamed_nodes(facts).contains_key(path);
+    match repairable {
+        true => Hint::command(sync(view.guest.ctid)),
+        false if view.is_given_alone(given) => Hint::command(remove_node(view, given)),
+        false => Hint::words(format!("the node is part of a mounted directory: remove {path}")),
+    }
 }
 
 fn remove_node(view: &ContainerView<'_>, given: &GivenNode) -> record::CommandLine {
-    let nodes = vec![given.node.path.clone()];
+    let nodes = vec![given.target.clone()];
     remove(view.guest.ctid, &RemoveOptions { nodes, ..RemoveOptions::default() })
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use ::cli::{Exit, Failure, Say, catch_signals, fail, records_from_stdin};
-use advice::lxc_gpu_conf::AddOptions;
+use advice::lxc_gpu_conf::{AddOptions, RemoveOptions};
 use host::Machine;
 use pve::{Conf, Guest};
 use record::{Change, ChangeStatus, CommandLine, Hint, PciDevice, Record, RecordWriter};
@@ -13,7 +13,7 @@ use crate::apply::restart::RestartRequest;
 use crate::cli::{Add, Options, StyleChoice};
 use crate::config::access::Access;
 use crate::config::assignment::{GpuAssignment, LibrarySelection};
-use crate::config::configured::configured_assignment;
+use crate::config::configured::{configured_assignment, misnamed_mount};
 use crate::config::device_numbers::DeviceNumbers;
 use crate::config::given_nodes::{mode_denies, no_access};
 use crate::config::node_requests::ResolveError;
@@ -292,10 +292,30 @@ impl AddPlanner<'_> {
         conf: &Conf,
     ) -> Result<(GpuAssignment, ResolvedAssignment, NodeStyle), EditStop> {
         let style = self.style(conf)?;
+        if self.add.convert {
+            self.refuse_misnamed(&Access::of(conf))?;
+        }
         let assignment = self.assignment(conf)?;
         let mut resolved = resolve(&assignment, self.facts, self.guest, conf, style)?;
         resolved.desired.convert = self.add.convert;
         Ok((assignment, resolved, style))
+    }
+
+    /// Refuses to convert an entry that dev[n] cannot replace: the container would
+    /// get another device.
+    fn refuse_misnamed(&self, access: &Access) -> Result<(), Refusal> {
+        let Some(mount) = misnamed_mount(access, self.facts) else { return Ok(()) };
+        let nodes = vec![mount.target.clone()];
+        let removal = RemoveOptions { nodes, ..RemoveOptions::default() };
+        Err(Refusal {
+            property: "lxc.mount.entry".into(),
+            reason: format!(
+                "{} is mounted to {}, and dev[n] cannot give a device under another name",
+                mount.source, mount.target
+            ),
+            hint: Hint::command(advice::lxc_gpu_conf::remove(self.guest.ctid, &removal))
+                .because("remove the mount entry if the container does not need it"),
+        })
     }
 
     /// Mounted nodes whose mode keeps the container from opening them.
@@ -334,7 +354,7 @@ impl ConfigPlanner for AddPlanner<'_> {
         }
         std::mem::take(&mut resolved.notes).into_iter().for_each(|note| self.print_once(note));
         // what cannot be read now cannot be updated after the change
-        store::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
+        store::load(self.facts.machine, self.guest.ctid, conf).map_err(Failure::from)?;
         let mut plan = ConfigPlan::of(conf);
         let numbers = DeviceNumbers::of(&Access::of(conf), self.facts);
         give(&mut plan, &container, &resolved.desired, style, &numbers)?;
@@ -346,12 +366,12 @@ impl ConfigPlanner for AddPlanner<'_> {
     fn done(&self, plan: &ConfigPlan) {
         let Ok((assignment, resolved, _)) = self.resolve(&plan.conf) else { return };
         let remember = || {
-            let (machine, ctid) = (self.facts.machine, self.guest.ctid);
-            let mut stored = store::load(machine, ctid)?.unwrap_or_default();
+            let stored = store::load(self.facts.machine, self.guest.ctid, &plan.conf)?;
+            let mut stored = stored.unwrap_or_default();
             stored.forget(&Access::of(&plan.conf), self.facts);
             stored.assignment.join(&assignment);
             stored.names.extend(resolved.names);
-            store::save(machine, ctid, &stored.assignment, stored.names)
+            store::save(self.facts, self.guest.ctid, &plan.conf, stored)
         };
         if let Err(error) = remember() {
             self.say.warn(&format!(

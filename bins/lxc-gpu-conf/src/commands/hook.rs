@@ -9,7 +9,7 @@ use ::cli::{Exit, Failure, Say, fail, interrupted};
 use advice::external::pct_start;
 use advice::{lxc_gpu_conf, nv_runfile};
 use host::{Machine, OpenOutcome, open_in_container};
-use nvidia::NodeClass;
+use nvidia::{NodeClass, classify};
 use pve::{Conf, Guest, root_file_system};
 use record::{LxcStyle, RecordWriter, Severity};
 
@@ -18,7 +18,7 @@ use crate::check::finding::{Cause, Finding};
 use crate::check::findings;
 use crate::cli::{Hook, Options};
 use crate::config::access::mentions_nvidia;
-use crate::config::given_nodes::ContainerView;
+use crate::config::given_nodes::{ContainerView, can_create};
 use crate::host_facts::HostFacts;
 use crate::store::Store;
 
@@ -110,14 +110,11 @@ fn create_nodes(
     for given in &view.given {
         let path = &given.node.path;
         let wrong = findings.iter().any(|f| about_nodes(f.cause) && f.property == *path);
-        let class = given.class.filter(|class| match class {
-            NodeClass::Gpu(minor) => wrong && facts.by_minor(*minor).is_some(),
-            _ => wrong,
-        });
-        let Some((class, numbers)) = class.and_then(|c| Some((c, facts.numbers(c)?))) else {
+        let class = classify(path).filter(|class| can_create(facts, Some(*class)));
+        if !wrong || class.and_then(|class| facts.numbers(class)).is_none() {
             continue;
-        };
-        match device_nodes::create(facts, class, path, numbers) {
+        }
+        match device_nodes::create(facts, path) {
             Ok(()) => {
                 say.note(&format!("created {path}"));
                 if given.style == LxcStyle::Dev && !view.unprivileged {
@@ -163,8 +160,11 @@ fn stop_for_findings(
 /// Orders the findings that keep the GPU from working: causes before their
 /// consequences. `None` for the others.
 fn rank(finding: &Finding) -> Option<u32> {
-    let optional =
-        matches!(finding.property.as_str(), "/dev/nvidia-uvm-tools" | "/dev/nvidia-modeset");
+    // CUDA needs none of these, and the right to reconfigure MIG is never created
+    let optional = matches!(
+        classify(&finding.property),
+        Some(NodeClass::UvmTools | NodeClass::Modeset | NodeClass::Cap(0 | 1))
+    );
     match finding.cause {
         Cause::OldProxmox | Cause::OnVfio | Cause::NoGpu => Some(0),
         Cause::OtherCard | Cause::MigGone => Some(1),

@@ -6,7 +6,7 @@ use ::cli::{Exit, Failure, Say, catch_signals, fail, records_from_stdin};
 use advice::lxc_gpu_conf::{AddOptions, RemoveOptions, add};
 use nvidia::{Capability, NodeClass, classify};
 use pve::{Conf, Guest};
-use record::{Hint, Record, RecordWriter};
+use record::{Hint, PciDevice, Record, RecordWriter, Role};
 
 use crate::apply::edit::{ConfigEditor, ConfigPlanner, EditStop};
 use crate::apply::restart::RestartRequest;
@@ -25,10 +25,11 @@ pub fn run(
     say: &Say,
     writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
-    let names = gpu_names(remove, say)?;
+    let records = piped_records(remove, say)?;
     let machine = options.common.machine()?;
     let guest = Guest::find(&machine, remove.ctid)?;
     let facts = HostFacts::read(&machine, say)?;
+    let names = gpu_names(&facts, remove, records)?;
     let selection = RemovalSelection::of(&facts, remove, &names)?;
     if !remove.change.only_look() {
         catch_signals();
@@ -78,17 +79,43 @@ pub fn run(
     Ok(edited.exit)
 }
 
-/// The names of `--gpu`, with `-` replaced by the addresses on standard input.
-fn gpu_names(remove: &Remove, say: &Say) -> Result<Vec<String>, Failure> {
-    let mut names: Vec<String> = remove.gpu.iter().filter(|name| *name != "-").cloned().collect();
-    if names.len() < remove.gpu.len() {
-        let records = records_from_stdin(say, &["pci-device"], "pci-device records")?;
-        names.extend(records.iter().filter_map(|record| match record {
-            Record::PciDevice(device) => Some(device.address.to_string()),
-            _ => None,
-        }));
+/// The records on standard input, where `--gpu -` asks for them.
+fn piped_records(remove: &Remove, say: &Say) -> Result<Option<Vec<PciDevice>>, Failure> {
+    if !remove.gpu.iter().any(|name| name == "-") {
+        return Ok(None);
     }
-    Ok(names)
+    let records = records_from_stdin(say, &["pci-device"], "pci-device records")?;
+    let devices = records.into_iter().filter_map(|record| match record {
+        Record::PciDevice(device) => Some(*device),
+        _ => None,
+    });
+    Ok(Some(devices.collect()))
+}
+
+/// The names of `--gpu`, with `-` replaced by the NVIDIA GPUs among the records.
+/// Other functions of a slot and GPUs of other vendors are passed over, as by
+/// `add`. Errors: no record is an NVIDIA GPU; an empty list would mean all.
+fn gpu_names(
+    facts: &HostFacts<'_>,
+    remove: &Remove,
+    records: Option<Vec<PciDevice>>,
+) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = remove.gpu.iter().filter(|name| *name != "-").cloned().collect();
+    let Some(records) = records else { return Ok(names) };
+    let functions = &facts.system()?.functions;
+    let is_ours = |device: &PciDevice| {
+        let function = functions.get(&device.address);
+        device.role.is_none_or(|role| role == Role::Gpu)
+            && function
+                .is_none_or(|f| f.is_gpu() && f.vendor == Some(pci::NVIDIA) && f.pf.is_none())
+    };
+    let before = names.len();
+    names.extend(records.iter().filter(|d| is_ours(d)).map(|d| d.address.to_string()));
+    match names.len() > before {
+        true => Ok(names),
+        false => Err(fail(Exit::Usage, "no record on standard input is an NVIDIA GPU")
+            .run(advice::lxc_gpu_conf::show(remove.ctid))),
+    }
 }
 
 /// What the command line selects for removal.
@@ -274,7 +301,7 @@ impl ConfigPlanner for RemovePlanner<'_> {
             ..ContainerFacts::default()
         };
         // what cannot be read now cannot be updated after the change
-        store::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
+        store::load(self.facts.machine, self.guest.ctid, conf).map_err(Failure::from)?;
         let mut plan = ConfigPlan::of(conf);
         let numbers = DeviceNumbers::of(&access, self.facts);
         remove_nodes(&mut plan, &container, &self.removal(&access)?, &numbers)?;
@@ -283,8 +310,7 @@ impl ConfigPlanner for RemovePlanner<'_> {
 
     /// Drops from the store what is no longer given.
     fn done(&self, plan: &ConfigPlan) {
-        let machine = self.facts.machine;
-        let mut stored = match store::load(machine, self.guest.ctid) {
+        let mut stored = match store::load(self.facts.machine, self.guest.ctid, &plan.conf) {
             Ok(Some(stored)) => stored,
             Ok(None) => return,
             Err(error) => return self.say.warn(&error.to_string()),
@@ -296,8 +322,7 @@ impl ConfigPlanner for RemovePlanner<'_> {
             stored.assignment.without.insert(name);
         }
         stored.forget(&Access::of(&plan.conf), self.facts);
-        let (assignment, names) = (&stored.assignment, stored.names);
-        if let Err(error) = store::save(machine, self.guest.ctid, assignment, names) {
+        if let Err(error) = store::save(self.facts, self.guest.ctid, &plan.conf, stored) {
             self.say.warn(&error.to_string());
         }
     }

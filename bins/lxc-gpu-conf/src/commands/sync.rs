@@ -1,7 +1,7 @@
 //! `sync`: repairs the GPU configuration of containers after a major, a minor or
 //! the driver version has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, Say, catch_signals};
 use advice::external::pct_reboot;
@@ -16,12 +16,14 @@ use crate::cli::{Options, Sync};
 use crate::commands::selection::{require_some, selected};
 use crate::config::access::{Access, mentions_nvidia};
 use crate::config::device_numbers::DeviceNumbers;
-use crate::config::resolve::resolve;
+use crate::config::resolve::{present_names, resolve};
+use crate::config::stale_rules::stale_rules;
 use crate::host_facts::HostFacts;
-use crate::plan::add_nodes::{auto_style, give};
+use crate::plan::add_nodes::auto_style;
 use crate::plan::model::{ConfigPlan, ContainerFacts};
-use crate::plan::repair::{renumber, repair_rules};
-use crate::store;
+use crate::plan::mount_libraries::mount_libraries;
+use crate::plan::repair::{keep_nodes, renumber, repair_rules};
+use crate::store::{self, StoredAssignment};
 
 /// Runs `sync`.
 pub fn run(
@@ -133,24 +135,23 @@ struct SyncPlanner<'a> {
 }
 
 impl ConfigPlanner for SyncPlanner<'_> {
+    /// The configuration decides what the container has: a node whose line was
+    /// removed is not added again, and owner and mode stay as they are.
     fn plan(&self, conf: &Conf) -> Result<ConfigPlan, EditStop> {
         let access = Access::of(conf);
-        let mut container = ContainerFacts {
+        let container = ContainerFacts {
             ctid: self.guest.ctid,
             unprivileged: pve::is_unprivileged(conf),
             ..ContainerFacts::default()
         };
-        let numbers = |plan: &ConfigPlan| DeviceNumbers::of(&Access::of(&plan.conf), self.facts);
         let mut plan = ConfigPlan::of(conf);
-        let stored = store::load(self.facts.machine, self.guest.ctid).map_err(Failure::from)?;
-        let style = auto_style(&access, self.facts.pve_container()?.is_none_or(pve::has_dev));
-        let Some(stored) = stored else {
-            let numbers = numbers(&plan);
-            repair_rules(&mut plan, &container, &numbers);
+        let Some(mut stored) = self.stored(conf)? else {
+            self.repair_rules(&mut plan, &container, &BTreeSet::new());
             return Ok(plan);
         };
-        container.asked = stored.assignment.add_options();
-        let resolved = resolve(&stored.assignment, self.facts, self.guest, conf, style)?;
+        stored.forget(&access, self.facts);
+        let style = auto_style(&access, self.facts.pve_container()?.is_none_or(pve::has_dev));
+        let mut resolved = resolve(&stored.assignment, self.facts, self.guest, conf, style)?;
         let renamed: BTreeMap<String, String> = stored
             .names
             .iter()
@@ -165,31 +166,60 @@ impl ConfigPlanner for SyncPlanner<'_> {
                 .filter_map(|(old, new)| Some((self.numbers_of(old)?, self.numbers_of(new)?)));
             renumber(&mut plan, &renamed, &rules.collect());
         }
-        let numbers = numbers(&plan);
-        repair_rules(&mut plan, &container, &numbers);
-        give(&mut plan, &container, &resolved.desired, style, &numbers)?;
+        self.repair_rules(&mut plan, &container, &stored.rules);
+        keep_nodes(&mut plan, &resolved.desired.nodes);
+        if let Some(files) = resolved.desired.files.take() {
+            mount_libraries(&mut plan, &files);
+        }
         Ok(plan)
     }
 
     fn done(&self, plan: &ConfigPlan) {
-        let machine = self.facts.machine;
-        let stored = match store::load(machine, self.guest.ctid) {
+        let mut stored = match store::load(self.facts.machine, self.guest.ctid, &plan.conf) {
             Ok(Some(stored)) => stored,
             Ok(None) => return,
             Err(error) => return self.say.warn(&error.to_string()),
         };
-        let assignment = &stored.assignment;
-        let style = auto_style(&Access::of(&plan.conf), true);
-        let Ok(resolved) = resolve(assignment, self.facts, self.guest, &plan.conf, style) else {
-            return;
-        };
-        if let Err(error) = store::save(machine, self.guest.ctid, assignment, resolved.names) {
+        let access = Access::of(&plan.conf);
+        let present = present_names(&stored.assignment, self.facts);
+        for (name, path) in &mut stored.names {
+            if let Some(now) = present.get(name) {
+                path.clone_from(now);
+            }
+        }
+        stored.forget(&access, self.facts);
+        if let Err(error) = store::save(self.facts, self.guest.ctid, &plan.conf, stored) {
             self.say.warn(&error.to_string());
         }
     }
 }
 
 impl SyncPlanner<'_> {
+    fn stored(&self, conf: &Conf) -> Result<Option<StoredAssignment>, Failure> {
+        Ok(store::load(self.facts.machine, self.guest.ctid, conf)?)
+    }
+
+    /// Repairs the rules, and names those that may be NVIDIA's and stay.
+    fn repair_rules(
+        &self,
+        plan: &mut ConfigPlan,
+        container: &ContainerFacts,
+        remembered: &BTreeSet<String>,
+    ) {
+        let access = Access::of(&plan.conf);
+        let numbers = DeviceNumbers::of(&access, self.facts);
+        repair_rules(plan, container, &numbers, remembered);
+        let kept = Access::of(&plan.conf).rules;
+        for rule in stale_rules(&access, &numbers).iter().filter(|rule| kept.contains(rule)) {
+            self.say.note(&format!(
+                "{}: the device rule '{}' is for no NVIDIA driver; it was kept, because it may be \
+                 for another device",
+                self.guest.target(),
+                rule.text
+            ));
+        }
+    }
+
     /// The numbers that belong to a node's name, whichever GPU has the name now.
     fn numbers_of(&self, path: &str) -> Option<(u32, u32)> {
         if let Some(name) = path.strip_prefix("/dev/dri/") {

@@ -98,6 +98,11 @@ impl Access {
         }
     }
 
+    /// Whether a rule about the node itself denies opening it.
+    pub fn denies(&self, node: &NodeOpening<'_>) -> bool {
+        self.deciding_rule(node).is_some_and(|rule| !rule.allow && rule.what != RuleDevices::All)
+    }
+
     /// Whether the last valid rule is `a`, so that LXC has no list of rules.
     pub fn open_to_all(&self) -> bool {
         let last = self.rules.iter().rev().find(|rule| rule.what != RuleDevices::Invalid);

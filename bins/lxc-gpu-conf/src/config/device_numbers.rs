@@ -28,6 +28,16 @@ pub struct MountedNode {
     pub numbers: (u32, u32),
     /// `r` or `rw`.
     pub access: &'static str,
+    /// Whether it has an entry of its own, and is not part of a mounted directory.
+    pub alone: bool,
+}
+
+impl MountedNode {
+    /// The value of the device rule that allows exactly this node.
+    pub fn rule(&self) -> String {
+        let (major, minor) = self.numbers;
+        format!("c {major}:{minor} {}", self.access)
+    }
 }
 
 impl DeviceNumbers {
@@ -54,20 +64,30 @@ impl DeviceNumbers {
                     names.iter().map(|name| format!("{}/{name}", mount.source)).collect()
                 }
             };
-            numbers.mounted.extend(paths.iter().filter_map(|path| mounted(facts, path)));
+            numbers.mounted.extend(paths.iter().filter_map(|path| mounted(facts, path, !dir)));
         }
         numbers
+    }
+
+    /// Whether a driver of NVIDIA's with a dynamic major has a node.
+    pub fn is_dynamic(&self, node: &MountedNode) -> bool {
+        self.drivers.values().any(|major| *major == node.numbers.0)
+    }
+
+    /// The rules of mounted nodes whose majors are dynamic.
+    pub fn dynamic_rules(&self) -> impl Iterator<Item = String> {
+        self.mounted.iter().filter(|node| self.is_dynamic(node)).map(MountedNode::rule)
     }
 }
 
 /// A node of a GPU whose numbers are known. This tool never allows the right to
 /// reconfigure MIG.
-fn mounted(facts: &HostFacts<'_>, path: &str) -> Option<MountedNode> {
+fn mounted(facts: &HostFacts<'_>, path: &str, alone: bool) -> Option<MountedNode> {
     let class = classify(path).or_else(|| facts.of_drm(path).map(|_| NodeClass::Other))?;
     if matches!(class, NodeClass::Cap(0 | 1)) {
         return None;
     }
     let node = facts.node(path).filter(host::Node::is_char);
     let numbers = facts.numbers(class).or(node.map(|node| (node.major, node.minor)))?;
-    Some(MountedNode { path: path.into(), numbers, access: class.access() })
+    Some(MountedNode { path: path.into(), numbers, access: class.access(), alone })
 }

@@ -1,6 +1,12 @@
 //! Device rules of a container, `lxc.cgroup2.devices.allow` and `.deny`, as LXC
 //! parses them.
 
+/// Whether the kernel assigns a major dynamically (include/linux/fs.h: 234 to 254
+/// and 384 to 511).
+pub fn is_dynamic_major(major: u32) -> bool {
+    matches!(major, 234..=254 | 384..=511)
+}
+
 /// One `lxc.cgroup2.devices.allow` or `.deny`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRule {

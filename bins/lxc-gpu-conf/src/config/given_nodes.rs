@@ -97,7 +97,7 @@ impl<'a> ContainerView<'a> {
             facts,
             unprivileged: pve::is_unprivileged(&conf),
             given: Vec::new(),
-            stored,
+            stored: stored.filter(|stored| stored.is_of(&conf)),
             access,
             conf,
         };

@@ -3,8 +3,10 @@
 use ::cli::{Exit, fail};
 use advice::external::modprobe;
 use advice::nv_runfile;
+use host::Machine;
 use nvidia::userspace::{self, Set};
-use pve::{Conf, Guest, Section};
+use nvidia::{LibraryArch, LibraryDirError};
+use pve::{Conf, Guest, Section, root_file_system};
 use record::Hint;
 
 use crate::config::assignment::LibrarySelection;
@@ -27,13 +29,10 @@ pub fn library_mounts(
         let reason = "the nvidia module is not loaded, so the driver version is not known";
         return Err(refuse(reason.into(), Hint::command(modprobe("nvidia"))));
     };
-    let os = conf.keys(&Section::Main).get("ostype").map_or("unmanaged", |os| *os).to_string();
-    let Some(library_dir) = library_dir(&os) else {
-        return Err(refuse(
-            format!("ostype {os} has a C library with which NVIDIA's libraries do not work"),
-            Hint::words("use a container with glibc"),
-        ));
-    };
+    let library_dir = library_target(facts.machine, guest, conf).map_err(|why| {
+        let reason = format!("driver libraries cannot be mounted into this container: {why}");
+        refuse(reason, Hint::words("use a container with glibc"))
+    })?;
     let sets: Vec<Set> = selection.sets.iter().filter_map(|name| Set::named(name)).collect();
     let found = userspace::find(facts.machine, selection.dir.as_deref(), version, &sets)
         .map_err(|why| ResolveError::Failed(fail(Exit::System, why)))?;
@@ -64,19 +63,20 @@ pub fn library_mounts(
     Ok((mounts, (absent > 0).then_some(note)))
 }
 
-/// A directory that the dynamic loader of a distribution searches by default, so
-/// that ld.so.cache need not be updated in the container. Mounting each file
-/// under its own name avoids Debian's alternatives links.
-fn library_dir(ostype: &str) -> Option<&'static str> {
-    let multiarch = if cfg!(target_arch = "aarch64") {
-        "/usr/lib/aarch64-linux-gnu"
-    } else {
-        "/usr/lib/x86_64-linux-gnu"
-    };
-    match ostype {
-        "alpine" => None,
-        "debian" | "ubuntu" | "devuan" | "unmanaged" => Some(multiarch),
-        "archlinux" => Some("/usr/lib"),
-        _ => Some("/usr/lib64"),
+/// The directory for libraries in the container. Mounting each file under its own
+/// name there avoids Debian's alternatives links and needs no ldconfig. A stopped
+/// container on block storage cannot be read: its `ostype` decides then. Errors:
+/// NVIDIA's libraries do not work there, and why.
+fn library_target(machine: &Machine, guest: &Guest, conf: &Conf) -> Result<&'static str, String> {
+    let root = root_file_system(machine, guest.ctid, conf);
+    let inside = root.path().and_then(|path| machine.container_root(path).ok());
+    if let Some(inside) = inside {
+        return nvidia::library_dir(&inside, LibraryArch::HOST).map_err(|why| why.to_string());
+    }
+    match conf.keys(&Section::Main).get("ostype").copied().unwrap_or("unmanaged") {
+        "alpine" => Err(LibraryDirError::Musl.to_string()),
+        "debian" | "ubuntu" | "devuan" | "unmanaged" => Ok(LibraryArch::HOST.multiarch_dir()),
+        "archlinux" => Ok("/usr/lib"),
+        _ => Ok("/usr/lib64"),
     }
 }

@@ -1,7 +1,8 @@
 //! The device nodes that an assignment asks for on this host.
 
 use ::cli::Failure;
-use advice::lxc_gpu_conf::{AddOptions, RemoveOptions, add, remove};
+use advice::external::nvidia_smi_list_mig;
+use advice::lxc_gpu_conf::{AddOptions, add};
 use nvidia::{Capability, MigInstance, NodeClass, NodeSpec, cap_path};
 use record::{Address, Hint};
 
@@ -113,7 +114,7 @@ pub fn mig_requests(
     for mig in &assignment.mig {
         match find_instance(facts, mig) {
             Some(instance) => requests.extend(instance_requests(mig, &instance)),
-            None => return Err(no_instance(facts, mig, ctid)),
+            None => return Err(no_instance(facts, mig)),
         }
     }
     if assignment.mig_monitor {
@@ -129,7 +130,7 @@ pub fn mig_requests(
     Ok(requests)
 }
 
-fn no_instance(facts: &HostFacts<'_>, mig: &MigIdentity, ctid: u32) -> Refusal {
+fn no_instance(facts: &HostFacts<'_>, mig: &MigIdentity) -> Refusal {
     let gpu = facts.same_gpu(mig.gpu.uuid.as_deref(), mig.gpu.address);
     let minor = gpu.and_then(|gpu| gpu.minor);
     let existing: Vec<String> = minor
@@ -139,19 +140,14 @@ fn no_instance(facts: &HostFacts<'_>, mig: &MigIdentity, ctid: u32) -> Refusal {
         .collect();
     let existing = if existing.is_empty() { "none".into() } else { existing.join(", ") };
     let ids = format!("{}/{}", mig.gi, mig.ci);
-    let removal = RemoveOptions {
-        gpus: minor.iter().map(u32::to_string).collect(),
-        mig: vec![ids.clone()],
-        ..RemoveOptions::default()
-    };
     Refusal {
         property: format!("mig {ids}"),
         reason: format!(
             "{} has no MIG instance {ids} (GPU instance/compute instance); it has: {existing}",
             mig.gpu.address
         ),
-        hint: Hint::command(remove(ctid, &removal))
-            .because("create the instance with nvidia-smi, or remove it from the container"),
+        hint: Hint::command(nvidia_smi_list_mig())
+            .because("create the instance with nvidia-smi, or select one that exists"),
     }
 }
 

@@ -6,7 +6,7 @@ use nvidia::{GPU_MAJOR, NodeClass, classify};
 
 use crate::config::access::Access;
 use crate::config::device_numbers::DeviceNumbers;
-use crate::config::device_rules::{DeviceRule, RuleDevices};
+use crate::config::device_rules::{DeviceRule, RuleDevices, is_dynamic_major};
 
 /// Whether a rule is about NVIDIA's nodes and nothing else.
 pub fn concerns(rule: &DeviceRule, numbers: &DeviceNumbers) -> bool {
@@ -19,14 +19,12 @@ pub fn concerns(rule: &DeviceRule, numbers: &DeviceNumbers) -> bool {
     }
 }
 
-/// Whether a rule allows a major from the range that the kernel assigns
-/// dynamically (include/linux/fs.h: 234 to 254 and 384 to 511) and that no node
-/// of the container has.
+/// Whether a rule allows a dynamic major that no node of the container has.
 pub fn is_dynamic_rule(rule: &DeviceRule, numbers: &DeviceNumbers) -> bool {
     match &rule.what {
         RuleDevices::Numbers { char: true, major: Some(major), .. } => {
             rule.allow
-                && (matches!(major, 234..=254 | 384..=511))
+                && is_dynamic_major(*major)
                 && !numbers.others.contains(major)
                 && !numbers.drivers.values().any(|m| m == major)
         }
@@ -64,6 +62,32 @@ pub fn stale_rules(access: &Access, numbers: &DeviceNumbers) -> Vec<DeviceRule> 
         return Vec::new();
     }
     orphans.into_iter().cloned().collect()
+}
+
+/// The rules among the stale ones that are certainly about NVIDIA's nodes: those
+/// that this tool remembers, and the pair that it writes for nvidia-uvm and
+/// nvidia-uvm-tools. Any other may belong to another device.
+pub fn own_stale_rules(
+    access: &Access,
+    numbers: &DeviceNumbers,
+    remembered: &BTreeSet<String>,
+) -> Vec<DeviceRule> {
+    let uvm = numbers.drivers.get(nvidia::UVM_DRIVER);
+    let allowed = access.rules.iter().any(|rule| rule_major(rule).as_ref() == uvm);
+    let mounted = access.mounts.iter().any(|mount| {
+        classify(&mount.target).and_then(NodeClass::driver) == Some(nvidia::UVM_DRIVER)
+    });
+    let needs_rule = uvm.is_some() && mounted && !allowed;
+    let has = |text: String| access.rules.iter().any(|rule| rule.allow && rule.text == text);
+    let rules = access.rules.iter().filter(|rule| {
+        let Some(major) = rule_major(rule).filter(|_| is_dynamic_rule(rule, numbers)) else {
+            return false;
+        };
+        let pair = [0, 1].map(|minor| format!("c {major}:{minor} rw"));
+        let is_pair = pair.contains(&rule.text) && pair.into_iter().all(has);
+        remembered.contains(&rule.text) || (is_pair && needs_rule)
+    });
+    rules.cloned().collect()
 }
 
 /// The major that a rule names.

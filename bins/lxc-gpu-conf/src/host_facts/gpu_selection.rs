@@ -175,7 +175,7 @@ pub fn usable(facts: &HostFacts<'_>, address: Address) -> Result<UsableGpu, Fail
             return Err(refuse(format!(
                 "is bound to {driver}, and a container needs NVIDIA's driver on the host"
             ))
-            .hint("install NVIDIA's driver and blacklist nouveau"));
+            .advise(nvidia::Nouveau::read(facts.machine).hint()));
         }
         Some(driver) => {
             return Err(refuse(format!("is bound to {driver}, not to nvidia"))

@@ -1,35 +1,66 @@
 //! Plans what `sync` changes: stale device rules, and nodes whose numbers have
 //! changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pve::Fate;
 
 use crate::config::access::Access;
-use crate::config::device_numbers::DeviceNumbers;
+use crate::config::device_numbers::{DeviceNumbers, MountedNode};
 use crate::config::device_rules::{DeviceRule, NodeOpening, RuleDevices};
 use crate::config::node_entries::{DevEntry, MountEntry};
-use crate::config::stale_rules::stale_rules;
-use crate::plan::model::{ConfigPlan, ContainerFacts};
+use crate::config::stale_rules::own_stale_rules;
+use crate::plan::model::{ConfigPlan, ContainerFacts, HostNode};
 
-/// Removes stale rules. In a privileged container, adds rules for mounted nodes
-/// that no rule allows.
-pub fn repair_rules(plan: &mut ConfigPlan, container: &ContainerFacts, numbers: &DeviceNumbers) {
+/// Removes the stale rules that are NVIDIA's. In a privileged container, adds rules
+/// for mounted nodes that no rule is about. A node of a mounted directory gets
+/// none, nor does one that a rule denies: the administrator decides which of
+/// those the container may open.
+pub fn repair_rules(
+    plan: &mut ConfigPlan,
+    container: &ContainerFacts,
+    numbers: &DeviceNumbers,
+    remembered: &BTreeSet<String>,
+) {
     let access = Access::of(&plan.conf);
-    let stale = stale_rules(&access, numbers);
+    let stale = own_stale_rules(&access, numbers, remembered);
+    let is_stale = |rule: &DeviceRule| stale.contains(rule);
+    // the node of a directory keeps what a stale rule allowed
+    let driver_was_allowed = |mounted: &MountedNode| {
+        remembered_minor(&stale, mounted.numbers.1) && numbers.is_dynamic(mounted)
+    };
     plan.remove_lxc(|key, value| {
         let rule = DeviceRule::parse(key, value)?;
-        stale.contains(&rule).then_some("the major of the driver has changed")
+        is_stale(&rule).then_some("the major of the driver has changed")
     });
     if container.unprivileged {
         return;
     }
-    for mounted in &numbers.mounted {
+    for mounted in numbers.mounted.iter().filter(|node| node.alone || driver_was_allowed(node)) {
         let (major, minor) = mounted.numbers;
         let opening = NodeOpening { path: &mounted.path, major, minor, access: mounted.access };
-        if !Access::of(&plan.conf).allows(&opening, false) {
-            let rule = format!("c {major}:{minor} {}", mounted.access);
-            plan.add("lxc.cgroup2.devices.allow", rule);
+        let access = Access::of(&plan.conf);
+        if !access.allows(&opening, false) && !access.denies(&opening) {
+            plan.add("lxc.cgroup2.devices.allow", mounted.rule());
+        }
+    }
+}
+
+/// Whether a stale rule was about a node with this minor.
+fn remembered_minor(stale: &[DeviceRule], minor: u32) -> bool {
+    stale.iter().any(|rule| {
+        matches!(rule.what, RuleDevices::Numbers { minor: m, .. } if m.is_none_or(|m| m == minor))
+    })
+}
+
+/// Reports the entries of nodes that stay as they are, each once.
+pub fn keep_nodes(plan: &mut ConfigPlan, nodes: &[HostNode]) {
+    let access = Access::of(&plan.conf);
+    for node in nodes {
+        if let Some((key, entry)) = access.dev(&node.spec.path) {
+            plan.unchanged(key, &entry.to_string());
+        } else if let Some(mount) = access.mounted(&node.spec.path) {
+            plan.unchanged("lxc.mount.entry", &mount.text);
         }
     }
 }

@@ -227,26 +227,32 @@ fn repair_replaces_the_rule_where_rules_have_an_effect() {
     let text = "lxc.cgroup2.devices.allow: c 195:* rwm\nlxc.cgroup2.devices.allow: c 509:* rwm\n\
         lxc.mount.entry: /dev/nvidia-uvm dev/nvidia-uvm none bind\n\
         lxc.mount.entry: /dev/nvidia-uvm-tools dev/nvidia-uvm-tools none bind\n";
-    let repaired = |unprivileged| {
+    let repaired = |unprivileged, text: &str, remembered: &[&str]| {
         let mut plan = ConfigPlan::of(&Conf::parse(text.as_bytes()));
         let mounted = |path: &str, minor| MountedNode {
             path: path.into(),
             numbers: (511, minor),
             access: "rw",
+            alone: true,
         };
         let mounted = vec![mounted("/dev/nvidia-uvm", 0), mounted("/dev/nvidia-uvm-tools", 1)];
         let numbers = DeviceNumbers { mounted, ..numbers() };
-        repair_rules(&mut plan, &container(unprivileged), &numbers);
+        let remembered = remembered.iter().map(|rule| (*rule).to_string()).collect();
+        repair_rules(&mut plan, &container(unprivileged), &numbers, &remembered);
         text_of(&plan)
     };
     let without = text.replace("lxc.cgroup2.devices.allow: c 509:* rwm\n", "");
-    assert_eq!(repaired(true), without);
-    assert_eq!(
-        repaired(false),
-        format!(
-            "{without}lxc.cgroup2.devices.allow: c 511:0 rw\nlxc.cgroup2.devices.allow: c 511:1 rw\n"
-        )
-    );
+    let added = "lxc.cgroup2.devices.allow: c 511:0 rw\nlxc.cgroup2.devices.allow: c 511:1 rw\n";
+    let own = ["c 509:* rwm"];
+    assert_eq!(repaired(true, text, &own), without);
+    assert_eq!(repaired(false, text, &own), format!("{without}{added}"));
+    // without memory a major may be another device's, but a pair of this form is not
+    assert_eq!(repaired(true, text, &[]), text);
+    assert_eq!(repaired(false, text, &[]), format!("{text}{added}"));
+    let pair = text.replace("c 509:* rwm", "c 509:0 rw\nlxc.cgroup2.devices.allow: c 509:1 rw");
+    assert_eq!(repaired(false, &pair, &[]), format!("{without}{added}"));
+    let single = text.replace("c 509:* rwm", "c 509:0 rw");
+    assert_eq!(repaired(false, &single, &[]), format!("{single}{added}"));
 }
 
 #[test]

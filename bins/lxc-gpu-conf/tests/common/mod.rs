@@ -179,6 +179,7 @@ pub fn start(bed: &Bed, ctid: u32, nodes: &[(&str, u32, u32)]) {
 pub fn make_node(path: &Path, major: u32, minor: u32) {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     let device = makedev(major.into(), minor.into());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
     mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), device).expect("root, mknod(2)");
 }
 

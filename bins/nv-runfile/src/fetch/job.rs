@@ -88,6 +88,12 @@ impl<'a> FetchJob<'a> {
                     .hint("find out which SHA-256 is right; remove the file if its own is wrong"));
             }
             CachedState::Untrusted(note) => return self.adopt(&cached, note),
+            // without another file at hand, a deleted one could not be had again
+            CachedState::Wrong(why) if self.fetch.offline => {
+                let path = store.shown(name);
+                return Err(fail(Exit::Refused, format!("'{path}' {why}; it was not removed"))
+                    .hint("run without --offline to replace it, or remove it yourself"));
+            }
             CachedState::Wrong(why) => {
                 let path = store.shown(name);
                 self.say.warn(&format!("'{path}' {why}; it is removed and downloaded again"));

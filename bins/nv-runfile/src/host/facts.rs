@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use host::{Machine, NodeHolder, OpenNodes};
-use nvidia::{Nouveau, RunInstallation, driver_part};
+use host::{FileError, Machine, NodeHolder, OpenNodes};
+use nvidia::{Nouveau, RunInstallation, driver_part, is_driver_dkms_module};
 use pci::{Depth, Function, NVIDIA};
 use pve::{Packages, Vms};
 
@@ -19,6 +19,14 @@ pub struct HostKernel {
     pub headers: bool,
 }
 
+/// A package of the driver.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DriverPackage {
+    pub name: String,
+    /// It is installed and configured, not left half-way.
+    pub complete: bool,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostFacts {
     /// Version of the loaded module.
@@ -32,8 +40,10 @@ pub struct HostFacts {
     pub make: bool,
     pub dkms: bool,
     pub nouveau: Nouveau,
-    /// Installed packages of the driver.
-    pub packages: Vec<String>,
+    /// Packages of the driver, also those that are not completely installed.
+    pub packages: Vec<DriverPackage>,
+    /// Why it is unknown which drivers are installed.
+    pub unread: Option<String>,
     /// NVIDIA modules that DKMS has: name and version.
     pub dkms_modules: Vec<(String, String)>,
     /// Processes that have NVIDIA device nodes open.
@@ -49,6 +59,15 @@ impl HostFacts {
     /// Whether a version is installed and loaded.
     pub fn has(&self, version: &str) -> bool {
         [&self.installed, &self.loaded].iter().all(|have| have.as_deref() == Some(version))
+    }
+
+    /// Modules in DKMS that a `.run` installer did not register: it registers the
+    /// driver as `nvidia`, and removes its own modules itself.
+    pub fn foreign_dkms_modules(&self) -> impl Iterator<Item = &(String, String)> {
+        let own = |name: &str, version: &String| {
+            name == "nvidia" && self.installed.as_ref() == Some(version)
+        };
+        self.dkms_modules.iter().filter(move |(name, version)| !own(name, version))
     }
 
     pub fn read(machine: &Machine) -> HostFacts {
@@ -70,16 +89,20 @@ impl HostFacts {
             let gpus = system.functions.into_values();
             gpus.filter(|function| function.is_gpu() && function.vendor == Some(NVIDIA)).collect()
         });
+        let packages = driver_packages(machine);
+        let record = RunInstallation::read(machine);
+        let unread = packages.as_ref().err().or(record.as_ref().err());
         HostFacts {
+            unread: unread.map(FileError::to_string),
             loaded: nvidia::module_version(machine),
-            installed: RunInstallation::read(machine).ok().flatten().and_then(|run| run.version),
+            installed: record.ok().flatten().and_then(|run| run.version),
             running: running.map(kernel),
             next: next.map(kernel),
             compiler: program("gcc") || program("cc"),
             make: program("make"),
             dkms: program("dkms"),
             nouveau: Nouveau::read(machine),
-            packages: driver_packages(machine),
+            packages: packages.unwrap_or_default(),
             dkms_modules: dkms_modules(machine),
             holders: holders(machine),
             secure_boot: machine.attr(SECURE_BOOT).is_ok_and(|v| v.as_bytes().last() == Some(&1)),
@@ -95,18 +118,24 @@ fn has_headers(machine: &Machine, release: &str) -> bool {
         || named.iter().any(|name| machine.exists(&format!("/usr/src/{name}-{release}/Makefile")))
 }
 
-fn driver_packages(machine: &Machine) -> Vec<String> {
-    let packages = Packages::read(machine).ok().flatten().unwrap_or_default();
-    let names = packages.present().map(|package| package.name.clone());
-    let names: BTreeSet<String> = names.filter(|name| driver_part(name).is_some()).collect();
-    names.into_iter().collect()
+fn driver_packages(machine: &Machine) -> Result<Vec<DriverPackage>, FileError> {
+    let packages = Packages::read(machine)?.unwrap_or_default();
+    let driver = packages.present().filter(|package| driver_part(&package.name).is_some());
+    // of several architectures one that is not complete counts
+    let driver = driver.map(|package| DriverPackage {
+        name: package.name.clone(),
+        complete: package.state.is_complete(),
+    });
+    let mut found: Vec<DriverPackage> = driver.collect::<BTreeSet<_>>().into_iter().collect();
+    found.dedup_by(|next, first| next.name == first.name);
+    Ok(found)
 }
 
 /// /var/lib/dkms/<module>/<version>.
 fn dkms_modules(machine: &Machine) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let names = machine.list("/var/lib/dkms").unwrap_or_default();
-    for name in names.iter().filter(|name| name.starts_with("nvidia")) {
+    for name in names.iter().filter(|name| is_driver_dkms_module(name)) {
         for version in machine.list(&format!("/var/lib/dkms/{name}")).unwrap_or_default() {
             if runfile::is_version(&version) {
                 found.push((name.clone(), version));

@@ -6,7 +6,7 @@ use std::fmt;
 use record::{Check, CheckStatus, CommandLine, Severity};
 use runfile::{Manifest, Stub, SupportedGpus};
 
-use crate::host::facts::{HostFacts, HostKernel};
+use crate::host::facts::{DriverPackage, HostFacts, HostKernel};
 use crate::installer::options::has_option;
 
 record::causes! {
@@ -220,11 +220,19 @@ fn nouveau(facts: &HostFacts) -> Check {
 }
 
 fn others(facts: &HostFacts, asked: HostOptions) -> Check {
-    let mut found = facts.packages.clone();
-    let dkms = facts.dkms_modules.iter();
-    // the installer removes its own modules
-    let foreign = dkms.filter(|(_, version)| facts.installed.as_ref() != Some(version));
-    found.extend(foreign.map(|(name, version)| format!("{name}/{version}")));
+    let words = |package: &DriverPackage| match package.complete {
+        true => package.name.clone(),
+        false => format!("{} (not completely installed)", package.name),
+    };
+    let mut found: Vec<String> = facts.packages.iter().map(words).collect();
+    found.extend(facts.foreign_dkms_modules().map(|(name, version)| format!("{name}/{version}")));
+    if let Some(why) = &facts.unread {
+        let actual = "unknown".to_string();
+        let mut one = check("other_packaging", false, "none", actual, Cause::Packages);
+        one.status = CheckStatus::Unknown;
+        one.reason = Some(format!("cannot determine which drivers are installed: {why}"));
+        return one;
+    }
     let none = found.is_empty();
     let actual = if none { "none".into() } else { found.join(" ") };
     let mut one = check("other_packaging", none || asked.purge, "none", actual, Cause::Packages);
@@ -269,15 +277,13 @@ pub fn purge(facts: &HostFacts) -> Vec<CommandLine> {
     let mut commands = Vec::new();
     if !facts.packages.is_empty() {
         let mut command = words(&["/usr/bin/apt-get", "purge", "-y"]);
-        command.extend(facts.packages.iter().cloned());
+        command.extend(facts.packages.iter().map(|package| package.name.clone()));
         commands.push(command);
     }
     // removing a package removes its module too: a module that is gone is no failure
-    for (name, version) in &facts.dkms_modules {
-        if facts.installed.as_ref() != Some(version) {
-            let module = format!("{name}/{version}");
-            commands.push(words(&["/usr/sbin/dkms", "remove", &module, "--all"]));
-        }
+    for (name, version) in facts.foreign_dkms_modules() {
+        let module = format!("{name}/{version}");
+        commands.push(words(&["/usr/sbin/dkms", "remove", &module, "--all"]));
     }
     commands
 }
@@ -340,6 +346,10 @@ mod tests {
         }
     }
 
+    fn package(name: &str, complete: bool) -> DriverPackage {
+        DriverPackage { name: name.into(), complete }
+    }
+
     fn causes(facts: &HostFacts, asked: HostOptions) -> Vec<String> {
         let checks = preflight(facts, "550.163.01", asked, &Ok(None), &Stub::default());
         let bad = checks.into_iter().filter(|check| check.severity == Severity::Error);
@@ -350,11 +360,13 @@ mod tests {
     fn each_obstacle_is_named() {
         assert_eq!(causes(&host(), DEFAULTS), Vec::<String>::new());
         type Spoil = fn(&mut HostFacts);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 8] = [
             ("no-headers", |f| f.running.as_mut().unwrap().headers = false),
             ("no-compiler", |f| f.make = false),
             ("nouveau", |f| f.nouveau.loaded = true),
-            ("packages", |f| f.packages = vec!["nvidia-driver".into()]),
+            ("packages", |f| f.packages = vec![package("nvidia-driver", true)]),
+            ("packages", |f| f.packages = vec![package("nvidia-kernel-dkms", false)]),
+            ("packages", |f| f.unread = Some("'/var/lib/dpkg/status': denied".into())),
             ("packages", |f| f.dkms_modules = vec![("nvidia-current".into(), "550.1".into())]),
             ("secure-boot", |f| f.secure_boot = true),
         ];
@@ -364,7 +376,7 @@ mod tests {
             assert_eq!(causes(&facts, DEFAULTS), [cause]);
         }
         let mut facts = host();
-        facts.packages = vec!["nvidia-driver".into()];
+        facts.packages = vec![package("nvidia-driver", true)];
         facts.dkms_modules = vec![("nvidia-current".into(), "550.1".into())];
         assert!(causes(&facts, HostOptions { purge: true, dkms: None }).is_empty());
         let commands: Vec<String> = purge(&facts).iter().map(|words| words.join(" ")).collect();

@@ -112,11 +112,26 @@ fn a_file_that_somebody_put_there_must_be_vouched_for() {
     let ran = cache.fetch(&right).run().expect(0);
     assert_eq!(record(&ran)["vouched_by"], "user");
     cache.has(&bytes);
-    // one that is wrong does not keep its name, even where no other can be had
+    // one that is wrong does not keep its name where another may be had
     std::fs::remove_file(cache.at(&format!("{NAME}.json"))).unwrap();
     std::fs::write(cache.at(NAME), b"#!/bin/sh\nevil\n").unwrap();
-    cache.fetch(&right).run().expect(3);
+    let server = Server::new(|_, reply| reply.status("404 Not Found"));
+    let online = format!("{VERSION} --mirror {} --sha256 {}", server.url(""), sha256(&bytes));
+    cache.fetch(&online).run().expect(3);
     cache.has_nothing_final();
+}
+
+/// A program run: the file was deleted, and a host without a network cannot
+/// download another.
+#[test]
+fn a_wrong_file_is_refused_and_kept_where_no_network_may_be_used() {
+    let bytes = installer(VERSION, SIZE, 51);
+    let cache = Cache::new();
+    std::fs::write(cache.at(NAME), &bytes).unwrap();
+    let other = format!("{VERSION} --offline --sha256 {}", "1".repeat(64));
+    let ran = cache.fetch(&other).run().expect(4).one_line("it was not removed");
+    assert!(ran.stderr.contains(&sha256(&bytes)), "{}", ran.stderr);
+    assert_eq!(std::fs::read(cache.at(NAME)).unwrap(), bytes);
 }
 
 #[test]

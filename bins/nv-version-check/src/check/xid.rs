@@ -48,7 +48,7 @@ mod tests {
             <4>[  101.0] NVRM: Xid (PCI:0000:2b:00): 31, pid=1234, name=python, Ch 00000008\n\
             <4>[  102.0] NVRM: Xid (PCI:0000:2b:00): 31, pid=1235, name=python, Ch 00000009\n\
             <4>[  103.0] NVRM: Xid (PCI:0000:2b:00): 94, pid=1, name=x, Contained\n\
-            <4>[  104.0] NVRM: Xid (PCI:0000:2b:00): 119, pid=1, Timeout\n\
+            <4>[  104.0] NVRM: Xid (PCI:0000:2b:00): 777, pid=1, Timeout\n\
             <4>[  105.0] NVRM: Xid (broken\n";
         let found = findings(&count(log));
         let checks: Vec<_> = found.iter().map(|finding| finding.check()).collect();
@@ -61,7 +61,7 @@ mod tests {
             [
                 ("0000:2b:00", "xid 31", CheckStatus::Drift, Severity::Warning),
                 ("0000:2b:00", "xid 94", CheckStatus::Ok, Severity::Info),
-                ("0000:2b:00", "xid 119", CheckStatus::Drift, Severity::Warning),
+                ("0000:2b:00", "xid 777", CheckStatus::Drift, Severity::Warning),
                 ("0000:41:00", "xid 79", CheckStatus::Drift, Severity::Error),
             ]
         );

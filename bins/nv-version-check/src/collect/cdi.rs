@@ -51,10 +51,12 @@ pub fn specs(root: &Machine) -> Vec<CdiSpec> {
 fn spec(root: &Machine, path: String, text: &str) -> CdiSpec {
     let mut spec = CdiSpec { path, versions: Vec::new(), missing: None, unreadable: None };
     for file in host_paths(text).into_iter().take(MOST_FILES) {
-        let Some(version) = version_in(&file) else { continue };
-        if !spec.versions.iter().any(|(known, _)| *known == version) {
-            spec.versions.push((version, file.clone()));
+        let version = version_in(&file);
+        if version.is_none() && nvidia::userspace::version_of(&file).is_none() {
+            continue;
         }
+        let other = version.filter(|v| !spec.versions.iter().any(|(known, _)| known == v));
+        spec.versions.extend(other.map(|version| (version, file.clone())));
         if spec.missing.is_none() && !root.exists(&file) {
             spec.missing = Some(file);
         }
@@ -65,7 +67,7 @@ fn spec(root: &Machine, path: String, text: &str) -> CdiSpec {
 /// The version that a driver file's path carries: `libcuda.so.550.163.01`,
 /// `/lib/firmware/nvidia/550.163.01/gsp_ga10x.bin`.
 fn version_in(path: &str) -> Option<String> {
-    nvidia::userspace::version_of(path).or_else(|| {
+    nvidia::userspace::driver_version_of(path).or_else(|| {
         let (_, rest) = path.split_once("/firmware/nvidia/")?;
         let version = rest.split('/').next()?;
         nvidia::is_version(version).then(|| version.to_string())
@@ -121,5 +123,8 @@ mod tests {
             Some("580.95.05")
         );
         assert_eq!(version_in("/usr/bin/nvidia-smi"), None);
+        // a specification of nvidia-ctk names them: they are not of the driver's version
+        assert_eq!(version_in("/x/libnvidia-egl-gbm.so.1.1.1"), None);
+        assert_eq!(version_in("/x/libnvidia-egl-wayland.so.1.1.13"), None);
     }
 }

@@ -2,7 +2,7 @@
 //! installed for which kernel.
 
 use host::{FileKind, Machine};
-use nvidia::is_version;
+use nvidia::{is_driver_dkms_module, is_version};
 
 const TOP: &str = "/var/lib/dkms";
 
@@ -63,7 +63,7 @@ impl DkmsModule {
 pub fn modules(machine: &Machine) -> Vec<DkmsModule> {
     let mut found = Vec::new();
     let names = machine.list(TOP).unwrap_or_default();
-    for name in names.iter().filter(|n| *n == "nvidia" || n.starts_with("nvidia-")) {
+    for name in names.iter().filter(|name| is_driver_dkms_module(name)) {
         let inside = machine.list(&format!("{TOP}/{name}")).unwrap_or_default();
         for version in inside.iter().filter(|version| is_version(version)) {
             found.push(module(machine, name, version, &inside));

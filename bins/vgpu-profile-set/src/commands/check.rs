@@ -76,6 +76,9 @@ fn check_step(session: &Session<'_>, step: &ProfileStep, fix: &dyn Fn(Address) -
         ProfileChange::Skip { hint, .. } => (Cause::LeftAlone, hint.clone()),
         _ => (Cause::NotSet, fix(step.address)),
     };
+    if matches!(step.change, ProfileChange::Skip { unknown: true, .. }) {
+        check.status = CheckStatus::Unknown;
+    }
     check.cause = Some(cause.name().into());
     check.reason = change.reason;
     advised(check, hint)

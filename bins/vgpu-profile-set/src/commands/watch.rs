@@ -1,22 +1,25 @@
 //! `watch`: applies again when the file changes and when the state of the host
 //! does, until a signal ends it. Prints what is new, not what is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::apply::StepOutcome;
 use ::cli::{Exit, Failure, fail, interrupted, signal_descriptor};
 use host::{FileWatch, WakeReason, notify_service_manager};
-use record::{Change, Hint, shell_words};
+use record::{Address, Change, Hint, shell_words};
 
 use crate::cli::WatchOptions;
 use crate::health;
 use crate::input::{self, Input};
-use crate::observe::model::Gpu;
+use crate::observe::model::{Gpu, ReadDepth};
 use crate::observe::profile_cache;
-use crate::plan::model::{PlanRules, ProfileChange, ProfilePlan, ProfileStep};
+use crate::plan::model::{
+    AbsentDevice, InvalidInput, PlanRules, ProfileChange, ProfilePlan, ProfileStep,
+};
+use crate::retry::{Retries, RetryKey};
 use crate::session::Session;
 
 /// How much a problem matters.
@@ -26,12 +29,17 @@ enum ProblemKind {
     Failure,
     /// A function is in use or managed by Proxmox VE, which is not a failure.
     LeftAlone,
+    /// The file names what another host has, which is not a failure.
+    Absent,
     /// A warning about the input.
     Warning,
 }
 
 /// What makes a problem another one than before: its kind and a text.
 type ProblemKey = (ProblemKind, String);
+
+/// A problem with its message.
+type Problem = (ProblemKey, String);
 
 /// Problems with their messages. Each is printed once, and once more when it is
 /// solved.
@@ -42,6 +50,10 @@ struct WatchState {
     input: Option<Input>,
     problems: Problems,
     was_healthy: bool,
+    /// GPUs and functions that this host has had.
+    seen: BTreeSet<Address>,
+    retries: Retries<Problem>,
+    started: Instant,
 }
 
 /// The verb.
@@ -56,7 +68,14 @@ pub fn run(options: &WatchOptions, session: Session<'_>) -> anyhow::Result<Exit>
     })?;
     let interval = Duration::from_secs(options.interval);
     let rules = PlanRules { heterogeneous: options.heterogeneous, skip_in_use: true };
-    let state = WatchState { input: None, problems: Problems::new(), was_healthy: false };
+    let state = WatchState {
+        input: None,
+        problems: Problems::new(),
+        was_healthy: false,
+        seen: BTreeSet::new(),
+        retries: Retries::new(interval),
+        started: Instant::now(),
+    };
     let mut watcher =
         Watcher { file: &file, config: options.config.as_deref(), rules, session, state };
     let mut begin = "READY=1\n";
@@ -102,15 +121,20 @@ impl Watcher<'_> {
             Err(failure) => add_failure(&mut problems, &failure),
         }
         let Some(input) = &self.state.input else { return Ok(problems) };
-        let (plan, gpus) = match self.session.plan(input, self.rules) {
-            Ok(planned) => planned,
+        let mut gpus = match self.session.observe(ReadDepth::Plan) {
+            Ok(gpus) => gpus,
             Err(failure) => {
                 add_failure(&mut problems, &failure);
                 return Ok(problems);
             }
         };
+        let plan = self.session.plan_each_on(&mut gpus, input, self.rules);
         gpus.iter().for_each(|gpu| profile_cache::remember(self.session.machine, gpu));
-        add_plan(&mut problems, &plan);
+        add_plan(&mut problems, &plan, &self.state.seen);
+        for gpu in &gpus {
+            self.state.seen.insert(gpu.address);
+            self.state.seen.extend(gpu.functions.iter().map(|function| function.address));
+        }
         if self.enable(&plan, &gpus, &mut problems) {
             // the new virtual functions are found by another round, right away
             return self.round();
@@ -125,9 +149,14 @@ impl Watcher<'_> {
     }
 
     /// Enables the virtual functions of one GPU; gives whether it did.
-    fn enable(&self, plan: &ProfilePlan, gpus: &[Gpu], problems: &mut Problems) -> bool {
+    fn enable(&mut self, plan: &ProfilePlan, gpus: &[Gpu], problems: &mut Problems) -> bool {
         for gpu in &plan.enable {
             if plan.objections.iter().any(|o| o.gpu == *gpu) || interrupted() {
+                continue;
+            }
+            let (key, now) = ((*gpu, None), self.state.started.elapsed());
+            if let Some((key, text)) = self.state.retries.pausing(&key, &[], now) {
+                problems.insert(key.clone(), text.clone());
                 continue;
             }
             let _lock = match self.session.lock() {
@@ -141,9 +170,16 @@ impl Watcher<'_> {
             match self.session.programs().enable_vfs(*gpu, total) {
                 Ok(()) => {
                     self.session.say.note(&format!("{gpu}: enabled virtual functions"));
+                    self.state.retries.done(&key);
                     return true;
                 }
-                Err(why) => add(problems, ProblemKind::Failure, format!("{gpu}: {why}")),
+                Err(why) => {
+                    let text = format!("{gpu}: {why}");
+                    let problem = ((ProblemKind::Failure, text.clone()), text);
+                    problems.insert(problem.0.clone(), problem.1.clone());
+                    let now = self.state.started.elapsed();
+                    self.state.retries.failed(key, &[], false, now, problem);
+                }
             }
         }
         false
@@ -161,61 +197,127 @@ impl Watcher<'_> {
             if interrupted() {
                 return Ok(());
             }
-            match self.session.lock() {
-                Ok(_lock) => self.apply_gpu(plan, steps, problems)?,
-                Err(failure) => add_lock(problems, &failure),
+            match plan.heterogeneous.contains(&gpu) {
+                true => self.apply_whole(gpu, plan, steps, problems)?,
+                false => self.apply_each(steps, problems)?,
             }
         }
         Ok(())
     }
 
-    fn apply_gpu(
+    /// What is said of these steps while they are not tried.
+    fn pausing(&self, key: &RetryKey, steps: &[ProfileStep]) -> Option<&Problem> {
+        self.state.retries.pausing(key, steps, self.state.started.elapsed())
+    }
+
+    /// All functions of a GPU together, because its mode is switched for them.
+    fn apply_whole(
         &mut self,
+        gpu: Address,
         plan: &ProfilePlan,
         steps: &[ProfileStep],
         problems: &mut Problems,
     ) -> anyhow::Result<()> {
+        if let Some((key, text)) = self.pausing(&(gpu, None), steps) {
+            problems.insert(key.clone(), text.clone());
+            return Ok(());
+        }
+        let _lock = match self.session.lock() {
+            Ok(lock) => lock,
+            Err(failure) => {
+                add_lock(problems, &failure);
+                return Ok(());
+            }
+        };
         let (outcomes, stop) = self.session.apply_steps(plan, steps);
         for (step, outcome) in steps.iter().zip(&outcomes) {
             let change = self.session.reporter().outcome(step, outcome, stop.as_ref());
-            self.print_outcome(step, outcome, change, problems)?;
+            let problem = self.print_outcome(step, outcome, change)?;
+            problems.extend(problem);
         }
-        if let Some(stop) = stop.filter(|_| !interrupted()) {
-            let key = (ProblemKind::Failure, format!("{} {}", stop.target, stop.error));
-            problems.entry(key).or_insert_with(|| stop.to_string());
+        let Some(stop) = stop.filter(|_| !interrupted()) else {
+            self.state.retries.done(&(gpu, None));
+            return Ok(());
+        };
+        let key = (ProblemKind::Failure, format!("{} {}", stop.target, stop.error));
+        let cleared = steps.iter().any(ProfileStep::clears);
+        let said = problems.entry(key.clone()).or_insert_with(|| stop.to_string());
+        if cleared {
+            said.push_str(ONCE);
+        }
+        let (problem, now) = ((key, said.clone()), self.state.started.elapsed());
+        self.state.retries.failed((gpu, None), steps, cleared, now, problem);
+        Ok(())
+    }
+
+    /// Each function of a GPU by itself: what one is refused takes nothing from
+    /// another.
+    fn apply_each(&mut self, steps: &[ProfileStep], problems: &mut Problems) -> anyhow::Result<()> {
+        let mut due: Vec<ProfileStep> = Vec::new();
+        for step in steps.iter().filter(|step| step.is_change()) {
+            match self.pausing(&step.key(), std::slice::from_ref(step)) {
+                Some((key, text)) => _ = problems.insert(key.clone(), text.clone()),
+                None => due.push(step.clone()),
+            }
+        }
+        if due.is_empty() {
+            return Ok(());
+        }
+        let _lock = match self.session.lock() {
+            Ok(lock) => lock,
+            Err(failure) => {
+                add_lock(problems, &failure);
+                return Ok(());
+            }
+        };
+        let results = self.session.apply_each(&due);
+        for (step, result) in due.iter().zip(results) {
+            let change = self.session.reporter().outcome(step, &result.outcome, None);
+            let Some((key, mut text)) = self.print_outcome(step, &result.outcome, change)? else {
+                self.state.retries.done(&step.key());
+                continue;
+            };
+            if result.cleared && result.outcome.left().is_none() {
+                text.push_str(ONCE);
+            }
+            problems.insert(key.clone(), text.clone());
+            let (now, steps) = (self.state.started.elapsed(), std::slice::from_ref(step));
+            self.state.retries.failed(step.key(), steps, result.cleared, now, (key, text));
         }
         Ok(())
     }
 
+    /// Prints what became of a step. Gives the problem, if there is one.
     fn print_outcome(
         &mut self,
         step: &ProfileStep,
         outcome: &StepOutcome<String>,
         change: Change,
-        problems: &mut Problems,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Problem>> {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
         let address = step.address;
-        match outcome {
+        let problem = |why: &str, text: String| {
+            Some(((ProblemKind::Failure, format!("{address} {why}")), text))
+        };
+        Ok(match outcome {
             StepOutcome::Changed => {
                 let (from, to) = (shown(&change.from), shown(&change.to));
                 self.session.say.note(&format!("{address}: {from} -> {to}"));
                 self.session.put(change)?;
+                None
             }
             StepOutcome::Failed { why, .. } | StepOutcome::Pending { why, .. }
                 if !interrupted() =>
             {
-                let key = (ProblemKind::Failure, format!("{address} {why}"));
-                problems.insert(key, format!("{address}: {}: {why}", shown(&change.to)));
+                problem(why, format!("{address}: {}: {why}", shown(&change.to)))
             }
             StepOutcome::NotRestored { why, left } => {
-                let key = (ProblemKind::Failure, format!("{address} {why}"));
-                problems.insert(key, format!("{address}: {why} (the profile is {left} now)"));
+                let text = format!("{address}: {why} (the profile is {left} now)");
                 self.session.put(change)?;
+                problem(why, text)
             }
-            _ => {}
-        }
-        Ok(())
+            _ => None,
+        })
     }
 
     /// Prints problems that are new, and those that are solved.
@@ -244,6 +346,9 @@ impl Watcher<'_> {
 }
 
 const ALL_SET: &str = "all profiles are set as requested";
+
+/// The end of a message about a change that cleared a profile in vain.
+const ONCE: &str = "; tried again when the file or the host changes";
 
 impl WatchState {
     fn is_healthy(&self) -> bool {
@@ -279,8 +384,27 @@ fn add_lock(problems: &mut Problems, failure: &Failure) {
     problems.insert((ProblemKind::Failure, "lock".into()), failure.message.clone());
 }
 
-/// What a plan says before anything is done.
-fn add_plan(problems: &mut Problems, plan: &ProfilePlan) {
+/// Input that does not fit this host. What this host had before and has no longer
+/// is a failure; what it never had may be another host's.
+fn add_invalid(problems: &mut Problems, invalid: &InvalidInput, seen: &BTreeSet<Address>) {
+    let (kind, text) = match invalid.absent {
+        None => {
+            let hint = in_brackets(&invalid.hint);
+            (ProblemKind::Failure, format!("{}{hint}", invalid.why))
+        }
+        Some(AbsentDevice::At(address)) if seen.contains(&address) => {
+            (ProblemKind::Failure, format!("{}: this host has lost it", invalid.why))
+        }
+        Some(_) => (ProblemKind::Absent, format!("{}: skipped", invalid.why)),
+    };
+    problems.insert((kind, invalid.why.clone()), text);
+}
+
+/// What a plan says before anything is done. `seen`: what this host has had.
+fn add_plan(problems: &mut Problems, plan: &ProfilePlan, seen: &BTreeSet<Address>) {
+    for invalid in &plan.invalid {
+        add_invalid(problems, invalid, seen);
+    }
     for warning in &plan.warnings {
         add(problems, ProblemKind::Warning, warning.clone());
     }
@@ -290,8 +414,9 @@ fn add_plan(problems: &mut Problems, plan: &ProfilePlan) {
         problems.insert(key, format!("{}: {}{hint}", objection.address, objection.why));
     }
     for step in &plan.steps {
-        if let ProfileChange::Skip { to, why, .. } = &step.change {
-            let key = (ProblemKind::LeftAlone, format!("{} {why}", step.address));
+        if let ProfileChange::Skip { to, why, unknown, .. } = &step.change {
+            let kind = if *unknown { ProblemKind::Failure } else { ProblemKind::LeftAlone };
+            let key = (kind, format!("{} {why}", step.address));
             let to = to.as_deref().unwrap_or("none");
             problems.insert(key, format!("{} {why}: skipped, not set to {to}", step.address));
         }

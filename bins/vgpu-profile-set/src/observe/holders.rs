@@ -4,21 +4,27 @@ use host::{KernelFiles, NodeHolder, OpenNodes};
 use pve::Reservations;
 use record::{Address, VgpuHolder};
 
+use crate::observe::unread::unknown;
 use crate::sysfs::{function_path, link_name};
 
 /// Processes with VFIO nodes open, and functions that Proxmox VE has reserved.
 pub(crate) struct Holders {
     open: OpenNodes,
     reserved: Reservations,
+    /// Why there may be one that was not found.
+    pub unknown: Option<String>,
 }
 
 impl Holders {
     /// Looks once at all processes.
     pub fn read(files: &dyn KernelFiles) -> Holders {
-        Holders {
-            open: OpenNodes::scan(files, &|node| node.path.starts_with("/dev/vfio/")),
-            reserved: Reservations::read(files).unwrap_or_default(),
-        }
+        let open = OpenNodes::scan(files, &|node| node.path.starts_with("/dev/vfio/"));
+        let mut unknown = unknown(&open.unread);
+        let reserved = Reservations::read(files).unwrap_or_else(|error| {
+            unknown.get_or_insert(error.to_string());
+            Reservations::default()
+        });
+        Holders { open, reserved, unknown }
     }
 
     /// Who uses a function.

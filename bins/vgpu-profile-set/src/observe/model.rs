@@ -1,7 +1,7 @@
 //! What the host has: GPUs, the functions that can have vGPU profiles, mediated
 //! devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nvidia::{Profile, VgpuOffer, short_name};
 use record::{Address, VgpuHolder, VgpuInterface};
@@ -62,8 +62,12 @@ pub struct VgpuFunction {
     pub placement_id: Option<u32>,
     pub gpu_instance_id: Option<u32>,
     pub holder: Option<VgpuHolder>,
+    /// Why there may be a holder that was not found.
+    pub users_unknown: Option<String>,
     /// VMs for which Proxmox VE sets and clears its profile.
     pub managed_by: Vec<u32>,
+    /// Why there may be such a VM that was not found.
+    pub vms_unknown: Option<String>,
     pub mdev_types: Vec<MdevType>,
     pub mdevs: Vec<Mdev>,
 }
@@ -82,7 +86,9 @@ impl VgpuFunction {
             placement_id: None,
             gpu_instance_id: None,
             holder: None,
+            users_unknown: None,
             managed_by: Vec::new(),
+            vms_unknown: None,
             mdev_types: Vec::new(),
             mdevs: Vec::new(),
         }
@@ -167,6 +173,22 @@ impl Gpu {
         let plain = self.types.values().filter_map(|name| Profile::parse(name));
         let largest = plain.filter(|p| p.slices().is_none()).map(|p| p.mib()).max();
         largest.filter(|_| self.complete)
+    }
+
+    /// Whether what is set, or is offered beside it, has several framebuffer sizes:
+    /// then heterogeneous mode is on. `None`: it does not show.
+    pub fn shows_heterogeneous(&self) -> Option<bool> {
+        let plain = |profile: Option<Profile>| {
+            Some(profile.filter(|profile| profile.slices().is_none())?.mib())
+        };
+        let set = self.functions.iter().filter(|function| function.current != 0);
+        let set: BTreeSet<u64> =
+            set.filter_map(|function| plain(self.profile_of(function.current))).collect();
+        // without a profile the driver offers all sizes in any mode
+        let any = set.first()?;
+        let offers = self.functions.iter().flat_map(|function| function.offers.iter().flatten());
+        let mut offered = offers.filter_map(|offer| plain(Profile::parse(&offer.name)));
+        (set.len() > 1 || offered.any(|mib| mib != *any)).then_some(true)
     }
 
     /// How profiles are set on it, if anything on it can have one now.

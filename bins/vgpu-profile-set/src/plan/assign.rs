@@ -1,6 +1,6 @@
 //! What the input means on this host: which GPU, which function, which profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use advice::vgpu_profile_set;
 use nvidia::{Profile, short_name};
@@ -9,7 +9,8 @@ use record::{Address, Hint};
 use crate::input::device_manager::{ConfigEntry, DeviceSelection};
 use crate::input::{Assignment, RequestedProfile};
 use crate::observe::model::Gpu;
-use crate::plan::model::{GpuRequest, InvalidInput, TargetProfile};
+use crate::plan::boards::{board, mig_slices};
+use crate::plan::model::{AbsentDevice, GpuRequest, InvalidInput, TargetProfile};
 
 /// What a configuration of vgpu-device-manager means on this host.
 pub fn expand(gpus: &[Gpu], entries: &[ConfigEntry]) -> Result<Vec<Assignment>, InvalidInput> {
@@ -43,10 +44,10 @@ pub fn expand(gpus: &[Gpu], entries: &[ConfigEntry]) -> Result<Vec<Assignment>, 
             .map(|gpu| format!("0x{:04X}10DE at {}", gpu.device.unwrap_or(0), gpu.address))
             .collect();
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-        return Err(InvalidInput::new(
-            "the configuration selects no GPU of this host",
-            Hint::words(format!("NVIDIA GPUs of this host: {known}")),
-        ));
+        let words = format!("NVIDIA GPUs of this host: {known}");
+        let why = "the configuration selects no GPU of this host";
+        let absent = Some(AbsentDevice::Selected);
+        return Err(InvalidInput { absent, ..InvalidInput::new(why, Hint::words(words)) });
     }
     Ok(assignments)
 }
@@ -61,26 +62,48 @@ fn selects(entry: &ConfigEntry, number: usize, gpu: &Gpu) -> bool {
     named && (entry.filter.is_empty() || entry.filter.contains(&id))
 }
 
-/// Sorts assignments by GPU and looks their profiles up. Also gives what the
-/// user should know of them.
-pub(crate) fn assign(
-    gpus: &[Gpu],
-    assignments: &[Assignment],
-) -> Result<(BTreeMap<Address, GpuRequest>, Vec<String>), InvalidInput> {
-    let mut requests: BTreeMap<Address, GpuRequest> = BTreeMap::new();
-    let mut by_id: BTreeMap<u32, BTreeMap<String, Address>> = BTreeMap::new();
+/// What the input requests on this host.
+#[derive(Default)]
+pub(crate) struct Requests {
+    pub by_gpu: BTreeMap<Address, GpuRequest>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// What does not fit this host; GPUs that it concerns are not in `by_gpu`.
+    pub invalid: Vec<InvalidInput>,
+}
+
+/// Sorts assignments by GPU and looks their profiles up.
+pub(crate) fn assign(gpus: &[Gpu], assignments: &[Assignment]) -> Requests {
+    let mut requests = Requests::default();
+    let mut by_id: BTreeMap<u32, BTreeMap<String, BTreeSet<Address>>> = BTreeMap::new();
+    let mut wrong: BTreeSet<Address> = BTreeSet::new();
     for assignment in assignments {
-        let gpu = gpu_of(gpus, assignment)?;
-        let target = resolve(gpu, &assignment.profile).map_err(|error| InvalidInput {
+        let gpu = match gpu_of(gpus, assignment) {
+            Ok(gpu) => gpu,
+            Err(invalid) => {
+                requests.invalid.push(invalid);
+                continue;
+            }
+        };
+        let resolved = resolve(gpu, &assignment.profile).map_err(|error| InvalidInput {
             why: format!("{}: {}", assignment.at, error.why),
             ..error
-        })?;
-        if let (RequestedProfile::Id(id), Some(target)) = (&assignment.profile, &target) {
-            by_id.entry(*id).or_default().insert(target.name.clone(), gpu.address);
+        });
+        let added = resolved.and_then(|target| {
+            if let (RequestedProfile::Id(id), Some(target)) = (&assignment.profile, &target) {
+                let names = by_id.entry(*id).or_default();
+                names.entry(target.name.clone()).or_default().insert(gpu.address);
+            }
+            add(requests.by_gpu.entry(gpu.address).or_default(), gpu, assignment, target)
+        });
+        if let Err(invalid) = added {
+            wrong.insert(gpu.address);
+            requests.invalid.push(invalid);
         }
-        add(requests.entry(gpu.address).or_default(), gpu, assignment, target)?;
     }
-    Ok((requests, id_warnings(by_id)?))
+    check_ids(by_id, &mut requests, &mut wrong);
+    requests.by_gpu.retain(|gpu, _| !wrong.contains(gpu));
+    requests
 }
 
 fn gpu_of<'a>(gpus: &'a [Gpu], assignment: &Assignment) -> Result<&'a Gpu, InvalidInput> {
@@ -90,7 +113,8 @@ fn gpu_of<'a>(gpus: &'a [Gpu], assignment: &Assignment) -> Result<&'a Gpu, Inval
     gpus.iter().find(of).ok_or_else(|| {
         let why = format!("{}: no NVIDIA GPU or virtual function at {address}", assignment.at);
         let words = "a GPU whose virtual functions are disabled has none";
-        InvalidInput::new(why, Hint::command(vgpu_profile_set::list()).because(words))
+        let hint = Hint::command(vgpu_profile_set::list()).because(words);
+        InvalidInput { absent: Some(AbsentDevice::At(address)), ..InvalidInput::new(why, hint) }
     })
 }
 
@@ -130,25 +154,39 @@ fn add(
 }
 
 /// An id that is used for several profiles is an error, any other a warning.
-fn id_warnings(
-    by_id: BTreeMap<u32, BTreeMap<String, Address>>,
-) -> Result<Vec<String>, InvalidInput> {
-    let mut warnings = Vec::new();
+fn check_ids(
+    by_id: BTreeMap<u32, BTreeMap<String, BTreeSet<Address>>>,
+    requests: &mut Requests,
+    wrong: &mut BTreeSet<Address>,
+) {
     for (id, names) in by_id {
         if names.len() > 1 {
-            let meant: Vec<String> =
-                names.iter().map(|(name, gpu)| format!("{name} on {gpu}")).collect();
-            return Err(InvalidInput::new(
+            let of = |(name, gpus): (&String, &BTreeSet<Address>)| {
+                let gpus: Vec<String> = gpus.iter().map(Address::to_string).collect();
+                format!("{name} on {}", gpus.join(", "))
+            };
+            let meant: Vec<String> = names.iter().map(of).collect();
+            wrong.extend(names.values().flatten());
+            requests.invalid.push(InvalidInput::new(
                 format!("id {id} means {}", meant.join(" and ")),
                 Hint::words("use names: ids differ by GPU and driver version"),
             ));
+            continue;
         }
         let name = names.into_keys().next().unwrap_or_default();
-        warnings.push(format!(
+        requests.warnings.push(format!(
             "id {id} is {name} here; use the name: ids change with GPU and driver version"
         ));
     }
-    Ok(warnings)
+}
+
+/// Whether the GPU may have a profile that its list lacks now: the list holds what can
+/// be created now, in MIG mode nothing time-sliced, otherwise nothing for MIG.
+fn hidden_by_mig(gpu: &Gpu, name: &str) -> bool {
+    let Some(profile) = Profile::parse(name) else { return false };
+    let mut known = gpu.types.values().filter_map(|name| Profile::parse(name));
+    let other_mode = profile.slices().is_some() || gpu.mig_instances > 0;
+    other_mode && mig_slices(&profile).is_some() && known.any(|k| board(&k) == board(&profile))
 }
 
 /// A profile as this GPU knows it.
@@ -178,7 +216,9 @@ fn resolve(gpu: &Gpu, profile: &RequestedProfile) -> Result<Option<TargetProfile
             let ids = gpu.ids_named(name);
             let id = match ids[..] {
                 [id] => Some(id),
-                [] if gpu.complete => return Err(unknown(short_name(name).to_string())),
+                [] if gpu.complete && !hidden_by_mig(gpu, name) => {
+                    return Err(unknown(short_name(name).to_string()));
+                }
                 [] => None,
                 _ => {
                     let names: Vec<&str> =

@@ -8,8 +8,10 @@ use nvidia::{Profile, short_name};
 use record::Hint;
 
 use crate::observe::model::Gpu;
+use crate::plan::boards::{framebuffer_mib, mig_slices};
 use crate::plan::model::{
-    PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
+    LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
+    use_unknown,
 };
 
 /// The steps of a GPU after the check.
@@ -34,15 +36,24 @@ pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> Cap
         .into_iter()
         .partition(|profile| profile.slices().is_some());
     let sizes: BTreeSet<u64> = plain.iter().map(Profile::mib).collect();
-    let mixed = sizes.len() > 1 && gpu.heterogeneous != Some(true);
+    let mode = gpu.heterogeneous.or_else(|| gpu.shows_heterogeneous());
+    let mixed = sizes.len() > 1 && mode != Some(true);
+    // nothing is cleared for a mode that cannot be turned on; virtual functions that are
+    // not enabled yet have nothing to clear, and no mode
+    let exist = gpu.functions.iter().any(|f| f.current != 0 || f.offers.is_some());
+    let unknown = mixed && rules.heterogeneous && mode.is_none() && exist;
     let found = [
         mig_instances(gpu, &mig),
         mig_mode(gpu, &plain),
         framebuffer(gpu, &plain),
         Some(one_size(gpu, &plain)).filter(|_| mixed && !rules.heterogeneous),
+        Some(unknown_mode(gpu, &plain)).filter(|_| unknown),
     ];
     let object = |(why, hint)| PlanObjection { gpu: gpu.address, address: gpu.address, why, hint };
     check.objections.extend(found.into_iter().flatten().map(object));
+    if unknown {
+        return check;
+    }
     if mixed && rules.heterogeneous {
         let objection = set_again(gpu, &mut check.steps);
         check.objections.extend(objection.map(object));
@@ -62,9 +73,15 @@ fn mig_mode(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
     Some((why, Hint::words("use MIG profiles, or turn MIG mode off")))
 }
 
+/// Framebuffer of the GPU in MiB: by the driver's list while that is complete, else by
+/// the board that the profiles name.
+fn total_mib(gpu: &Gpu, plain: &[Profile]) -> Option<u64> {
+    gpu.mib().or_else(|| plain.iter().find_map(framebuffer_mib))
+}
+
 fn framebuffer(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
     let used: u64 = plain.iter().map(Profile::mib).sum();
-    let total = gpu.mib().filter(|total| used > *total)?;
+    let total = total_mib(gpu, plain).filter(|total| used > *total)?;
     let why = format!(
         "{} need {} GiB of framebuffer, the GPU has {} GiB",
         counted(plain),
@@ -78,6 +95,21 @@ fn one_size(gpu: &Gpu, plain: &[Profile]) -> Reason {
     let why = format!("{}: different framebuffer sizes need heterogeneous mode", counted(plain));
     let words = format!(
         "turn it on with --heterogeneous, or use one framebuffer size: {}",
+        would_fit(gpu, plain)
+    );
+    (why, Hint::words(words))
+}
+
+fn unknown_mode(gpu: &Gpu, plain: &[Profile]) -> Reason {
+    let why = format!(
+        "{}: different framebuffer sizes need heterogeneous mode, and nvidia-smi does not show \
+         whether this GPU has it",
+        counted(plain)
+    );
+    let words = format!(
+        "turn it on where nvidia-smi is installed (nvidia-smi vgpu -shm 1 -i {}) while no profile \
+         is set, or use one framebuffer size: {}",
+        gpu.address,
         would_fit(gpu, plain)
     );
     (why, Hint::words(words))
@@ -126,7 +158,9 @@ fn offered(gpu: &Gpu, steps: &[ProfileStep]) -> Option<Reason> {
 /// that stay are cleared and set again, unless one is in use.
 fn set_again(gpu: &Gpu, steps: &mut Vec<ProfileStep>) -> Option<Reason> {
     for function in gpu.functions.iter().filter(|function| function.current != 0) {
-        if let Some((why, hint)) = function.holder.as_ref().map(in_use) {
+        let leave = function.holder.as_ref().map(in_use);
+        let leave = leave.or_else(|| function.users_unknown.as_deref().map(use_unknown));
+        if let Some(LeaveAlone { why, hint, .. }) = leave {
             let why = format!(
                 "heterogeneous mode can be turned on only while no profile is set, and {} {why}",
                 function.address
@@ -180,14 +214,20 @@ fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
     }
     let known =
         || gpu.types.values().filter_map(|name| Profile::parse(name)).chain(mig.iter().cloned());
-    let needed: u64 = kinds
+    let instances: Vec<(u32, u64)> = kinds
         .iter()
         .map(|((slices, mib), n)| {
             let room =
                 known().filter(|p| p.slices() == *slices).map(|p| p.mib()).max().unwrap_or(*mib);
-            n.div_ceil((room / mib).max(1))
+            (slices.unwrap_or(1), n.div_ceil((room / mib).max(1)))
         })
-        .sum();
+        .collect();
+    let needed: u64 = instances.iter().map(|(_, n)| n).sum();
+    let slices: u64 = instances.iter().map(|(slices, n)| u64::from(*slices) * n).sum();
+    if let Some(most) = mig_slices(first).filter(|most| slices > u64::from(*most)) {
+        let why = format!("{} need {slices} MIG slices, the GPU has {most}", counted(mig));
+        return Some((why, Hint::words("request fewer or smaller vGPUs")));
+    }
     if needed <= u64::from(gpu.mig_instances) {
         return None;
     }
@@ -217,7 +257,7 @@ fn counted(profiles: &[Profile]) -> String {
 /// How many of each requested profile fit if the GPU has no other.
 fn would_fit(gpu: &Gpu, profiles: &[Profile]) -> String {
     let names: BTreeSet<&Profile> = profiles.iter().collect();
-    let Some(total) = gpu.mib() else {
+    let Some(total) = total_mib(gpu, profiles) else {
         // a full GPU does not list its largest profile
         let words: Vec<&str> = names.iter().map(|profile| profile.short()).collect();
         return format!("only one of {} can be set", words.join(", "));

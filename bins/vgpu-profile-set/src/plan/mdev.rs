@@ -1,13 +1,13 @@
 //! Steps of a GPU whose functions have `mdev_supported_types`: mediated devices,
 //! on older GPUs and kernels.
 
-use advice::vgpu_profile_set;
+use advice::{external, vgpu_profile_set};
 use record::{Address, Hint};
 
 use crate::observe::model::{Gpu, Mdev, VgpuFunction};
 use crate::plan::model::{
-    GpuRequest, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep, TargetProfile,
-    in_use,
+    GpuRequest, LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep,
+    TargetProfile, in_use, use_unknown,
 };
 
 /// Plans one GPU.
@@ -16,7 +16,8 @@ pub(crate) fn plan(gpu: &Gpu, request: &GpuRequest, rules: PlanRules) -> Profile
     match targets_by_parent(gpu, request) {
         Ok(targets) => {
             for (function, targets) in targets {
-                plan_parent(gpu, function, &targets, rules, &mut plan);
+                let by_function = request.counted.is_none();
+                plan_parent(gpu, function, &targets, by_function, rules, &mut plan);
             }
         }
         Err(objection) => plan.objections.push(objection),
@@ -68,10 +69,13 @@ fn plan_parent(
     gpu: &Gpu,
     function: &VgpuFunction,
     targets: &[&TargetProfile],
+    by_function: bool,
     rules: PlanRules,
     plan: &mut ProfilePlan,
 ) {
     let mut steps = Vec::new();
+    // by count, the devices of others are no part of the request
+    let request_is_none = by_function && targets.is_empty();
     let last = function.mdevs.iter().filter_map(|mdev| mdev.ours).max().map_or(0, |n| n + 1);
     for number in 0..last.max(targets.len() as u32) {
         let have = function.mdevs.iter().find(|mdev| mdev.ours == Some(number));
@@ -80,8 +84,39 @@ fn plan_parent(
             Err(objection) => plan.objections.push(objection),
         }
     }
+    if request_is_none {
+        let foreign = function.mdevs.iter().filter(|mdev| mdev.ours.is_none());
+        steps.extend(foreign.map(|mdev| foreign_step(gpu, function, mdev)));
+    }
     plan.objections.extend(too_many(gpu, function, &steps));
     plan.steps.extend(steps);
+}
+
+/// A device that another program made, where none is requested: it is left alone.
+fn foreign_step(gpu: &Gpu, function: &VgpuFunction, mdev: &Mdev) -> ProfileStep {
+    let uuid = &mdev.uuid;
+    let (why, hint) = match pve_vm(uuid) {
+        Some(vm) => (
+            format!("mediated device {uuid} belongs to VM {vm}: Proxmox VE makes and removes it"),
+            Hint::command(external::qm_shutdown(vm)),
+        ),
+        None => (
+            format!("mediated device {uuid} was made by another program"),
+            Hint::words("remove it with the program that made it"),
+        ),
+    };
+    let of = function.mdev_type(&mdev.dir);
+    let from = of.map_or_else(|| mdev.dir.clone(), |of| nvidia::short_name(&of.name).to_string());
+    let change = ProfileChange::Skip { from: Some(from), to: None, why, hint, unknown: false };
+    ProfileStep { gpu: gpu.address, address: function.address, change }
+}
+
+/// The VM of a device that Proxmox VE made: `00000000-0000-0000-0000-000000000100`, the
+/// number of the hostpci line and the VM's id (qemu-server, PCI/Mdev.pm).
+fn pve_vm(uuid: &str) -> Option<u32> {
+    let (line, vm) = uuid.split_once("-0000-0000-0000-")?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (line.len() == 8 && vm.len() == 12 && digits(line) && digits(vm)).then(|| vm.parse().ok())?
 }
 
 fn device_step(
@@ -116,15 +151,17 @@ fn device_step(
     }
     let uuid = Mdev::uuid_of(function.address, number);
     let holder = have.and_then(|mdev| mdev.holder.as_ref()).filter(|_| from != to);
-    let change = match holder.map(in_use) {
+    let unknown = function.users_unknown.as_ref().filter(|_| from.is_some() && from != to);
+    let reason = holder.map(in_use).or_else(|| unknown.map(|why| use_unknown(why)));
+    let change = match reason {
         None => ProfileChange::Mdev { uuid, from, to },
-        Some((why, hint)) => {
+        Some(LeaveAlone { why, hint, unknown }) => {
             let why = format!("{uuid} {why}");
             if !rules.skip_in_use {
                 return Err(object(gpu, function.address, why, hint));
             }
             let (from, to) = (from.map(|(_, name)| name), to.map(|(_, name)| name));
-            ProfileChange::Skip { from, to, why, hint }
+            ProfileChange::Skip { from, to, why, hint, unknown }
         }
     };
     Ok(Some(ProfileStep { gpu: gpu.address, address: function.address, change }))

@@ -46,11 +46,23 @@ pub(crate) struct GpuRequest {
 pub struct InvalidInput {
     pub why: String,
     pub hint: Hint,
+    /// What it is about that this host does not have: in a file for several hosts
+    /// this is not an error.
+    pub absent: Option<AbsentDevice>,
+}
+
+/// What this host does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbsentDevice {
+    /// The GPU or function at this address.
+    At(Address),
+    /// Any GPU that a configuration selects.
+    Selected,
 }
 
 impl InvalidInput {
     pub(crate) fn new(why: impl Into<String>, hint: Hint) -> InvalidInput {
-        InvalidInput { why: why.into(), hint }
+        InvalidInput { why: why.into(), hint, absent: None }
     }
 }
 
@@ -98,10 +110,25 @@ pub enum ProfileChange {
         to: Option<(String, String)>,
     },
     /// None: `--skip-in-use` was given, and there is a reason against it.
-    Skip { from: Option<String>, to: Option<String>, why: String, hint: Hint },
+    Skip {
+        from: Option<String>,
+        to: Option<String>,
+        why: String,
+        hint: Hint,
+        /// The reason is something that could not be found out.
+        unknown: bool,
+    },
 }
 
 impl ProfileStep {
+    /// What it is for: the function, and the UUID of a mediated device on it.
+    pub fn key(&self) -> (Address, Option<String>) {
+        match &self.change {
+            ProfileChange::Mdev { uuid, .. } => (self.address, Some(uuid.clone())),
+            _ => (self.address, None),
+        }
+    }
+
     /// Whether the function or device has what it is to have.
     pub fn is_unchanged(&self) -> bool {
         match &self.change {
@@ -142,6 +169,9 @@ pub struct ProfilePlan {
     pub heterogeneous: Vec<Address>,
     /// GPU by GPU, the largest profile first.
     pub steps: Vec<ProfileStep>,
+    /// What of the input does not fit this host, in the order of the input. The
+    /// GPUs that it concerns have no steps.
+    pub invalid: Vec<InvalidInput>,
     /// Why nothing may be done.
     pub objections: Vec<PlanObjection>,
     /// What the user should know.
@@ -157,12 +187,27 @@ pub fn shown_profile(id: u32, name: Option<&str>) -> Option<String> {
     }
 }
 
-/// Why a function or device that is used must be left alone, and what to do
-/// about it.
-pub(crate) fn in_use(holder: &VgpuHolder) -> (String, Hint) {
+/// Why a function or device must be left alone, and what to do about it.
+pub(crate) struct LeaveAlone {
+    pub why: String,
+    pub hint: Hint,
+    /// The reason is something that could not be found out.
+    pub unknown: bool,
+}
+
+/// A function or device that is used.
+pub(crate) fn in_use(holder: &VgpuHolder) -> LeaveAlone {
     let hint = match holder.vm {
         Some(vm) => Hint::command(external::qm_shutdown(vm)),
         None => Hint::words("stop the VM first"),
     };
-    (format!("is in use by {holder}"), hint)
+    LeaveAlone { why: format!("is in use by {holder}"), hint, unknown: false }
+}
+
+/// A function or device of which it is unknown whether it is used.
+pub(crate) fn use_unknown(why: &str) -> LeaveAlone {
+    let words = "run it as root; a container needs the host's processes (hostPID) and the \
+                 capabilities SYS_PTRACE and DAC_READ_SEARCH";
+    let why = format!("whether a VM uses it is unknown: {why}");
+    LeaveAlone { why, hint: Hint::words(words), unknown: true }
 }

@@ -4,14 +4,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use advice::external;
+use advice::gpu_vfio_bind::{self, ReleaseOptions};
 use record::{Address, Hint};
 
 use crate::observe::model::{Gpu, VgpuFunction};
 use crate::plan::capacity;
 use crate::plan::functions::{choose_functions, has_profile};
 use crate::plan::model::{
-    GpuRequest, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep, TargetProfile,
-    in_use, shown_profile,
+    GpuRequest, LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep,
+    TargetProfile, in_use, shown_profile, use_unknown,
 };
 
 /// Plans one GPU.
@@ -28,10 +29,12 @@ pub(crate) fn plan(gpu: &Gpu, request: &GpuRequest, rules: PlanRules) -> Profile
             }
         },
     }
+    // by count, a profile without a name may be any of those without an id
+    let unsure = request.counted.iter().flatten().any(|(target, _)| target.id.is_none());
     let mut steps = Vec::new();
     for function in &gpu.functions {
         let Some(to) = targets.get(&function.address) else { continue };
-        match step(gpu, function, to.clone(), rules) {
+        match step(gpu, function, to.clone(), unsure, rules) {
             Ok(step) => steps.push(step),
             Err(objection) => plan.objections.push(objection),
         }
@@ -56,6 +59,7 @@ fn step(
     gpu: &Gpu,
     function: &VgpuFunction,
     to: Option<TargetProfile>,
+    unsure: bool,
     rules: PlanRules,
 ) -> Result<ProfileStep, PlanObjection> {
     let address = function.address;
@@ -68,22 +72,39 @@ fn step(
     let to_shown = to.as_ref().map(|target| target.name.clone());
     let change = ProfileChange::Vendor { from: function.current, from_name, to, again: false };
     let step = ProfileStep { gpu: gpu.address, address, change };
-    match objection(function, &step, rules) {
+    let unsure = match &step.change {
+        ProfileChange::Vendor { from_name: None, to: Some(target), .. } => {
+            target.id.is_none() || unsure
+        }
+        ProfileChange::Vendor { from_name: None, to: None, .. } => unsure,
+        _ => false,
+    };
+    let nameless = (unsure && step.clears()).then(|| name_unknown(function.current));
+    match nameless.or_else(|| objection(function, &step, rules)) {
         None => Ok(step),
-        Some((why, hint)) if rules.skip_in_use => {
-            let change = ProfileChange::Skip { from: from_shown, to: to_shown, why, hint };
+        Some(LeaveAlone { why, hint, unknown }) if rules.skip_in_use => {
+            let (from, to) = (from_shown, to_shown);
+            let change = ProfileChange::Skip { from, to, why, hint, unknown };
             Ok(ProfileStep { change, ..step })
         }
-        Some((why, hint)) => Err(PlanObjection { gpu: gpu.address, address, why, hint }),
+        Some(LeaveAlone { why, hint, .. }) => {
+            Err(PlanObjection { gpu: gpu.address, address, why, hint })
+        }
     }
 }
 
+/// A profile of which only the id is known, where the request has a name only.
+fn name_unknown(id: u32) -> LeaveAlone {
+    let why = format!(
+        "has the profile with id {id}, whose name is unknown: whether it is right cannot be said"
+    );
+    let words = "a full GPU lists no names: install nvidia-smi, or request the profile by its id";
+    LeaveAlone { why, hint: Hint::words(words), unknown: true }
+}
+
 /// Why a function must be left alone, and what to do about it.
-fn objection(
-    function: &VgpuFunction,
-    step: &ProfileStep,
-    rules: PlanRules,
-) -> Option<(String, Hint)> {
+fn objection(function: &VgpuFunction, step: &ProfileStep, rules: PlanRules) -> Option<LeaveAlone> {
+    let leave = |why: String, hint: Hint| Some(LeaveAlone { why, hint, unknown: false });
     let disable_and_enable = || {
         Hint::commands([
             external::sriov_manage_disable(step.gpu),
@@ -99,22 +120,36 @@ fn objection(
              the VM stops",
             vms.join(", ")
         );
-        return Some((
-            why,
-            Hint::words("leave it out, or remove mdev= from the VM's hostpci line"),
-        ));
+        let words = "leave it out, or remove mdev= from the VM's hostpci line";
+        return leave(why, Hint::words(words));
+    }
+    if let Some(why) = function.vms_unknown.as_ref().filter(|_| step.is_change()) {
+        let why = format!("whether Proxmox VE manages its profile is unknown: {why}");
+        let hint = Hint::words("run it as root, with /etc/pve readable");
+        return Some(LeaveAlone { why, hint, unknown: true });
     }
     if function.interface.is_none() {
         let why = match function.driver.as_deref() {
             Some(driver) => format!("has no vGPU files: it is bound to {driver}, not to nvidia"),
             None => "has no vGPU files: it is not bound to a driver".into(),
         };
-        let words = "this binds the GPU's virtual functions to nvidia and clears their profiles";
-        return Some((why, disable_and_enable().because(words)));
+        let one = gpu_vfio_bind::release_with(
+            &[function.address.to_string()],
+            &ReleaseOptions { to: Some("nvidia".into()), ..Default::default() },
+        );
+        return leave(why, Hint::command(one));
     }
     if let Some(why) = &function.unreadable {
         let words = "this makes the GPU's virtual functions again and clears their profiles";
-        return Some((why.clone(), disable_and_enable().because(words)));
+        return leave(why.clone(), disable_and_enable().because(words));
     }
-    function.holder.as_ref().filter(|_| step.is_change()).map(in_use)
+    if let Some(holder) = function.holder.as_ref().filter(|_| step.is_change()) {
+        return Some(in_use(holder));
+    }
+    if step.clears()
+        && let Some(why) = &function.users_unknown
+    {
+        return Some(use_unknown(why));
+    }
+    None
 }
