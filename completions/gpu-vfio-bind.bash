@@ -114,6 +114,13 @@ _gpu__vfio__bind() {
                     fi
                     return 0
                     ;;
+                --force)
+                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -261,6 +268,13 @@ _gpu__vfio__bind() {
                     fi
                     return 0
                     ;;
+                --force)
+                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -290,7 +304,7 @@ _gpu__vfio__bind() {
             return 0
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__release)
-            opts="-n -o -v -q -h --to --timeout --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --to --timeout --force --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,6 +319,13 @@ _gpu__vfio__bind() {
                     ;;
                 --timeout)
                     COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --force)
+                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -554,7 +575,7 @@ _pve_gpu_gpu__vfio__bind() {
         esac
         skip=
         case $word in
-            --by|--driver|--output|--root|--timeout|--to|-o) skip=1 ;;
+            --by|--driver|--force|--output|--root|--timeout|--to|-o) skip=1 ;;
         esac
     done
     case $cur in

@@ -40,13 +40,17 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l driver -d 'VFIO driver, or \'auto\'' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l force -d 'Override safety refusals of these kinds' -r -f -a "display\t'The local display goes dark'
+network\t'The network connection is cut'
+container\t'A container that is given the function loses it'
+group\t'The other functions of the IOMMU group stay with the host'
+no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l group -d 'Also bind the other devices of the IOMMU group'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l stop-persistenced -d 'Stop nvidia-persistenced if it has a GPU open'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l force -d 'Override a safety refusal that mentions --force'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s v -l verbose -d 'Print more messages'
@@ -54,6 +58,11 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s q -
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l to -d 'Bind all functions to this driver instead' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l force -d 'Override safety refusals of these kinds' -r -f -a "display\t'The local display goes dark'
+network\t'The network connection is cut'
+container\t'A container that is given the function loses it'
+group\t'The other functions of the IOMMU group stay with the host'
+no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -66,13 +75,17 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s 
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l by -d 'How to recognise the functions at boot' -r -f -a "address\t'By its address, if its ids are still the same; else it is left alone'
 id\t'By its ids, at any address: every identical GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l driver -d 'VFIO driver, or \'auto\'' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Override safety refusals of these kinds' -r -f -a "display\t'The local display goes dark'
+network\t'The network connection is cut'
+container\t'A container that is given the function loses it'
+group\t'The other functions of the IOMMU group stay with the host'
+no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also enable the IOMMU on the kernel command line'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also blacklist nouveau and nvidiafb'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l force -d 'Override a safety refusal that mentions --force'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Print more messages'
