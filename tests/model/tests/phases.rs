@@ -18,6 +18,10 @@ fn mounted(tree: &Tree) -> (Mounted, Arc<ModelKernel>) {
     for dir in ["/run", "/etc"] {
         mounted.scratch(dir).unwrap();
     }
+    // Proxmox VE's cluster file system, with no guest
+    let pve = mounted.path().join("etc/pve");
+    std::fs::create_dir_all(pve.join("nodes/pve1")).unwrap();
+    std::os::unix::fs::symlink("nodes/pve1", pve.join("local")).unwrap();
     (mounted, model)
 }
 
@@ -79,7 +83,7 @@ fn profiles_are_set_and_set_again_after_a_reboot() {
     model.vgpu_reboot();
     assert_eq!(set(), [0, 0]);
     let drift = make(root, &format!("drift-vgpu PROFILES={}", bed.at("/profiles").display()));
-    drift.stopped_at("vgpu-profile-set check", "the hints above say what to do");
+    drift.stopped_at("vgpu-profile-set check", "the check found a difference");
     assert_eq!(make(root, &vgpu).done().statuses(), ["changed"]);
     assert_eq!(set(), [1155, 1155]);
     // more than the card has: nothing is written
