@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
 fn main() -> ExitCode {
-    let mut args = lexopt::Parser::from_env();
+    let args = lexopt::Parser::from_env();
     let name = args.bin_name().and_then(|name| name.rsplit('/').next()).map(str::to_string);
     let result = match name.as_deref() {
         Some("pct") => as_pct(args),
