@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use assert_cmd::Command;
+use assert_cmd::assert::{Assert, OutputAssertExt};
+use predicates::prelude::{PredicateBooleanExt, predicate};
 use serde_json::Value;
 
 use crate::{machine, schema};
@@ -135,7 +137,6 @@ pub fn program(name: &str) -> PathBuf {
 /// One run of a tool in the making.
 pub struct Tool {
     command: Command,
-    input: Option<Vec<u8>>,
     text: bool,
 }
 
@@ -147,11 +148,13 @@ pub struct Ran {
     pub stderr: String,
     /// Its records, each valid; empty where text was asked for.
     pub records: Vec<Value>,
+    /// The command line, for the message of a failed assertion.
+    command: String,
 }
 
 impl Tool {
     pub fn new(name: &str) -> Tool {
-        Tool { command: Command::new(program(name)), input: None, text: false }
+        Tool { command: Command::new(program(name)), text: false }
     }
 
     /// A program that others start: `prefix` with its arguments, then `program`.
@@ -159,7 +162,7 @@ impl Tool {
         let (first, rest) = prefix.split_first().expect("a prefix");
         let mut command = Command::new(first);
         command.args(rest).arg(program);
-        Tool { command, input: None, text: false }
+        Tool { command, text: false }
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
@@ -179,7 +182,7 @@ impl Tool {
     }
 
     pub fn input(mut self, bytes: impl AsRef<[u8]>) -> Tool {
-        self.input = Some(bytes.as_ref().to_vec());
+        self.command.write_stdin(bytes.as_ref());
         self
     }
 
@@ -191,21 +194,14 @@ impl Tool {
 
     /// Runs it. Panics where a line of its output is no valid record.
     pub fn run(mut self) -> Ran {
-        self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().expect("spawn");
-        if let (Some(input), Some(mut stdin)) = (self.input, child.stdin.take()) {
-            // a tool may end before it has read all: that is its right
-            std::thread::spawn(move || {
-                let _ = stdin.write_all(&input);
-            });
-        }
-        let output = child.wait_with_output().expect("wait");
+        // a tool may end before it has read its input: that is not an error here
+        let output = self.command.output().expect("the tool's output");
         let stdout = String::from_utf8(output.stdout).expect("UTF-8 on stdout");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8 on stderr");
         let records =
             if self.text { Vec::new() } else { stdout.lines().map(schema::check_line).collect() };
-        Ran { status: output.status, stdout, stderr, records }
+        let command = format!("{:?}", self.command);
+        Ran { status: output.status, stdout, stderr, records, command }
     }
 }
 
@@ -214,18 +210,27 @@ impl Ran {
         self.status.code().unwrap_or(-1)
     }
 
+    /// A failed assertion shows the command, its exit code and its output.
+    fn assert(&self) -> Assert {
+        let (stdout, stderr) = (self.stdout.clone().into_bytes(), self.stderr.clone().into_bytes());
+        let output = Output { status: self.status, stdout, stderr };
+        output.assert().append_context("command", self.command.clone())
+    }
+
     /// Panics unless it exited with `code`.
+    #[track_caller]
     pub fn expect(self, code: i32) -> Ran {
-        assert_eq!(self.code(), code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self.assert().code(code);
         self
     }
 
     /// Panics unless standard error is one message of one line, with what else
     /// is indented below it (hints), and contains `what`.
+    #[track_caller]
     pub fn one_line(self, what: &str) -> Ran {
-        let messages = self.stderr.lines().filter(|line| !line.starts_with("  "));
-        assert_eq!(messages.count(), 1, "stderr:\n{}", self.stderr);
-        assert!(self.stderr.contains(what), "'{what}' is not in: {}", self.stderr);
+        let messages = |text: &str| text.lines().filter(|line| !line.starts_with("  ")).count();
+        let one = predicate::function(move |text: &str| messages(text) == 1).fn_name("one message");
+        self.assert().stderr(one.and(predicate::str::contains(what)));
         self
     }
 

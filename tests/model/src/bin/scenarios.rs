@@ -9,19 +9,38 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use lexopt::prelude::*;
 use modelkernel::{mount, scenario};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args();
-    let name = args.next().unwrap_or_default();
-    let words: Vec<String> = args.collect();
-    let (said, well) = match name.rsplit('/').next() {
-        Some("raw") => scenario::raw(&words),
-        Some("ctl") => scenario::ask(&words),
-        _ => return run(&words),
+    answer().unwrap_or_else(|error| {
+        eprintln!("scenarios: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn answer() -> Result<ExitCode, lexopt::Error> {
+    let mut args = lexopt::Parser::from_env();
+    let name = args.bin_name().and_then(|name| name.rsplit('/').next()).map(str::to_string);
+    let answer: fn(&[String]) -> (String, bool) = match name.as_deref() {
+        Some("raw") => scenario::raw,
+        Some("ctl") => scenario::ask,
+        _ => {
+            let mut names = Vec::new();
+            while let Some(arg) = args.next()? {
+                match arg {
+                    Value(name) => names.push(name.string()?),
+                    other => return Err(other.unexpected()),
+                }
+            }
+            return Ok(run(&names));
+        }
     };
+    // a scenario writes any bytes, also such as look like an option
+    let words = args.raw_args()?.map(|word| word.string()).collect::<Result<Vec<_>, _>>()?;
+    let (said, well) = answer(&words);
     println!("{said}");
-    ExitCode::from(u8::from(!well))
+    Ok(ExitCode::from(u8::from(!well)))
 }
 
 /// Where the tools are.

@@ -1,5 +1,9 @@
 //! `pct`, as far as the tests need it: the verbs, refusals and messages of
 //! Proxmox VE's. What it does not know it refuses.
+//!
+//! Its options are parsed here and not by lexopt, because Proxmox VE uses
+//! Getopt::Long: `-delete` is `--delete` and not seven short options, and
+//! `--current` takes a separate value or none. The messages, too, are Getopt's.
 
 use std::fs::{self, File};
 use std::io;
