@@ -24,7 +24,7 @@ function __fish_gpu_vfio_bind_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -45,14 +45,14 @@ network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
 no-gpu\t'persist: the slot has no GPU'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l group -d 'Also bind the other devices of the IOMMU group'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l stop-persistenced -d 'Stop nvidia-persistenced if it has a GPU open'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -63,12 +63,12 @@ network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
 no-gpu\t'persist: the slot has no GPU'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -80,28 +80,28 @@ network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
 no-gpu\t'persist: the slot has no GPU'"
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also enable the IOMMU on the kernel command line'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also blacklist nouveau and nvidiafb'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l all -d 'All slots that are bound at boot'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"

@@ -24,7 +24,7 @@ function __fish_lxc_gpu_conf_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -40,7 +40,7 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "sync" -d 
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "nodes" -d 'Create or fix the NVIDIA device nodes in /dev'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "hook" -d 'Run checks from a hookscript'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand show" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -63,7 +63,7 @@ video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l share-driver -d 'Mount the driver libraries in DIR instead' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l wait -d 'Wait until its nodes open inside' -r -f
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -75,7 +75,7 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l no-hot
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l restart -d 'Restart the container if it is running and needs it'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l start -d 'Start the container if it is not running'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s v -l verbose -d 'Print more messages'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -83,18 +83,18 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s g -
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l mig -d 'MIG instance: GI/CI (2/0)' -r -f
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l node -d 'Remove only this node' -r -F
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l wait -d 'Wait until its nodes open inside' -r -f
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l libs -d 'Remove only the mounted driver libraries'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l restart -d 'Restart the container if it is running and needs it'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s v -l verbose -d 'Print more messages'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand remove" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -102,26 +102,26 @@ complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -l all 
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s v -l verbose -d 'Print more messages'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l all -d 'All containers of the cluster that have a GPU'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s v -l verbose -d 'Print more messages'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s v -l verbose -d 'Print more messages'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s q -l quiet -d 'Print only errors'
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand nodes" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c lxc-gpu-conf -n "__fish_lxc_gpu_conf_using_subcommand hook" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"

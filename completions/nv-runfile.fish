@@ -24,7 +24,7 @@ function __fish_nv_runfile_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -43,7 +43,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "fetch" -d 'Do
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "prune" -d 'Remove cached installers'
 complete -c nv-runfile -n "__fish_nv_runfile_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l for -d 'Show whether it supports this GPU (41:00.0)' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -52,7 +52,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s v -l verb
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l sha256 -d 'Require this SHA-256' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -61,7 +61,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s q -l qu
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l max-entries -d 'Refuse more members' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand list" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -73,13 +73,13 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l owner 
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l umask -d 'Remove these permissions' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l max-entries -d 'Refuse more members' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -94,7 +94,7 @@ graphics\t'OpenGL, Vulkan, ray tracing'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'Require this SHA-256' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -104,23 +104,23 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: build for the running kernel only'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l ct -d 'Remove from this container, running or stopped' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l ct -d 'Install in this container, which must be running' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'CudaRelease of CUDA, such as 12-8 or 12.8' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l cuda -d 'Release of CUDA, such as 12-8 or 12.8' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l runfile -d 'Run the toolkit part of this CUDA installer' -r -F
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l sha256 -d 'Require this SHA-256' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l repo-url -d 'Use this repository, not NVIDIA\'s' -r -f
@@ -129,14 +129,14 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retrie
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l retry-delay -d 'Wait before the first retry, then twice as long' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l connect-timeout -d 'Give up connecting after this time' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l stall-timeout -d 'Give up after this time below 1 kB/s' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l remove -d 'Remove the files that toolkit added'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l force -d 'Override a safety refusal that mentions --force'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand toolkit" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -153,7 +153,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retries 
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l retry-delay -d 'Wait before the first retry, then twice as long' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l connect-timeout -d 'Give up connecting after this time' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l stall-timeout -d 'Give up after this time below 1 kB/s' -r -f
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -162,7 +162,7 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l unverifi
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l verify -d 'Read a cached file again and compare its SHA-256'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l offline -d 'Use only cached files'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -170,13 +170,13 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep -d 
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-version -d 'Always keep this version' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l older-than -d 'Remove what was downloaded more than DAYS ago' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l cache -d 'Use this directory as the cache' -r -f -a "(__fish_complete_directories)"
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l keep-partial -d 'Keep incomplete downloads'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s v -l verbose -d 'Print more messages'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s q -l quiet -d 'Print only errors'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'

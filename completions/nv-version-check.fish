@@ -7,7 +7,7 @@ jsonl\t'One JSON object a line'
 table\t'Aligned columns'
 prometheus\t'Metrics, on standard output or in the file of --prometheus-file'"
 complete -c nv-version-check -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
-complete -c nv-version-check -s a -l all-cts -d 'Check all containers that have the driver or a GPU'
+complete -c nv-version-check -s a -l all-cts -d 'Check all containers with the driver or a GPU'
 complete -c nv-version-check -l no-host -d 'Skip the host'
 complete -c nv-version-check -l cuda -d 'Check CUDA toolkits as well'
 complete -c nv-version-check -l next-boot -d 'Compare with the module that the next boot loads'

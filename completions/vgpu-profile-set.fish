@@ -24,7 +24,7 @@ function __fish_vgpu_profile_set_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -41,7 +41,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "w
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Print configuration for another program' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
 pve-mapping\t'Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)'"
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -50,7 +50,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -59,20 +59,20 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l heterogeneous -d 'Allow several framebuffer sizes on one GPU'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l skip-in-use -d 'Skip what is in use or managed by Proxmox VE'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Check the health file that watch writes' -r -F
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Health file: watch writes it, check reads it' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
@@ -81,21 +81,21 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l all -d 'Clear all virtual functions of the host'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l skip-in-use -d 'Skip what is in use or managed by Proxmox VE'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s n -l dry-run -d 'Show what would change, but change nothing'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l check -d 'Like --dry-run, and exit with 1 if something would change'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Check the hardware state after this time' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Write the state to a file for check --health-file' -r -F
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s o -l output -d 'Output format (default: table on a terminal, else jsonl)' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Health file: watch writes it, check reads it' -r -F
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"

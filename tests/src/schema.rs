@@ -76,7 +76,8 @@ fn explained(cause: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ERROR: &str = r#"{"type":"error","tool":"x","message":"y","exit":3}"#;
+    const ERROR: &str =
+        r#"{"type":"error","tool":"x","message":"y","exit":3,"hint":null,"commands":[]}"#;
 
     #[test]
     fn a_valid_line_passes() {
@@ -86,10 +87,10 @@ mod tests {
     #[test]
     fn unknown_keys_missing_keys_and_wrong_values_do_not() {
         for bad in [
-            r#"{"type":"error","tool":"x","message":"y","exit":3,"more":1}"#,
-            r#"{"type":"error","tool":"x","exit":3}"#,
-            r#"{"type":"error","tool":"x","message":"y","exit":7}"#,
-            r#"{"tool":"x","type":"error","message":"y","exit":3}"#,
+            r#"{"type":"error","tool":"x","message":"y","exit":3,"hint":null,"commands":[],"more":1}"#,
+            r#"{"type":"error","tool":"x","exit":3,"hint":null,"commands":[]}"#,
+            r#"{"type":"error","tool":"x","message":"y","exit":7,"hint":null,"commands":[]}"#,
+            r#"{"tool":"x","type":"error","message":"y","exit":3,"hint":null,"commands":[]}"#,
             r#"{"type":"nothing"}"#,
         ] {
             assert!(std::panic::catch_unwind(|| check_line(bad)).is_err(), "{bad}");
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_refusal_without_a_reason_is_no_record() {
-        let change = r#"{"type":"change","tool":"x","target":"y","property":"z","from":null,"to":null,"status":"refused","reason":null,"hint":null}"#;
+        let change = r#"{"type":"change","tool":"x","target":"y","property":"z","from":null,"to":null,"status":"refused","reason":null,"hint":null,"commands":[]}"#;
         assert!(std::panic::catch_unwind(|| check_line(change)).is_err());
         check_line(&change.replace("refused", "changed"));
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use advice::gpu_vfio_bind::{BindOptions, PersistOptions, ReleaseOptions};
 use advice::lxc_gpu_conf::{AddOptions, RemoveOptions};
 use advice::{
     gpu_iommu_groups, gpu_vfio_bind, lxc_gpu_conf, nv_runfile, nv_version_check, vgpu_profile_set,
@@ -28,6 +29,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
     let function: Address = "0000:41:00.0".parse().unwrap();
     let version = "550.163.01";
     let file = Path::new("/etc/vgpu-profiles");
+    let operands = vec!["0000:41:00".to_string(), "0000:42:00.0".to_string()];
     let added = AddOptions {
         gpus: vec!["0000:41:00.0".into()],
         mig: vec!["1/0".into()],
@@ -47,12 +49,34 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         ..RemoveOptions::default()
     };
     samples! {
+        gpu_iommu_groups::group(28);
         gpu_iommu_groups::groups();
         gpu_iommu_groups::list("0000:41:00.0");
         gpu_iommu_groups::list_all();
         gpu_iommu_groups::of_vendor("10de");
         gpu_vfio_bind::bind(slot);
+        gpu_vfio_bind::bind_with(&operands, &BindOptions {
+            group: true,
+            driver: Some("vfio-pci".into()),
+            stop_persistenced: true,
+            timeout: Some(30),
+            force: vec!["display".into(), "container".into()],
+        });
+        gpu_vfio_bind::persist(&operands, &PersistOptions {
+            by_id: true,
+            driver: Some("auto".into()),
+            cmdline: true,
+            blacklist: true,
+            force: vec!["network".into()],
+        });
         gpu_vfio_bind::release(slot);
+        gpu_vfio_bind::release_with(&operands, &ReleaseOptions {
+            to: Some("nvidia".into()),
+            timeout: Some(30),
+            force: vec!["display".into()],
+        });
+        gpu_vfio_bind::unpersist(&operands);
+        gpu_vfio_bind::unpersist_all();
         lxc_gpu_conf::add(901, &AddOptions { gpus: vec!["all".into()], ..AddOptions::default() });
         lxc_gpu_conf::add(901, &added);
         lxc_gpu_conf::check(901);

@@ -16,12 +16,13 @@ mod tools;
 use tools::{commands, tools};
 
 /// Options that say something else in another tool, and why that is so.
-const DIFFERENT: [(&str, &str); 9] = [
+const DIFFERENT: [(&str, &str); 10] = [
     ("all", "of what is all: functions, containers, entries, virtual functions"),
     ("check", "the lister changes nothing: its question is whether a GPU can be passed through"),
     ("ct", "into, from and in a container"),
     ("cuda", "a release to install; whether to look at CUDA"),
     ("driver", "a filter of the lister; what bind gives a function"),
+    ("force", "gpu-vfio-bind has several kinds of objections, and each is overridden by its name"),
     ("libs", "remove has no sets to choose from"),
     ("mig", "add also takes a UUID, for which the instance must be there"),
     ("mode", "lxc-gpu-conf: of a node; nv-runfile: how a driver is installed"),

@@ -73,12 +73,23 @@ const VIEWS: [&str; 9] = [
 fn tables_fit_terminals_of_all_widths() {
     let bed = long_names();
     for view in VIEWS {
+        let (tool, args) = view.split_once(' ').unwrap_or((view, ""));
+        let records = bed.tool(tool).args(args).run().records;
+        let commands = records.iter().filter_map(|record| record["commands"].as_array()).flatten();
+        let commands: Vec<String> = commands
+            .map(|command| {
+                let words: Vec<String> = serde_json::from_value(command.clone()).unwrap();
+                record::shell_words(&words)
+            })
+            .collect();
         for columns in [200, 100, 80, 60, 40] {
             let text = plain(&on_terminal(&bed, columns, &[], view));
             assert!(!text.is_empty(), "{view}");
             for line in text.lines() {
                 let message = line.starts_with(view.split(' ').next().unwrap());
-                assert!(message || line.width() <= columns, "{view} in {columns}: {line}");
+                // a command is whole: one that is wrapped cannot be copied
+                let whole = message || commands.iter().any(|c| c == line.trim_start());
+                assert!(whole || line.width() <= columns, "{view} in {columns}: {line}");
             }
         }
     }
@@ -203,8 +214,9 @@ fn terminal_and_pipe_say_the_same_in_the_same_order() {
         for line in piped.stderr.lines() {
             assert!(shown.contains(line), "{view}: on a terminal there is no: {line}\n{shown}");
         }
-        let said = shown.lines().filter(|line| line.starts_with(&format!("{tool}: "))).count();
-        assert_eq!(said, piped.stderr.lines().count(), "{view}: {shown}");
+        let messages =
+            |text: &str| text.lines().filter(|line| line.starts_with(&format!("{tool}: "))).count();
+        assert_eq!(messages(&shown), messages(&piped.stderr), "{view}: {shown}");
         let named = piped.records.iter().filter_map(|record| {
             let keys = ["address", "subject", "target"];
             keys.iter().find_map(|key| record[key].as_str()).map(str::to_string)

@@ -293,7 +293,7 @@ fn check_answers_for_each_slot() {
 fn an_active_acs_override_means_that_groups_prove_nothing() {
     let bed =
         changed("pve9-two-gpus", |m| m.cmdline += " pcie_acs_override=downstream,multifunction");
-    let ran = run(&bed, "2b:00.0").expect(0).one_line("groups prove nothing");
+    let ran = run(&bed, "2b:00.0").expect(0).one_line("groups do not prove isolation");
     let verdict = &device(&ran, "0000:2b:00.0")["passthrough"];
     assert_eq!(verdict["isolated"], Value::Null);
     assert!(verdict["blockers"].to_string().contains("pcie_acs_override"));

@@ -163,7 +163,7 @@ fn help_and_version_go_to_standard_output() {
         assert!(ran.stdout.contains(what), "{args}");
         assert_eq!(ran.stderr, "");
     }
-    Tool::new(TOOL).args("--no-such").run().expect(2).one_line("no option '--no-such'");
+    Tool::new(TOOL).args("--no-such").run().expect(2).one_line("unknown option '--no-such'");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct Options {
     #[arg(long = "ct", value_name = "CTID", value_parser = pve::ctid)]
     pub ct: Vec<u32>,
 
-    /// Check all containers that have the driver or a GPU
+    /// Check all containers with the driver or a GPU
     ///
     /// All containers on this cluster node that have driver libraries or are given
     /// a GPU.
@@ -45,8 +45,7 @@ pub struct Options {
 
     /// Require this version ('-': from standard input)
     ///
-    /// With '-' the version comes from standard input, as a runfile record or as a
-    /// line.
+    /// '-' reads a runfile record or a line.
     #[arg(long, value_name = "VERSION", value_parser = pin::parse)]
     pub pin: Option<String>,
 

@@ -132,7 +132,7 @@ pub struct CheckOptions {
     #[command(flatten)]
     pub request: RequestOptions,
 
-    /// Check the health file that watch writes
+    /// Health file: watch writes it, check reads it
     ///
     /// The exit status is 0 if all profiles are set as requested, else 1.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "config", "heterogeneous"])]
@@ -181,7 +181,7 @@ pub struct WatchOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub interval: u64,
 
-    /// Write the state to a file for check --health-file
+    /// Health file: watch writes it, check reads it
     #[arg(long, value_name = "FILE")]
     pub health_file: Option<PathBuf>,
 }

@@ -70,8 +70,8 @@ Kubernetes. The manifests in /usr/share/pve-gpu-tools/kubernetes run watch on ev
 Mediated devices get UUIDs made from the parent's address and a number, the same after each boot. \
         Devices that another program made are left alone.
 
-Guests. A profile does not include a licence: the guest requests its own, and the host has no part \
-        in it. In the guest, nvidia-gridd needs /etc/nvidia/gridd.conf and the client configuration \
+Guests. Profiles do not include a licence: the VM requests its own, and the host has no part in \
+        it. In the guest, nvidia-gridd needs /etc/nvidia/gridd.conf and the client configuration \
         token as a .tok file in /etc/nvidia/ClientConfigToken (mode 0744 according to NVIDIA's \
         licensing guide, because the daemon may run as another user). In gridd.conf, FeatureType=1 \
         lets the driver choose by profile; 2 is a virtual workstation, 4 a compute server, 0 none. \

@@ -64,13 +64,14 @@ impl CommonOptions {
 /// `--output` of tools that print records, or tables of them.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OutputOption {
-    /// Output format (default: table on a terminal, else jsonl)
+    /// Output format: auto (table on a terminal), table, jsonl
     #[arg(
         id = "output",
         short,
         long = "output",
         global = true,
         value_enum,
+        hide_possible_values = true,
         value_name = "FORMAT",
         default_value_t,
         hide_default_value = true,
@@ -86,7 +87,7 @@ pub struct ChangeOptions {
     #[arg(short = 'n', long, help_heading = "Common options")]
     pub dry_run: bool,
 
-    /// Like --dry-run, and exit with 1 if something would change
+    /// Like --dry-run; exit 1 if something would change
     #[arg(long, help_heading = "Common options")]
     pub check: bool,
 }

@@ -33,7 +33,7 @@ impl Guests {
         if machine.is_absent("/etc/pve/local") && is_proxmox(machine) {
             // a plain directory: pmxcfs is not mounted, and what it has is not known
             unknown.push(
-                "which guests have it: /etc/pve is not mounted (is pve-cluster running?)".into(),
+                "which containers and VMs have it: /etc/pve is not mounted (is pve-cluster running?)".into(),
             );
         }
         let vms = Vms::read(machine);

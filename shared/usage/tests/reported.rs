@@ -244,8 +244,7 @@ fn guests_are_unknown_where_the_cluster_file_system_is_not_mounted() {
     let mut tree = host("override");
     let status = "Package: pve-manager\nStatus: install ok installed\nVersion: 9.0.3\n\n";
     tree.file("/var/lib/dpkg/status", status);
-    let unknown =
-        "01:00.0 unknown: which guests have it: /etc/pve is not mounted (is pve-cluster running?)";
+    let unknown = "01:00.0 unknown: which containers and VMs have it: /etc/pve is not mounted (is pve-cluster running?)";
     assert_eq!(users(&tree, &["01:00.0"]), [unknown]);
     assert_eq!(users(&host("override"), &["01:00.0"]), [""; 0], "plain Debian");
 }

@@ -15,7 +15,7 @@ pub struct Toolkit {
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
     pub ct: u32,
 
-    /// CudaRelease of CUDA, such as 12-8 or 12.8
+    /// Release of CUDA, such as 12-8 or 12.8
     #[arg(
         long,
         value_name = "RELEASE",
@@ -42,8 +42,7 @@ pub struct Toolkit {
 
     /// Use this signing key of the repository
     ///
-    /// By default NVIDIA's key is downloaded from the repository and its fingerprint
-    /// is compared with the known one.
+    /// Default: the repository's, if it has the known fingerprint.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
