@@ -364,7 +364,7 @@ impl<'a> TarReader<'a> {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let Some((key, value, after)) = pax_record(rest) else {
-                return malformed("a pax header is none");
+                return malformed("a pax header has a malformed record");
             };
             let decimal = || number(value);
             match key {
