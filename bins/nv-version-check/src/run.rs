@@ -40,7 +40,7 @@ pub fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::R
         }
     }
     if host.is_bare() && pin.is_none() {
-        say.note("this host has no NVIDIA driver");
+        say.note("this host has no NVIDIA driver; 'nv-runfile install --host' installs one");
     }
     report(options, &findings, writer)
 }

@@ -13,12 +13,12 @@ pub const LISTER: &[Mistake] = &[
     ("99:00.0", None, 2, &["no function 0000:99:00.0", "its GPUs: ", "0000:2b:00.0"]),
     ("pci_0000_2b_00_0", None, 2, &["did you mean 0000:2b:00.0?"]),
     ("GPU-1234", None, 2, &["'GPU-1234' is neither", "by address", "gpu-iommu-groups"]),
-    ("2b:00.0,2c:00.0", None, 2, &["is neither", "one by one"]),
+    ("2b:00.0,2c:00.0", None, 2, &["is neither", "with spaces, not with commas"]),
     ("--vendor nvidia", None, 2, &["'nvidia'", "--vendor", "like 10de"]),
     ("--class vga", None, 2, &["'vga'", "--class", "like 03"]),
     ("-o json", None, 2, &["'json'", "did you mean 'jsonl'?"]),
     ("--json", None, 2, &["unknown option '--json'", "--output jsonl"]),
-    ("--driver nvidea", None, 0, &["nothing selected", "--all"]),
+    ("--driver nvidea", None, 0, &["no function is selected", "--all"]),
     ("2b:00.0 --all", None, 2, &["cannot be used with '--all'", "--help"]),
 ];
 
@@ -33,7 +33,7 @@ pub const BIND: &[Mistake] = &[
     ("bind 28", None, 2, &["'28' is the number of an IOMMU group", "41:00.0", "gpu-iommu-groups"]),
     ("bind GPU-1234", None, 2, &["'GPU-1234'", "by address"]),
     ("bind 99:00.0", None, 2, &["no function 0000:99:00.0", "its GPUs: "]),
-    ("bind 2c:00.0 --driver nvidia", None, 2, &["'nvidia' is no VFIO driver", "vfio-pci"]),
+    ("bind 2c:00.0 --driver nvidia", None, 2, &["'nvidia' is not a VFIO driver", "vfio-pci"]),
     (
         "release 2c:00.0 --driver nvidia",
         None,
@@ -45,7 +45,7 @@ pub const BIND: &[Mistake] = &[
         "bind 2b:00.0",
         None,
         4,
-        &["0000:2b:00.0", "is in use by container 902", "lxc-gpu-conf remove 902"],
+        &["0000:2b:00.0", "container 902 is given /dev/nvidia0", "lxc-gpu-conf remove 902"],
     ),
 ];
 
@@ -59,13 +59,13 @@ pub const CONTAINERS: &[Mistake] = &[
     ("add 901", None, 2, &["standard input is empty", "gpu-iommu-groups", "--gpu"]),
     ("add 901 2b:00.0", None, 2, &["unknown operand '2b:00.0' for 'add'", "--gpu 2b:00.0"]),
     ("add 901 --gpu 2b:00", None, 2, &["0000:2b:00 is a slot", "did you mean 0000:2b:00.0?"]),
-    ("add 901 --gpu 2b:00:0", None, 2, &["'2b:00:0' is neither", "did you mean 0000:2b:00.0?"]),
-    ("add 901 --gpu /dev/nvidia0", None, 2, &["'/dev/nvidia0' is neither", "--gpu 0"]),
+    ("add 901 --gpu 2b:00:0", None, 2, &["'2b:00:0' is not an address", "did you mean 0000:2b:00.0?"]),
+    ("add 901 --gpu /dev/nvidia0", None, 2, &["'/dev/nvidia0' is not an address", "--gpu 0"]),
     ("add 901 --gpu 7", None, 2, &["no GPU with minor 7", "(minor 0)", "nvidia-smi's index"]),
-    ("add 901 --gpu RTX", None, 2, &["'RTX' is neither", "0000:2b:00.0 (minor 0)"]),
+    ("add 901 --gpu RTX", None, 2, &["'RTX' is not an address", "0000:2b:00.0 (minor 0)"]),
     ("add 901 --gpu all --libs compute", None, 2, &["'compute'", "--libs=compute"]),
     ("add 901 --gpu all --mode 666", None, 2, &["'666'", "0660"]),
-    ("sync", None, 2, &["no container is named", "--all"]),
+    ("sync", None, 2, &["no container is selected", "--all"]),
 ];
 
 pub const RUNFILE: &[Mistake] = &[
@@ -121,7 +121,7 @@ pub const CHECK: &[Mistake] = &[
     ("--pin -", Some("=550.163.01\n"), 2, &["line 1", "did you mean 550.163.01?"]),
     ("-o json", None, 2, &["'json'", "did you mean 'jsonl'?"]),
     ("check", None, 2, &["unknown operand 'check'", "nv-version-check --help"]),
-    ("--prometheus-file BED/no/x.prom", None, 2, &["no directory 'BED/no'", "textfile collector"]),
+    ("--prometheus-file BED/no/x.prom", None, 2, &["directory 'BED/no' does not exist", "textfile collector"]),
 ];
 
 pub const VGPU: &[Mistake] = &[
