@@ -101,7 +101,7 @@ pub struct Unpersist {
 pub struct Named {
     /// Functions (41:00.0) or slots (41:00); none: piped records
     ///
-    /// A function stands for its whole slot. Without operands, reads pci-device
+    /// A function selects its whole slot. Without operands, reads pci-device
     /// records from standard input (gpu-iommu-groups ... |).
     #[arg(value_name = "FUNCTION|SLOT")]
     pub operands: Vec<String>,

@@ -5,8 +5,8 @@ use cli::{Example, ManText};
 pub const MAN: ManText = ManText {
     input: "bind, release, persist and unpersist without operands read pci-device records, all of \
         them before anything is changed. Only the address is used; everything else is read from \
-        this host. Each record stands for its function and those that go along with it, except \
-        that of a virtual function, which stands for itself.",
+        this host. Each record selects its function and those that go along with it, except \
+        that of a virtual function, which selects only itself.",
     output: "bind and release: one change record for each function (property driver) with status \
         unchanged, planned, changed, refused, failed, rolled-back or skipped, and one for the \
         device node of each IOMMU group (property vfio_group). persist and unpersist: one for each \
@@ -67,7 +67,8 @@ The functions of a slot that go along with a GPU are those that share its IOMMU 
         audio, USB and USB-C functions of its own vendor. An APU's slot also has USB and audio of \
         the board and a security processor: name such a function to bind it alone.
 
-persist judges as bind does, except that processes and VMs that run now end before the boot.
+persist makes the same checks as bind, but ignores running processes and VMs, because they end \
+        before the boot.
 
 bind lasts until the next boot; persist takes effect at the next boot. By address, the script in \
         the initramfs binds a function only if its vendor, device and both subsystem ids are the \

@@ -51,7 +51,7 @@ fn the_files_name_each_function_with_its_identity() {
         bed.read("/etc/initramfs-tools/hooks/gpu-vfio-bind")
             .contains("manual_add_modules vfio vfio_iommu_type1 vfio_pci\n")
     );
-    // below --root no command is run, and it says so
+    // no command is run with --root, and it says so
     assert_eq!(ran.one("change", "property", "images")["status"], "skipped");
     let last = ran.records.last().unwrap();
     assert_eq!((&last["property"], &last["to"]), (&json!("reboot_required"), &json!("yes")));

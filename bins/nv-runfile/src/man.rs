@@ -70,7 +70,7 @@ pub const MAN: ManText = ManText {
         another source proves that: --sha256 makes it 'pinned'. verify always computes the SHA-256, \
         so that it can be written down.
 
-The first bytes of the payload tell the compression. Archives that are encrypted or compressed by other \
+The first bytes of the payload show the compression. Archives that are encrypted or compressed by other \
         programs can be verified but not extracted.
 
 If --for finds a GPU in the installer's own list, the second record says which types of kernel modules \

@@ -129,7 +129,7 @@ fn what_is_no_installer_is_an_error_and_never_a_panic() {
         ("empty", b"".to_vec(), "it is empty"),
         ("elf", b"\x7fELF\n".to_vec(), "the first line"),
         ("script", b"#!/bin/sh\necho hi\n".to_vec(), "no skip="),
-        ("word", format!("{nvidia}skip=many\nx\n").into_bytes(), "skip= is no number"),
+        ("word", format!("{nvidia}skip=many\nx\n").into_bytes(), "skip= is not a number"),
         ("huge", format!("{nvidia}skip=99999999999\nx\n").into_bytes(), "cannot begin at line"),
         ("zero", format!("{nvidia}skip=0\nx\n").into_bytes(), "cannot begin at line 0"),
         ("short", format!("{nvidia}skip=9\nx\n").into_bytes(), "ends before line 9"),

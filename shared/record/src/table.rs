@@ -198,7 +198,7 @@ fn change_cells(c: &Change) -> Vec<Cell> {
         c.status.as_str().into(),
         c.target.clone(),
         c.property.clone(),
-        if c.from == c.to { "(same)".into() } else { or_dash(&c.from) },
+        if c.from == c.to { "(unchanged)".into() } else { or_dash(&c.from) },
         or_dash(&c.to),
         with_hint(c.reason.as_deref().unwrap_or(""), &c.hint),
     ]

@@ -184,7 +184,7 @@ fn push(
         return;
     }
     if !valid {
-        problems.push(format!("its {} is none: it cannot be checked", algorithm.as_str()));
+        problems.push(format!("its {} is malformed and cannot be checked", algorithm.as_str()));
     }
     // an invalid value is kept: the computed one will differ from it
     let expected = String::from_utf8_lossy(&value[..value.len().min(128)]).into_owned();

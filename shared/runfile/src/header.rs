@@ -226,7 +226,7 @@ fn payload_line(bytes: &[u8]) -> Result<(Dialect, u64), HeaderError> {
     let text = &bytes[..bytes.len().min(MOST_STUB)];
     if let Some(value) = raw_value(text, "skip") {
         let quoted = unquote(value);
-        let line = number(quoted).ok_or_else(|| not("its skip= is no number"))?;
+        let line = number(quoted).ok_or_else(|| not("its skip= is not a number"))?;
         let after = quoted.len() != value.len();
         return match after {
             true => Ok((Dialect::Makeself, line.saturating_add(1))),

@@ -21,11 +21,11 @@ pub struct KnownFile {
     pub dir: Option<String>,
 }
 
-/// Reads a table. Errors: a line is no row, with its number.
+/// Reads a table. Errors: a line that is not a row, with its number.
 pub fn known_files(text: &str) -> Result<Vec<KnownFile>, String> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     let rows = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    rows.map(|(at, line)| row(line).ok_or_else(|| format!("line {at} is no row of the table")))
+    rows.map(|(at, line)| row(line).ok_or_else(|| format!("line {at} is not a row of the table")))
         .collect()
 }
 
@@ -59,8 +59,10 @@ fn is_sha256(word: &str) -> bool {
 pub fn sha256_sums(text: &str) -> Result<Vec<(String, String)>, String> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim_end()));
     let rows = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    rows.map(|(at, line)| sum(line).ok_or_else(|| format!("line {at} is no line of sha256sum's")))
-        .collect()
+    rows.map(|(at, line)| {
+        sum(line).ok_or_else(|| format!("line {at} is not in the format of sha256sum"))
+    })
+    .collect()
 }
 
 fn sum(line: &str) -> Option<(String, String)> {
@@ -110,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(
                 known_files(&format!("\n{bad}")).unwrap_err(),
-                "line 2 is no row of the table"
+                "line 2 is not a row of the table"
             );
         }
     }

@@ -364,7 +364,7 @@ impl<'a> TarReader<'a> {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let Some((key, value, after)) = pax_record(rest) else {
-                return malformed("a pax header is none");
+                return malformed("a pax header has a malformed record");
             };
             let decimal = || number(value);
             match key {
@@ -373,7 +373,7 @@ impl<'a> TarReader<'a> {
                 }
                 b"path" => extended.path = Some(value.to_vec()),
                 b"linkpath" => extended.link = Some(value.to_vec()),
-                b"size" if decimal().is_none() => return malformed("a size is no number"),
+                b"size" if decimal().is_none() => return malformed("a size is not a number"),
                 b"size" => extended.size = decimal(),
                 key if key.starts_with(b"GNU.sparse") => extended.sparse = true,
                 _ => {}
@@ -442,7 +442,10 @@ fn member(header: &tar::Header, extended: Extended, size: u64) -> Result<Member,
         _ => extended.size.unwrap_or(size),
     };
     if size > 0 && matches!(kind, MemberKind::Dir | MemberKind::Symlink(_)) {
-        return Err(format!("'{}' has content and is no file", String::from_utf8_lossy(&path)));
+        return Err(format!(
+            "'{}' has content but is not a regular file",
+            String::from_utf8_lossy(&path)
+        ));
     }
     Ok(Member {
         path,

@@ -281,7 +281,7 @@ fn why_a_node_does_not_open_inside_is_told_apart() {
     let container = host.create(953, true);
     container.start();
     let ran = tool(&host, "add 953 -g 0 --no-hotplug --wait 1", 3);
-    assert_eq!(inside(&ran, "/dev/nvidia0"), "is not there");
+    assert_eq!(inside(&ran, "/dev/nvidia0"), "does not exist");
 
     // the containers were looked at from inside, and nobody is left there
     for ctid in 950..954 {

@@ -23,7 +23,7 @@ pub fn load_drivers(machine: &Machine, steps: &[FunctionStep]) -> Result<(), Fai
             continue;
         }
         let why = match machine.run(&["modprobe", driver], Duration::from_secs(30))? {
-            None => "no command is run below --root".to_string(),
+            None => "no command is run with --root".to_string(),
             Some(ran) if ran.success() && machine.exists(&dir) => continue,
             Some(ran) if ran.success() => "the module has no driver of this name".to_string(),
             Some(ran) => ran.reason(),

@@ -108,7 +108,7 @@ fn replace(machine: &Machine, loader: Loader, old: &str, new: &str) -> Result<()
     replaced.map_err(|error| error.to_string())
 }
 
-/// Runs what makes the boot loader read the file. Nothing is run below --root.
+/// Runs what makes the boot loader read the file. With --root nothing is run.
 fn take_up(machine: &Machine, loader: Loader) -> Result<(), String> {
     let failed = |why: String| Err(format!("{} failed: {why}", loader.command().join(" ")));
     match machine.run(loader.command(), PATIENCE) {

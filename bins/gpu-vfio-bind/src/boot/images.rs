@@ -11,7 +11,7 @@ use super::files::Initramfs;
 pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Rebuilds the images and checks that they contain the list where they have to.
-/// Nothing is run below --root.
+/// With --root nothing is run.
 pub fn rebuild(machine: &Machine, initramfs: Initramfs, with_list: bool) -> Result<(), String> {
     let run = |argv: &[&str]| match machine.run(argv, PATIENCE) {
         Ok(None) => Ok(None),

@@ -85,7 +85,7 @@ fn put_outcomes(
         if let BootStep::Images { initramfs, .. } = step {
             if *outcome == StepOutcome::Changed && !machine.is_host() {
                 change.status = ChangeStatus::Skipped;
-                change.reason = Some("no command is run below --root".into());
+                change.reason = Some("no command is run with --root".into());
             }
             if let Some(left) = outcome.left() {
                 change.hint = Some(left.clone());

@@ -132,7 +132,7 @@ fn typed_options(options: &Bind) -> BindOptions {
 }
 
 /// Stops or starts the daemon; `true` where that was done. No command is run
-/// below --root.
+/// with --root.
 fn persistenced_service(
     verb: &str,
     machine: &Machine,
@@ -141,7 +141,7 @@ fn persistenced_service(
     let argv = ["systemctl", verb, "nvidia-persistenced"];
     match machine.run(&argv, Duration::from_secs(60))? {
         None => {
-            report.say.note("nvidia-persistenced is left alone: no command is run below --root");
+            report.say.note("nvidia-persistenced is left alone: no command is run with --root");
             Ok(false)
         }
         Some(ran) if ran.success() => {

@@ -86,7 +86,7 @@ pub fn ask(ask: &Ask, patience: Patience) -> Result<Answer, Trouble> {
 fn from_file(path: &str) -> Result<Answer, Trouble> {
     let file = InputFile::open(std::path::Path::new(path)).map_err(|error| {
         match error.is_not_found() {
-            true => Trouble::NotHere("is not there".into()),
+            true => Trouble::NotHere("does not exist".into()),
             false => Trouble::Wrong(error.to_string()),
         }
     })?;
@@ -151,7 +151,7 @@ fn agent(url: &str, patience: Patience) -> Result<Agent, Trouble> {
 /// proxy is chosen once; a redirect to a host that NO_PROXY names goes around it.
 fn proxy(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Proxy>, Trouble> {
     let first = |names: &[&str]| names.iter().find_map(|name| env(name).filter(|v| !v.is_empty()));
-    let uri: Uri = url.parse().map_err(|_| Trouble::Wrong("is no URL".into()))?;
+    let uri: Uri = url.parse().map_err(|_| Trouble::Wrong("is not a URL".into()))?;
     let named = match uri.scheme_str() {
         Some("https") => first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         _ => first(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
@@ -159,7 +159,7 @@ fn proxy(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Proxy
     let Some(named) = named else { return Ok(None) };
     let excepted = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
     let proxy = Proxy::new(&named).and_then(|proxy| with_exceptions(&proxy, &excepted));
-    proxy.map(Some).map_err(|_| Trouble::Wrong("the proxy in the environment is no URL".into()))
+    proxy.map(Some).map_err(|_| Trouble::Wrong("the proxy in the environment is not a URL".into()))
 }
 
 /// The proxy, but not for the hosts of a NO_PROXY list: a name there stands for

@@ -57,7 +57,7 @@ fn dearmor(text: &str) -> Result<Vec<u8>, String> {
 }
 
 fn fingerprints(bytes: &[u8]) -> Result<Vec<String>, String> {
-    let damaged = || "it is no file of OpenPGP keys".to_string();
+    let damaged = || "it is not an OpenPGP key file".to_string();
     let mut rest = bytes;
     let mut found = Vec::new();
     while let Some((&head, after)) = rest.split_first() {

@@ -126,7 +126,7 @@ fn a_directory_is_a_mirror_too() {
         cache.has(&bytes);
         bed.remove(&place);
         let cache = Cache::new();
-        cache.fetch(&args).run().expect(3).one_line("is not there");
+        cache.fetch(&args).run().expect(3).one_line("does not exist");
     }
     // a branch is looked for in directories
     bed.write(&first_path(), &bytes);
