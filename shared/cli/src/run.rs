@@ -51,13 +51,14 @@ fn finish(name: &str, say: &Say, writer: &mut RecordWriter, outcome: anyhow::Res
                 Err(other) => fail(Exit::System, format!("{other:#}")),
             };
             say.failure(&failure);
-            let record = failure.upstream.unwrap_or_else(|| ErrorRecord {
-                tool: name.to_string(),
-                message: failure.message,
-                exit: failure.exit as u8,
-                hint: failure.hint,
-                commands: failure.commands,
-            });
+            let record =
+                failure.upstream.map(|upstream| *upstream).unwrap_or_else(|| ErrorRecord {
+                    tool: name.to_string(),
+                    message: failure.message,
+                    exit: failure.exit as u8,
+                    hint: failure.hint,
+                    commands: failure.commands,
+                });
             // on a terminal the line above is enough
             let written =
                 if writer.is_jsonl() { writer.put(Record::Error(record)) } else { Ok(()) };

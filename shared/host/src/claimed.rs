@@ -42,7 +42,7 @@ impl Machine {
             Ok(answers) => answers,
             Err(error) => return Some(vec![Claim::Unknown(error.to_string()); paths.len()]),
         };
-        Some(answers.iter().map(|answer| claim(answer)).collect())
+        Some(answers.iter().map(claim).collect())
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Failure {
     /// The commands to run next, in order.
     pub commands: Vec<CommandLine>,
     /// An `error` record that came in and is passed on as it is.
-    pub upstream: Option<ErrorRecord>,
+    pub upstream: Option<Box<ErrorRecord>>,
 }
 
 /// A failure with this exit code and message.
@@ -80,7 +80,7 @@ impl From<ReadError> for Failure {
         let message = error.to_string();
         match error {
             ReadError::Upstream(upstream) => {
-                Failure { upstream: Some(upstream), ..fail(Exit::System, message) }
+                Failure { upstream: Some(Box::new(upstream)), ..fail(Exit::System, message) }
             }
             ReadError::Io(_) => fail(Exit::System, message),
             _ => fail(Exit::Usage, message),

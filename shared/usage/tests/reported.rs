@@ -1,5 +1,8 @@
 //! Who uses what on hosts from public reports, and on hosts of their kinds.
 
+// clippy knows the tests alone, not what they call
+#![allow(clippy::unwrap_used)]
+
 use host::Machine;
 use testbed::tree::Tree;
 use testbed::{Bed, reported};

@@ -1,8 +1,8 @@
 //! The same command line several times at once.
 
-use crate::judge::recovers;
+use crate::judge::{base, difference, recovers};
 use crate::process::run;
-use crate::stage::{Stage, base};
+use crate::stage::Stage;
 use crate::{Effort, Tally};
 
 /// Two and twenty at once.
@@ -35,7 +35,7 @@ pub fn at_once(stage: &mut dyn Stage, effort: Effort) -> Tally {
             }
             let now = stage.look();
             if now != base.after {
-                return Err(crate::judge::difference(&base.after, &now));
+                return Err(difference(&base.after, &now));
             }
             recovers(stage, &base)
         };

@@ -5,8 +5,8 @@ use std::fs;
 
 use testbed::strace::calls;
 
-use crate::judge::{Done, KILLED, RULES, after};
-use crate::stage::{Base, Stage, base, play};
+use crate::judge::{Done, KILLED, RULES, after, base};
+use crate::stage::{Base, Stage, play};
 use crate::{Effort, Tally};
 
 /// What the kernel may answer to calls that look at or change files, processes

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::judge::{Done, RULES, after};
-use crate::stage::{Stage, base, play};
+use crate::judge::{Done, RULES, after, base};
+use crate::stage::{Stage, play};
 use crate::{Effort, Tally};
 
 /// A tmpfs over a directory; unmounted with its owner.

@@ -1,4 +1,5 @@
-//! What must be true after a fault, whatever the tool and whatever the fault.
+//! What must be true after a run that nothing disturbs, and after a fault,
+//! whatever the tool and whatever the fault.
 
 use crate::process::Outcome;
 use crate::saved::Look;
@@ -137,6 +138,22 @@ pub fn recovers(stage: &dyn Stage, base: &Base) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Runs it undisturbed, twice. Panics where that alone is not right: nothing
+/// could be judged by it.
+pub fn base(stage: &mut dyn Stage) -> Base {
+    stage.reset();
+    let before = stage.look();
+    let outcome = play(stage, &[]);
+    assert_eq!(outcome.code, Some(0), "{}: {}", stage.name(), outcome.end());
+    let after = stage.look();
+    assert_ne!(before, after, "{} changes nothing", stage.name());
+    let base = Base { before, after };
+    if let Err(why) = recovers(stage, &base) {
+        panic!("{}, undisturbed: {why}", stage.name());
+    }
+    base
 }
 
 /// What is in one and not in the other.

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::faults::logged;
-use crate::stage::{Stage, base};
+use crate::judge::base;
+use crate::stage::Stage;
 use crate::{Effort, Tally};
 
 const TRACED: &str = "trace=openat,openat2,open,creat,write,pwrite64,writev,ftruncate,fallocate,\

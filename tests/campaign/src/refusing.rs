@@ -5,8 +5,8 @@
 use modelkernel::{Effect, Fault};
 use pmxcfs::Op;
 
-use crate::judge::{Done, RULES, after, recovers};
-use crate::stage::{Base, Stage, base, play};
+use crate::judge::{Done, RULES, after, base, recovers};
+use crate::stage::{Base, Stage, play};
 use crate::stages::cluster::OnCluster;
 use crate::stages::model::OnModel;
 use crate::{Effort, Tally};

@@ -83,19 +83,3 @@ pub struct Base {
     pub before: Look,
     pub after: Look,
 }
-
-/// Runs it undisturbed, twice. Panics where that alone is not right: nothing
-/// could be judged by it.
-pub fn base(stage: &mut dyn Stage) -> Base {
-    stage.reset();
-    let before = stage.look();
-    let outcome = play(stage, &[]);
-    assert_eq!(outcome.code, Some(0), "{}: {}", stage.name(), outcome.end());
-    let after = stage.look();
-    assert_ne!(before, after, "{} changes nothing", stage.name());
-    let base = Base { before, after };
-    if let Err(why) = crate::judge::recovers(stage, &base) {
-        panic!("{}, undisturbed: {why}", stage.name());
-    }
-    base
-}

@@ -1,11 +1,13 @@
-//! A container on a host, and what a process in it is allowed.
+//! Containers of a host: how one is made, and what a process in it is allowed.
 
 use std::path::PathBuf;
 
 use testbed::Ran;
 
-use crate::Host;
-use crate::rootfs::PROBE;
+use crate::conf::Conf;
+use crate::host::Host;
+use crate::rootfs::{self, PROBE};
+use crate::{VOLUMES, debian};
 
 /// What open(2) for reading and writing said to a process in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +54,52 @@ pub struct Container<'a> {
     pub ctid: u32,
 }
 
-impl<'a> Container<'a> {
-    pub(crate) fn new(host: &'a Host, ctid: u32) -> Container<'a> {
-        Container { host, ctid }
+impl Host {
+    /// A new container: a plain configuration and a root file system. Panics
+    /// where there is one of this number.
+    pub fn create(&self, ctid: u32, unprivileged: bool) -> Container<'_> {
+        let more = if unprivileged { "unprivileged: 1\n" } else { "" };
+        let conf = format!(
+            "arch: amd64\ncores: 2\nhostname: ct{ctid}\nmemory: 512\nostype: debian\n\
+             rootfs: local-lvm:vm-{ctid}-disk-0,size=8G\nswap: 512\n{more}"
+        );
+        self.write(&format!("/etc/pve/lxc/{ctid}.conf"), conf);
+        self.adopt(ctid)
     }
 
+    /// A new container with a real Debian in it. Panics where there is one of
+    /// this number.
+    pub fn create_debian(&self, ctid: u32, unprivileged: bool) -> Container<'_> {
+        let container = self.create(ctid, unprivileged);
+        let volume = self.at(&format!("{VOLUMES}/{ctid}"));
+        std::fs::remove_dir_all(&volume).expect("volume");
+        debian::make(&volume, if unprivileged { 100_000 } else { 0 });
+        container
+    }
+
+    /// A new unprivileged container that has dnf and says that it is of the RHEL
+    /// family. Panics where there is one of this number.
+    pub fn create_dnf(&self, ctid: u32) -> Container<'_> {
+        let container = self.create(ctid, true);
+        let volume = self.at(&format!("{VOLUMES}/{ctid}"));
+        std::fs::remove_dir_all(&volume).expect("volume");
+        std::fs::create_dir(&volume).expect("volume");
+        debian::fill_with_dnf(&volume, 100_000);
+        container
+    }
+
+    /// A container whose configuration the machine has: gives it its root file
+    /// system.
+    pub fn adopt(&self, ctid: u32) -> Container<'_> {
+        let text = self.read(&format!("/etc/pve/lxc/{ctid}.conf"));
+        let (conf, _) = Conf::parse(&ctid.to_string(), &text);
+        let owner = if conf.main.unprivileged() { 100_000 } else { 0 };
+        rootfs::make(&self.at(&format!("{VOLUMES}/{ctid}")), owner);
+        Container { host: self, ctid }
+    }
+}
+
+impl Container<'_> {
     pub fn conf_path(&self) -> String {
         format!("/etc/pve/lxc/{}.conf", self.ctid)
     }
@@ -75,7 +118,7 @@ impl<'a> Container<'a> {
     /// A file of its root file system as the test can open it, whether it runs
     /// or not. What is written so belongs to a user that the container may not know.
     pub fn at(&self, path: &str) -> PathBuf {
-        self.host.at(&format!("{}/{}{path}", crate::VOLUMES, self.ctid))
+        self.host.at(&format!("{VOLUMES}/{}{path}", self.ctid))
     }
 
     /// The configuration that the last start made for LXC.

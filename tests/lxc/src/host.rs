@@ -7,8 +7,6 @@ use std::process::{Child, Command, Stdio};
 use testbed::bed::program;
 use testbed::{Bed, Ran, TOOLS, Tool};
 
-use crate::container::Container;
-
 /// Private namespaces with a recorded machine in them, until it is dropped.
 ///
 /// Inside, `/etc/pve`, `/proc/devices`, `/proc/driver`, `/sys` and the nodes of
@@ -134,49 +132,6 @@ impl Host {
     pub fn pct_words(&self, words: &[&str]) -> Ran {
         let tool = words.iter().fold(self.command("/usr/sbin/pct"), |tool, word| tool.arg(word));
         tool.text().run()
-    }
-
-    /// A new container: a plain configuration and a root file system. Panics
-    /// where there is one of this number.
-    pub fn create(&self, ctid: u32, unprivileged: bool) -> Container<'_> {
-        let more = if unprivileged { "unprivileged: 1\n" } else { "" };
-        let conf = format!(
-            "arch: amd64\ncores: 2\nhostname: ct{ctid}\nmemory: 512\nostype: debian\n\
-             rootfs: local-lvm:vm-{ctid}-disk-0,size=8G\nswap: 512\n{more}"
-        );
-        self.write(&format!("/etc/pve/lxc/{ctid}.conf"), conf);
-        self.adopt(ctid)
-    }
-
-    /// A new container with a real Debian in it. Panics where there is one of
-    /// this number.
-    pub fn create_debian(&self, ctid: u32, unprivileged: bool) -> Container<'_> {
-        let container = self.create(ctid, unprivileged);
-        let volume = self.at(&format!("{}/{ctid}", crate::VOLUMES));
-        std::fs::remove_dir_all(&volume).expect("volume");
-        crate::debian::make(&volume, if unprivileged { 100_000 } else { 0 });
-        container
-    }
-
-    /// A new unprivileged container that has dnf and says that it is of the RHEL
-    /// family. Panics where there is one of this number.
-    pub fn create_dnf(&self, ctid: u32) -> Container<'_> {
-        let container = self.create(ctid, true);
-        let volume = self.at(&format!("{}/{ctid}", crate::VOLUMES));
-        std::fs::remove_dir_all(&volume).expect("volume");
-        std::fs::create_dir(&volume).expect("volume");
-        crate::debian::fill_with_dnf(&volume, 100_000);
-        container
-    }
-
-    /// A container whose configuration the machine has: gives it its root file
-    /// system.
-    pub fn adopt(&self, ctid: u32) -> Container<'_> {
-        let text = self.read(&format!("/etc/pve/lxc/{ctid}.conf"));
-        let (conf, _) = crate::conf::Conf::parse(&ctid.to_string(), &text);
-        let owner = if conf.main.unprivileged() { 100_000 } else { 0 };
-        crate::rootfs::make(&self.at(&format!("{}/{ctid}", crate::VOLUMES)), owner);
-        Container::new(self, ctid)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use record::Address;
 
+use crate::attr::{Attr, Flow, Pending, Waiting};
 use crate::fault::{Effect, Fault};
+use crate::files::Node;
 use crate::state::State;
-use crate::stores::{Attr, Flow};
 
 /// How a write went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,37 +19,6 @@ pub enum WriteOutcome {
     Died,
 }
 
-/// What a write waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    /// The device lock, before it can begin.
-    Lock(Address),
-    /// The users of a function whose driver is being removed; holds its lock.
-    Remove(Address),
-    /// The users of a function's VFs; holds its lock.
-    Vfs(Address),
-    /// The test, by [`Fault::Block`].
-    Test(Option<Address>),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Pending {
-    pub ticket: u64,
-    attr: Attr,
-    bytes: Vec<u8>,
-    waiting: Waiting,
-}
-
-impl Pending {
-    fn holds(&self) -> Option<Address> {
-        match self.waiting {
-            Waiting::Lock(_) => None,
-            Waiting::Remove(address) | Waiting::Vfs(address) => Some(address),
-            Waiting::Test(address) => address,
-        }
-    }
-}
-
 impl State {
     /// Whether somebody holds the device lock of a function.
     pub fn locked(&self, address: Address) -> bool {
@@ -59,7 +29,7 @@ impl State {
     pub fn write(&mut self, path: &str, bytes: &[u8]) -> Result<WriteOutcome, i32> {
         let path = self.files.resolve(path, true)?;
         match self.files.node(&path) {
-            Some(crate::files::Node::Dir(_)) => return Err(libc::EISDIR),
+            Some(Node::Dir(_)) => return Err(libc::EISDIR),
             Some(_) => {}
             None => return Err(libc::ENOENT),
         }
@@ -102,7 +72,7 @@ impl State {
             Attr::Bind(_) | Attr::Unbind(_) | Attr::DriversProbe => {
                 Address::from_sysfs(String::from_utf8_lossy(bytes).trim_end())
             }
-            _ => self.subject(attr),
+            _ => attr.subject(),
         }
     }
 

@@ -11,11 +11,11 @@ use fuser::{
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::attr::Attr;
 use crate::blocked::WriteOutcome;
 use crate::caller::kill;
 use crate::files::Node;
 use crate::inodes::{Inodes, Open, lock};
-use crate::stores::Attr;
 use crate::{ModelKernel, NodeView};
 
 /// The kernel keeps nothing: what is there changes behind its back.

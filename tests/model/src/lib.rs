@@ -8,6 +8,7 @@
 
 #![allow(missing_docs, clippy::disallowed_methods)]
 
+mod attr;
 mod bind;
 mod blocked;
 mod caller;
@@ -28,6 +29,7 @@ pub mod stage;
 mod state;
 mod stores;
 mod vgpu;
+mod vgpu_card;
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,8 +42,9 @@ pub use blocked::WriteOutcome;
 pub use driver::{Id, Probe};
 pub use fault::{Effect, Fault};
 pub use state::Counters;
-pub use vgpu::VgpuCard;
+pub use vgpu_card::VgpuCard;
 
+use crate::attr::Attr;
 use crate::files::Node;
 use crate::state::State;
 
@@ -147,10 +150,10 @@ impl ModelKernel {
             return shown.map(Some);
         }
         let attr = state.attribute(&path);
-        if attr.as_ref().is_some_and(stores::Attr::write_only) {
+        if attr.as_ref().is_some_and(Attr::write_only) {
             return Err(libc::EACCES);
         }
-        use stores::Attr::{NumVfs, Override};
+        use Attr::{NumVfs, Override};
         let locks = match attr {
             Some(Override(address) | NumVfs(address)) => Some(address),
             _ => state.uevent_of(&path),

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use record::Address;
 use testbed::tree::Entry;
 
-use crate::blocked::Pending;
+use crate::attr::Pending;
 use crate::driver::{Driver, Ids};
 use crate::fault::Fault;
 use crate::files::{Files, Node};
-use crate::vgpu::{Current, VgpuCard};
+use crate::vgpu_card::{Current, VgpuCard};
 
 pub(crate) const DEVICES: &str = "/sys/bus/pci/devices";
 pub(crate) const DRIVERS: &str = "/sys/bus/pci/drivers";

@@ -2,59 +2,13 @@
 
 use record::Address;
 
-use crate::blocked::Waiting;
+use crate::attr::{Attr, Flow, Waiting};
 use crate::driver::{Id, Ids};
 use crate::files::split;
 use crate::state::{DRIVERS, GPUS, State};
 
-/// An attribute with a store function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Attr {
-    Bind(String),
-    Unbind(String),
-    NewId(String),
-    RemoveId(String),
-    DriversProbe,
-    DriversAutoprobe,
-    Override(Address),
-    Reset(Address),
-    NumVfs(Address),
-    VfAutoprobe(Address),
-    UnbindLock(Address),
-    VgpuType(Address),
-    /// Of this type.
-    MdevCreate(Address, String),
-    /// Of this UUID.
-    MdevRemove(Address, String),
-}
-
-/// How far a store got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flow {
-    Done,
-    Blocked(Waiting),
-}
-
 /// sysfs hands a store at most a page (kernfs_fop_write_iter).
 const PAGE: usize = 4096;
-
-impl Attr {
-    /// Whether it has no show function.
-    pub fn write_only(&self) -> bool {
-        use Attr::{Bind, DriversProbe, MdevCreate, MdevRemove, NewId, RemoveId, Reset, Unbind};
-        matches!(
-            self,
-            Bind(_)
-                | Unbind(_)
-                | NewId(_)
-                | RemoveId(_)
-                | DriversProbe
-                | Reset(_)
-                | MdevCreate(..)
-                | MdevRemove(..)
-        )
-    }
-}
 
 impl State {
     /// The attribute at a canonical path.
@@ -92,30 +46,12 @@ impl State {
         }
     }
 
-    /// The function whose own attribute this is.
-    pub fn subject(&self, attr: &Attr) -> Option<Address> {
-        use Attr::{
-            MdevCreate, MdevRemove, NumVfs, Override, Reset, UnbindLock, VfAutoprobe, VgpuType,
-        };
-        match attr {
-            Override(address)
-            | Reset(address)
-            | NumVfs(address)
-            | VfAutoprobe(address)
-            | UnbindLock(address)
-            | VgpuType(address)
-            | MdevCreate(address, _)
-            | MdevRemove(address, _) => Some(*address),
-            _ => None,
-        }
-    }
-
     /// Runs a store. `resumed`: it waited for a lock before. Errors: its error number.
     pub fn store(&mut self, attr: &Attr, bytes: &[u8], resumed: bool) -> Result<Flow, i32> {
         let bytes = &bytes[..bytes.len().min(PAGE)];
         let text = String::from_utf8_lossy(bytes).into_owned();
         // a VF may have gone while somebody waited for it
-        if self.subject(attr).is_some_and(|address| !self.functions.contains_key(&address)) {
+        if attr.subject().is_some_and(|address| !self.functions.contains_key(&address)) {
             return Err(libc::ENODEV);
         }
         match attr {

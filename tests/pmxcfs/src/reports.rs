@@ -1,19 +1,8 @@
 //! The files that pmxcfs makes up when they are read.
 
-use crate::store::Store;
-
-/// Names in the root directory that no change reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
-    Version,
-    Members,
-    Vmlist,
-}
+use crate::store::{Report, Store};
 
 impl Report {
-    pub const ALL: [(&'static str, Report); 3] =
-        [(".version", Report::Version), (".members", Report::Members), (".vmlist", Report::Vmlist)];
-
     pub fn text(self, store: &Store, quorate: bool) -> String {
         match self {
             Report::Vmlist => store.guests.report(),

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::guests::{Guest, Guests};
-use crate::reports::Report;
 
 /// MEMDB_MAX_FILE_SIZE.
 pub(crate) const MOST: usize = 1 << 20;
@@ -14,6 +13,20 @@ pub(crate) const MOST_BYTES: usize = 128 << 20;
 pub(crate) const MOST_FILES: usize = 256 << 10;
 
 pub(crate) const ROOT: u64 = 1;
+
+/// Files in the root directory that pmxcfs makes up when they are read: no
+/// change reaches them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Version,
+    Members,
+    Vmlist,
+}
+
+impl Report {
+    pub const ALL: [(&'static str, Report); 3] =
+        [(".version", Report::Version), (".members", Report::Members), (".vmlist", Report::Vmlist)];
+}
 
 #[derive(Debug)]
 pub(crate) enum Content {

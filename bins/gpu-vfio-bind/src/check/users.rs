@@ -6,7 +6,7 @@ use pci::Function;
 use record::Hint;
 use usage::{Usage, User, UserKind};
 
-use super::{Judge, ObjectionKind, Objections, Retry, TakenWhen};
+use super::objections::{Judge, ObjectionKind, Objections, Retry, TakenWhen};
 use crate::cli::ForceKind;
 
 /// The kind of `--force` that overrides a user.

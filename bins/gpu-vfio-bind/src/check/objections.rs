@@ -1,0 +1,97 @@
+//! What speaks against a plan, and what it is judged by.
+
+use std::collections::BTreeSet;
+
+use ::apply::Objection;
+use pci::System;
+use record::{Address, CommandLine, Hint};
+use usage::Users;
+
+use crate::cli::ForceKind;
+
+/// Reasons against binding or releasing a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectionKind {
+    IommuOff,
+    NoIommuGroup,
+    VgpuFunction,
+    VirtualFunctions,
+    RunningVm,
+    OpenNode,
+    /// An earlier write waits in the kernel.
+    Removal,
+    MediatedDevice,
+    BlockDevice,
+    /// Who uses it could not be found out.
+    Unknown,
+    Container,
+    Network,
+    Display,
+    GroupMembers,
+    /// `persist` of a slot without a GPU.
+    NoGpu,
+    /// NVIDIA's driver reports a user that is not a process.
+    DriverBusy,
+    /// Matching by id would bind another GPU as well.
+    SameIds,
+    /// Another file of modprobe sets ids= and overrides ours.
+    ForeignIds,
+}
+
+impl ObjectionKind {
+    /// What the user has to name to override it; `None`: nothing overrides it.
+    pub fn force_kind(self) -> Option<ForceKind> {
+        match self {
+            ObjectionKind::Container => Some(ForceKind::Container),
+            ObjectionKind::Network => Some(ForceKind::Network),
+            ObjectionKind::Display => Some(ForceKind::Display),
+            ObjectionKind::GroupMembers => Some(ForceKind::Group),
+            ObjectionKind::NoGpu => Some(ForceKind::NoGpu),
+            _ => None,
+        }
+    }
+}
+
+/// What the user's own command needs to get past an objection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retry {
+    Force(BTreeSet<ForceKind>),
+    StopPersistenced,
+    /// These other functions of the IOMMU group, and kinds that they need.
+    WithGroup(Vec<Address>, BTreeSet<ForceKind>),
+}
+
+/// Makes the user's own command with that, for hints.
+pub type RetryCommand<'a> = dyn Fn(Retry) -> CommandLine + 'a;
+
+/// When the functions are taken from their drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenWhen {
+    Now,
+    /// The same, where nvidia-persistenced would be stopped before.
+    NowWithoutPersistenced,
+    /// At the next boot: processes and VMs that run now have ended then.
+    AtBoot,
+}
+
+/// Judges plans of one run.
+pub struct Judge<'a> {
+    pub system: &'a System,
+    pub users: &'a Users<'a>,
+    pub retry: &'a RetryCommand<'a>,
+    pub when: TakenWhen,
+}
+
+/// Objections against one function.
+pub struct Objections<'a> {
+    pub address: Address,
+    pub found: &'a mut Vec<Objection<ObjectionKind>>,
+}
+
+impl Objections<'_> {
+    pub fn add(&mut self, kind: ObjectionKind, why: impl Into<String>, hint: Hint) {
+        let (target, why) = (self.address.to_string(), why.into());
+        let overridable = kind.force_kind().is_some();
+        self.found.push(Objection { target, kind, why, hint, overridable });
+    }
+}
