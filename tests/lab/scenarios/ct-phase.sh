@@ -92,7 +92,7 @@ second() {
 	unit pve-gpu-nodes.service
 	tool pct start 901
 	expect_rc 255
-	says "ct 901 has NVIDIA's userspace 550.999.01, the host's kernel module is 570.999.02"
+	says "ct 901 has NVIDIA driver libraries 550.999.01, but the kernel module of the host is 570.999.02"
 	pipeline drift
 	expect_rc 1
 	says "nv-runfile install --ct 901"

@@ -169,7 +169,7 @@ fn another_version_of_the_userspace_keeps_it_from_starting() {
     userspace(&host, &container, "550.54.14");
     host.script("/var/lib/vz/snippets/gpu", "exec lxc-gpu-conf hook --warn-only \"$1\" \"$2\"\n");
     let said = start(&container, &host);
-    assert!(said.contains("userspace 550.54.14"), "{said}");
+    assert!(said.contains("ct 954 has NVIDIA driver libraries 550.54.14"), "{said}");
     assert!(!said.contains("hookscript error"), "{said}");
 }
 
