@@ -228,7 +228,11 @@ fn a_restart_that_fails_is_told_and_the_configuration_stands() {
     let ran = tool(&host, "add 950 -g 0 --no-hotplug --restart", 3);
     assert_eq!(ran.one("change", "property", "running")["status"], "failed");
     let ran = ran.one_line("pct reboot: exit status 255: command failed: got timeout");
-    assert!(ran.stderr.contains("the configuration is up to date, but the restart failed"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the configuration is up to date, but the restart failed"),
+        "{}",
+        ran.stderr
+    );
     assert!(container.conf().contains("dev0: /dev/nvidia0,mode=0666"));
     assert!(container.running());
 }
