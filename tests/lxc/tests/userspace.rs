@@ -224,12 +224,13 @@ fn a_hostile_root_file_system_leads_nowhere() {
             fs::remove_dir_all(at("/var/lib/pve-gpu-tools")).unwrap();
         }
         "file" => fs::remove_file(at("/usr/bin/nvidia-smi")).unwrap(),
-        "temporary" | "dpkg" => {}
+        "dpkg" => fs::remove_file(at("/var/lib/dpkg/status")).unwrap(),
+        "temporary" => {}
         other => panic!("{other}"),
     };
-    // these two do no harm: what stands in a temporary's place is ours to remove
-    let harmless = ["temporary", "dpkg"];
-    let tricks = ["library directory", "proc", "fifo", "ledger", "climbing", "file"];
+    // the name of a temporary file is the tool's own: it removes what has that name
+    let harmless = ["temporary"];
+    let tricks = ["library directory", "proc", "fifo", "ledger", "climbing", "file", "dpkg"];
     for what in tricks.into_iter().chain(harmless) {
         spoil(what);
         let ran = install(&host, "--ct 950");
