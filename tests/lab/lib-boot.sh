@@ -5,7 +5,7 @@
 #   boots_host          a host that can prepare its next boot: update-initramfs, update-grub, /etc/default/grub
 #   host_driver VERSION the driver's installer and DKMS have left this version: its module is loaded now and from now on
 #   unit NAME           the commands of a systemd unit of ours, as systemd runs them
-#   hinted              as tool: the hint of the last tool, which is a command that can be run as it stands
+#   hinted              as tool: the commands of the hint of the last tool, in their order
 #   pipeline NAME       as tool: the commands that 'make -n' shows for the pipeline that the header calls so
 #   vm_starts ADDR      a VM that has this function, as QEMU takes it: $VM is its process
 #   vm_ends             it is gone
@@ -39,7 +39,9 @@ unit() {
 }
 
 hinted() {
-	lab_command=$(sed -n "s/.*\"hint\":\"\([^\"]*\)\".*/\1/p" $OUT | sort -u | head -n 1)
+	# "commands":[["a","b"],["c"]] is a b && c: no word of these commands needs quotes
+	lab_command=$(sed -n 's/.*"commands":\[\["\([^]]*\(\],\[[^]]*\)*\)"\]\].*/\1/p' $OUT | sort -u | head -n 1 |
+		sed 's/"\],\["/ \&\& /g; s/","/ /g')
 	[ -n "$lab_command" ] || lab_fail "no command is hinted at"
 	lab_log "hinted $lab_command"
 	tool sh -c "$lab_command"

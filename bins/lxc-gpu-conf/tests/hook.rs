@@ -100,7 +100,9 @@ fn what_cannot_be_had_keeps_it_from_starting() {
     let bed = host(&format!("{GOOD}lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind\n"));
     fails(&bed, 3, "given twice");
     let bed = host(&BY_HAND.replace("c 511:*", "c 509:*"));
-    fails(&bed, 3, "stale device rule 'c 509:* rwm': nvidia-uvm now has major 511");
+    fails(&bed, 3, "no device rule lets the container open /dev/nvidia-uvm (511:0)");
+    let bed = host(&OWN_PAIR.replace("c 511:", "c 509:"));
+    fails(&bed, 3, "stale device rule 'c 509:0 rw': nvidia-uvm now has major 511");
     let bed = host("arch: amd64\nostype: debian\nunprivileged: 1\n");
     run(&bed, "add 910 --gpu 0").expect(0);
     swap_cards(&bed);

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use common::*;
@@ -216,7 +217,7 @@ fn a_state_that_cannot_be_understood_counts_for_nothing() {
     for text in hostile.into_iter().chain([deep.as_str()]) {
         let bed = host(&BY_HAND.replace("c 511:*", "c 509:*"));
         bed.write(&state(910), text);
-        assert!(causes(&bed, 910).contains("stale-rule"));
+        assert_eq!(causes(&bed, 910), BTreeSet::from(["no-rule".to_string()]));
         let after = sync(&bed, 910);
         assert!(after.contains("c 511:0 rw"), "{after}");
     }
@@ -312,12 +313,44 @@ fn a_running_container_is_told_to_restart() {
 fn a_rule_that_may_be_another_devices_is_kept_and_named() {
     let bed = host(&BY_HAND.replace("c 511:*", "c 510:*"));
     let before = bed.read(&conf(910));
+    assert_eq!(causes(&bed, 910), BTreeSet::from(["no-rule".to_string()]));
     let ran = run(&bed, "sync 910").expect(0);
     assert!(ran.stderr.contains("'c 510:* rwm'"), "{}", ran.stderr);
     let after = bed.read(&conf(910));
     assert_eq!(gone(&before, &after), [""; 0]);
     assert_eq!(gone(&after, &before), ["lxc.cgroup2.devices.allow: c 511:0 rw"]);
     assert_eq!(causes(&bed, 910), none());
+    // nor do remove and --convert take it
+    let kept = "lxc.cgroup2.devices.allow: c 510:* rwm\n";
+    run(&bed, "add 910 --convert").expect(0);
+    assert!(bed.read(&conf(910)).contains(kept), "{}", bed.read(&conf(910)));
+    assert_eq!(causes(&bed, 910), none());
+    run(&bed, "remove 910").expect(0);
+    assert!(bed.read(&conf(910)).contains(kept), "{}", bed.read(&conf(910)));
+    let bed = host(&before);
+    run(&bed, "remove 910").expect(0);
+    assert_eq!(bed.read(&conf(910)), format!("arch: amd64\nostype: debian\n{kept}"));
+}
+
+/// A rule that the tool wrote is its own in a container without the pair as well.
+#[test]
+fn what_is_remembered_is_stale_for_check_and_goes_with_every_verb() {
+    let made = || {
+        let bed = given("arch: amd64\n", "--gpu 0 --style mount");
+        let text = bed.read(&conf(910));
+        let text = text.lines().filter(|line| !line.contains("c 511:1 rw"));
+        bed.write(&conf(910), text.map(|line| format!("{line}\n")).collect::<String>());
+        set_uvm_major(&bed, 508);
+        assert!(causes(&bed, 910).contains("stale-rule"));
+        bed
+    };
+    for verb in ["sync 910", "remove 910", "add 910 --convert"] {
+        let bed = made();
+        run(&bed, "nodes").expect(0);
+        run(&bed, verb).expect(0);
+        assert!(!bed.read(&conf(910)).contains("c 511:"), "{verb}: {}", bed.read(&conf(910)));
+        assert_eq!(causes(&bed, 910), none(), "{verb}");
+    }
 }
 
 /// One card of two, and of its DRM nodes only the render node, by exact rules

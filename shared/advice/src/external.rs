@@ -32,6 +32,13 @@ pub fn apt_install(package: &str) -> CommandLine {
     command(&["apt-get", "install", package])
 }
 
+/// Removes packages with their configuration.
+pub fn apt_purge(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "purge"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
 /// Upgrades packages that are installed, and installs no other.
 pub fn apt_upgrade(packages: &[String]) -> CommandLine {
     let mut words = command(&["apt-get", "install", "--only-upgrade"]);

@@ -9,7 +9,8 @@ within 5 tool gpu-vfio-bind bind 01:00 --timeout 3
 expect_rc 3
 says '"status":"failed"'
 says 'did not finish within 3 s'
-says 'its writer is in state '
+says ' in state '
+says ' waits in the kernel; do not kill it)'
 let_go
 within 5 driver_is 0000:01:00.0 none
 tool gpu-vfio-bind bind 01:00

@@ -92,10 +92,11 @@ second() {
 	unit pve-gpu-nodes.service
 	tool pct start 901
 	expect_rc 255
-	says "ct 901 has NVIDIA's userspace 550.999.01, the host's kernel module is 570.999.02"
+	says "ct 901 has NVIDIA driver libraries 550.999.01, but the kernel module of the host is 570.999.02"
 	pipeline drift
 	expect_rc 1
-	says "nv-runfile install --ct 901"
+	says '"commands":[["nv-runfile","fetch","570.999.02"],["nv-runfile","install",'
+	says '.run","--ct","901"]]'
 	# the command that the check names, for each; a stopped container is mounted for it
 	for id in 901 902; do
 		tool nv-version-check --ct $id --no-host

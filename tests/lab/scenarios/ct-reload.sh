@@ -29,7 +29,7 @@ runs_with_the_old_one() {
 	tool lxc-gpu-conf check "$id"
 	expect_rc 1
 	says '"cause":"not-restarted"'
-	says "pct reboot $id"
+	says "\"commands\":[[\"pct\",\"reboot\",\"$id\"]]"
 	opens_inside "$id" /dev/nvidia-uvm ENXIO
 	tool lxc-gpu-conf hook "$id" post-start
 	expect_rc 3

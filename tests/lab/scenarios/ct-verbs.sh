@@ -55,7 +55,7 @@ sed -i "1,/^rootfs:/s,^rootfs:.*,rootfs: $rootfs," /etc/pve/lxc/901.conf
 userspace 535.1.2
 tool pct reboot 901
 expect_rc 255
-says "ct 901 has NVIDIA's userspace 535.1.2, the host's kernel module is 550.163.01"
+says "ct 901 has NVIDIA driver libraries 535.1.2, but the kernel module of the host is 550.163.01"
 userspace 550.163.01
 tool pct start 901
 expect_rc 0

@@ -54,7 +54,7 @@ driver_is 0000:02:00.1 vfio-pci
 expect_that "the kernel log says so" sh -c "dmesg | grep -q 'gpu-vfio-bind: 0000:02:00.0: left alone'"
 tool gpu-vfio-bind status 02:00
 expect_rc 1
-says 'another function is there now'
+says 'another function is at this address now'
 
 # taken out again nothing is left of it
 tool gpu-vfio-bind unpersist --all

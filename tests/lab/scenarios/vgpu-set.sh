@@ -43,7 +43,7 @@ says 'need 72 GiB of framebuffer, the GPU has 48 GiB'
 ask "$(vf 2)=L40S-1Q"
 tool vgpu-profile-set apply /tmp/profiles
 expect_rc 4
-says 'one framebuffer size'
+says 'different framebuffer sizes need heterogeneous mode'
 ask "$(vf 2)=L40S-6Q"
 tool vgpu-profile-set apply /tmp/profiles
 expect_rc 2

@@ -31,7 +31,7 @@ until_gone() { while alive; do sleep 0.1; done; }
 healthy() { vgpu-profile-set check --health-file /tmp/health >/tmp/healthy 2>&1; }
 until_healthy() { until healthy; do sleep 0.2; done; }
 while_healthy() { while healthy; do sleep 0.2; done; }
-until_told() { until grep -q 'one framebuffer size' /tmp/words; do sleep 0.2; done; }
+until_told() { until grep -q 'different framebuffer sizes need heterogeneous mode' /tmp/words; do sleep 0.2; done; }
 
 printf '0000:03:00.1=L40S-24Q\n0000:03:00.2=L40S-24Q\n' >/tmp/profiles
 tool vgpu-profile-set plan /tmp/profiles
@@ -65,7 +65,7 @@ within 5 while_healthy
 sleep 4
 type_is 0 1150
 type_is 1 0
-expect_that "one line" [ "$(grep -c 'one framebuffer size' /tmp/words)" = 1 ]
+expect_that "one line" [ "$(grep -c 'different framebuffer sizes need heterogeneous mode' /tmp/words)" = 1 ]
 tool vgpu-profile-set check --health-file /tmp/health
 expect_rc 1
 

@@ -44,6 +44,11 @@ fn move_uvm(host: &Host) {
     std::fs::write(host.bed().at("/proc/devices"), moved).unwrap();
 }
 
+/// The lines of a text without the hints that belong to them.
+fn messages(said: &str) -> Vec<&str> {
+    said.lines().filter(|line| !line.starts_with("  hint: ")).collect()
+}
+
 #[test]
 fn a_start_goes_through_and_post_start_says_what_does_not_open() {
     let host = Host::new(HOST);
@@ -51,7 +56,7 @@ fn a_start_goes_through_and_post_start_says_what_does_not_open() {
     for (ctid, unprivileged, style) in KINDS {
         let container = create(&host, ctid, unprivileged, style);
         let said = start(&container, &host);
-        let lines: Vec<&str> = said.lines().collect();
+        let lines = messages(&said);
         assert_eq!(lines.len(), 2, "one line of the tool's, one of pct's: {said}");
         let expected = format!("ct {ctid}: /dev/nvidia-uvm has no driver behind it inside");
         assert!(lines[0].contains(&expected), "{said}");
@@ -73,7 +78,7 @@ fn a_mounted_node_that_is_missing_is_made_before_the_start() {
         host.write("/dev/nvidiactl", "");
         let said = start(&container, &host);
         for path in ["/dev/nvidia-uvm", "/dev/nvidiactl"] {
-            assert!(said.contains(&format!("made {path}\n")), "{said}");
+            assert!(said.contains(&format!("created {path}\n")), "{said}");
             assert_eq!(container.open(path), OpenOutcome::NoDriver, "{path}");
         }
         container.stop();
@@ -96,7 +101,7 @@ fn a_node_with_an_old_number_is_made_anew_and_the_start_goes_on_where_it_can() {
     for (container, (_, unprivileged, style)) in containers.iter().zip(KINDS) {
         host.run(old).expect(0);
         if unprivileged {
-            assert!(start(container, &host).contains("made /dev/nvidia-uvm\n"));
+            assert!(start(container, &host).contains("created /dev/nvidia-uvm\n"));
             assert_eq!(container.stat("/dev/nvidia-uvm").unwrap().major, 498);
             assert_eq!(container.open("/dev/nvidia-uvm"), OpenOutcome::NoDriver);
             continue;
@@ -147,10 +152,11 @@ fn another_version_of_the_userspace_keeps_it_from_starting() {
         let container = create(&host, ctid, unprivileged, style);
         userspace(&host, &container, "550.54.14");
         let said = container.start_fails();
-        let lines: Vec<&str> = said.lines().collect();
+        let lines = messages(&said);
         assert_eq!(lines.len(), 2, "{said}");
         let expected = format!(
-            "ct {ctid} has NVIDIA's userspace 550.54.14, the host's kernel module is {module}"
+            "ct {ctid} has NVIDIA driver libraries 550.54.14, but the kernel module of the host is \
+             {module}"
         );
         assert!(lines[0].contains(&expected), "{said}");
         assert!(lines[1].contains("exit code 4"), "{said}");
@@ -163,7 +169,7 @@ fn another_version_of_the_userspace_keeps_it_from_starting() {
     userspace(&host, &container, "550.54.14");
     host.script("/var/lib/vz/snippets/gpu", "exec lxc-gpu-conf hook --warn-only \"$1\" \"$2\"\n");
     let said = start(&container, &host);
-    assert!(said.contains("userspace 550.54.14"), "{said}");
+    assert!(said.contains("ct 954 has NVIDIA driver libraries 550.54.14"), "{said}");
     assert!(!said.contains("hookscript error"), "{said}");
 }
 

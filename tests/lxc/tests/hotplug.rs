@@ -41,7 +41,7 @@ fn a_container_that_runs_has_new_nodes_at_once() {
         container.start();
         let ran = tool(&host, &format!("add {ctid} -g 0"), 0);
         assert_eq!(statuses(&ran), ["changed"]);
-        ran.one_line("has the nodes already: nothing to restart");
+        ran.one_line("device nodes were hot-plugged; no restart is needed");
         for path in NODES {
             assert_eq!(container.open(path), OpenOutcome::NoDriver, "{ctid}: {path}");
         }
@@ -207,7 +207,7 @@ fn a_restart_waits_until_the_nodes_open_and_says_that_no_driver_is_behind_them()
         for path in &NODES[..3] {
             assert_eq!(inside(&ran, path), "has no driver behind it", "{ctid}: {path}");
         }
-        ran.one_line("/dev/nvidia-uvm has no driver behind it inside, 2 s after");
+        ran.one_line("after 2 s, /dev/nvidia-uvm has no driver behind it inside");
         assert_eq!(container.open("/dev/nvidia0"), OpenOutcome::NoDriver);
         let reboots = calls(&host).lines().filter(|c| *c == format!("reboot {ctid}")).count();
         assert_eq!(reboots, 1, "{}", calls(&host));
@@ -228,7 +228,11 @@ fn a_restart_that_fails_is_told_and_the_configuration_stands() {
     let ran = tool(&host, "add 950 -g 0 --no-hotplug --restart", 3);
     assert_eq!(ran.one("change", "property", "running")["status"], "failed");
     let ran = ran.one_line("pct reboot: exit status 255: command failed: got timeout");
-    assert!(ran.stderr.contains("the configuration is as it should be"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the configuration is up to date, but the restart failed"),
+        "{}",
+        ran.stderr
+    );
     assert!(container.conf().contains("dev0: /dev/nvidia0,mode=0666"));
     assert!(container.running());
 }

@@ -159,10 +159,13 @@ fn a_node_that_cannot_be_made_is_told_and_the_others_are_made() {
     host.run("mkdir -p /dev/nvidia-uvm/x").expect(0);
     let ran = nodes(&host, 3);
     assert_eq!(ran.one("change", "property", "/dev/nvidia-uvm")["status"], "failed");
-    ran.one_line("/dev/nvidia-uvm: a directory stands in its place");
+    ran.one_line("/dev/nvidia-uvm: a directory has this name");
     assert!(there(&host).contains("/dev/nvidia0 c3:0 666 0:0\n"));
-    // a link in a node's place is replaced, not followed
+    // a link of the administrator's is neither followed nor replaced
     host.run("rm -r /dev/nvidia-uvm; ln -s /dev/null /dev/nvidia-uvm").expect(0);
+    nodes(&host, 3).one_line("/dev/nvidia-uvm: a symbolic link has this name");
+    assert_eq!(host.run("readlink /dev/nvidia-uvm").stdout, "/dev/null\n");
+    host.run("rm /dev/nvidia-uvm").expect(0);
     nodes(&host, 0);
     assert_eq!(there(&host), ALL);
     assert!(host.run("stat -c %t:%T /dev/null").stdout.contains("1:3"));

@@ -167,7 +167,7 @@ fn a_stopped_one_is_started_and_a_failing_step_stops_it_until_the_cause_is_gone(
     let real = installer();
     load(&host, VERSION);
     let phase = format!("ct-gpu CTID=950 GPU={GPU} RUNFILE={}", real.display());
-    make(&host, &phase).stopped_at("nv-runfile install --ct 950", "what was undone");
+    make(&host, &phase).stopped_at("nv-runfile install --ct 950", "what was rolled back");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn drift_finds_a_driver_update_and_the_same_phase_follows_it() {
     load(&host, NEXT);
     publish(&host, NEXT);
     let drift = make(&host, "drift");
-    drift.stopped_at("nv-version-check --all-cts", "the hints above say what to do");
+    drift.stopped_at("nv-version-check --all-cts", "run the commands in the hints above");
     assert_eq!(about(&drift), ["container-behind"], "{:?}", drift.ran);
     assert!(drift.ran.stdout.contains("lxc-gpu-conf check --all"), "the rest is looked at too");
     let update = made(&host, &phase(&format!("VERSION={NEXT} MIRROR=file:///srv/mirror")));

@@ -8,21 +8,22 @@ use crate::check::finding::{Cause, Finding};
 use crate::config::device_numbers::DeviceNumbers;
 use crate::config::device_rules::{DeviceRule, NodeOpening, RuleDevices};
 use crate::config::given_nodes::{ContainerView, GivenNode};
-use crate::config::stale_rules::{rule_major, stale_rules};
+use crate::config::stale_rules::{concerns, concerns_v1, rule_major, stale_rules};
 
 /// All findings about device rules.
 pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
-    let stale = match view.facts {
-        Some(facts) => stale_rules(&view.access, &DeviceNumbers::of(&view.access, facts)),
-        None => Vec::new(),
+    let numbers = match view.facts {
+        Some(facts) => DeviceNumbers::of(&view.access, facts)
+            .remembering(view.stored.as_ref().map(|stored| &stored.rules)),
+        None => DeviceNumbers::default(),
     };
-    let mut found = cgroup_v1(view);
+    let mut found = cgroup_v1(view, &numbers);
     found.extend(invalid(view));
     found.extend(discarded(view));
     if view.unprivileged {
-        found.extend(idle(view, &stale));
+        found.extend(idle(view, &numbers));
     } else {
-        found.extend(outdated(view, &stale));
+        found.extend(outdated(view, &numbers));
         found.extend(missing(view));
     }
     found
@@ -36,12 +37,16 @@ fn of_rule(rule: &DeviceRule, finding: Finding) -> Finding {
     Finding { property: rule.key().into(), actual: Some(rule.text.clone()), ..finding }
 }
 
-fn cgroup_v1(view: &ContainerView<'_>) -> Vec<Finding> {
+fn cgroup_v1(view: &ContainerView<'_>, numbers: &DeviceNumbers) -> Vec<Finding> {
     let finding = |rule: &DeviceRule| {
         let key = rule.key().replace("cgroup2", "cgroup");
         let reason = format!("'{key}: {}' has no effect: Proxmox VE uses cgroup v2", rule.text);
         let finding = Finding { reason, ..of_rule(rule, Finding::warning(Cause::CgroupV1)) };
-        Finding { property: key, ..finding }.run(convert(view))
+        let finding = Finding { property: key, ..finding };
+        match concerns_v1(rule, &view.access, numbers) {
+            true => finding.run(convert(view)),
+            false => finding.words("remove that line from the configuration"),
+        }
     };
     view.access.v1.iter().map(finding).collect()
 }
@@ -88,13 +93,13 @@ fn discarded(view: &ContainerView<'_>) -> Option<Finding> {
 
 /// Rules about GPU nodes in an unprivileged container. Behind a `deny: a` of the
 /// user they do have an effect.
-fn idle(view: &ContainerView<'_>, stale: &[DeviceRule]) -> Vec<Finding> {
+fn idle(view: &ContainerView<'_>, numbers: &DeviceNumbers) -> Vec<Finding> {
     if view.access.discards_dev_rules() {
         return Vec::new();
     }
     let rules = view.access.rules.iter();
     rules
-        .filter(|rule| rule.allow && is_about_gpus(view, rule, stale))
+        .filter(|rule| rule.allow && concerns(rule, &view.access, numbers))
         .map(|rule| {
             Finding {
                 reason: format!(
@@ -109,24 +114,8 @@ fn idle(view: &ContainerView<'_>, stale: &[DeviceRule]) -> Vec<Finding> {
         .collect()
 }
 
-fn is_about_gpus(view: &ContainerView<'_>, rule: &DeviceRule, stale: &[DeviceRule]) -> bool {
-    let is_driver_major = |major: u32| {
-        view.facts.is_some_and(|facts| {
-            let drivers = nvidia::DYNAMIC_DRIVERS.iter();
-            drivers.filter_map(|name| facts.majors.major(name)).any(|m| m == major)
-        })
-    };
-    match &rule.what {
-        RuleDevices::Numbers { char: true, major: Some(major), .. } => {
-            *major == nvidia::GPU_MAJOR || stale.contains(rule) || is_driver_major(*major)
-        }
-        RuleDevices::Path { path, .. } => nvidia::classify(path).is_some(),
-        _ => false,
-    }
-}
-
 /// Rules for a major that the driver no longer has.
-fn outdated(view: &ContainerView<'_>, stale: &[DeviceRule]) -> Vec<Finding> {
+fn outdated(view: &ContainerView<'_>, numbers: &DeviceNumbers) -> Vec<Finding> {
     let majors = majors_without_rule(view);
     let now: Vec<String> =
         majors.iter().map(|(driver, major)| format!("{driver} now has major {major}")).collect();
@@ -136,14 +125,18 @@ fn outdated(view: &ContainerView<'_>, stale: &[DeviceRule]) -> Vec<Finding> {
                 .map(|old| rule.text.replacen(&old.to_string(), &major.to_string(), 1)),
             _ => None,
         };
+        let why = match now.is_empty() {
+            true => "no loaded NVIDIA driver has this major".to_string(),
+            false => now.join(", "),
+        };
         Finding {
             expected,
-            reason: format!("stale device rule '{}': {}", rule.text, now.join(", ")),
+            reason: format!("stale device rule '{}': {why}", rule.text),
             ..of_rule(rule, Finding::error(Cause::StaleRule))
         }
         .run(sync(view.guest.ctid))
     };
-    stale.iter().map(finding).collect()
+    stale_rules(&view.access, numbers).iter().map(finding).collect()
 }
 
 /// Drivers with mounted nodes that no rule lets the container open.

@@ -9,6 +9,7 @@ use record::{Hint, LxcStyle, Severity};
 
 use crate::check::finding::{Cause, Finding};
 use crate::config::given_nodes::{ContainerView, GivenNode, can_create, mode_denies, no_access};
+use crate::host_facts::required_nodes::has_unbound_gpu;
 use crate::host_facts::{HostFacts, check_numbers};
 
 /// Each given node, and nodes that are given twice.
@@ -188,7 +189,12 @@ fn repair(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) ->
     let path = &given.node.path;
     let repairable =
         can_create(facts, classify(path)) || view.renamed_nodes(facts).contains_key(path);
+    // the driver's shared nodes belong to a loaded driver
+    let has_gpu = !facts.gpus.is_empty() || has_unbound_gpu(facts).unwrap_or(false);
     match repairable {
+        true if !has_gpu => Hint::words(
+            "the node can be created again once the nvidia driver has a GPU of this host",
+        ),
         true => Hint::command(sync(view.guest.ctid)),
         false if view.is_given_alone(given) => Hint::command(remove_node(view, given)),
         false => Hint::words(format!("the node is part of a mounted directory: remove {path}")),

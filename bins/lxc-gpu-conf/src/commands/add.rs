@@ -354,9 +354,11 @@ impl ConfigPlanner for AddPlanner<'_> {
         }
         std::mem::take(&mut resolved.notes).into_iter().for_each(|note| self.print_once(note));
         // what cannot be read now cannot be updated after the change
-        store::load(self.facts.machine, self.guest.ctid, conf).map_err(Failure::from)?;
+        let stored =
+            store::load(self.facts.machine, self.guest.ctid, conf).map_err(Failure::from)?;
         let mut plan = ConfigPlan::of(conf);
-        let numbers = DeviceNumbers::of(&Access::of(conf), self.facts);
+        let numbers = DeviceNumbers::of(&Access::of(conf), self.facts)
+            .remembering(stored.as_ref().map(|stored| &stored.rules));
         give(&mut plan, &container, &resolved.desired, style, &numbers)?;
         Ok(plan)
     }

@@ -301,9 +301,11 @@ impl ConfigPlanner for RemovePlanner<'_> {
             ..ContainerFacts::default()
         };
         // what cannot be read now cannot be updated after the change
-        store::load(self.facts.machine, self.guest.ctid, conf).map_err(Failure::from)?;
+        let stored =
+            store::load(self.facts.machine, self.guest.ctid, conf).map_err(Failure::from)?;
         let mut plan = ConfigPlan::of(conf);
-        let numbers = DeviceNumbers::of(&access, self.facts);
+        let numbers = DeviceNumbers::of(&access, self.facts)
+            .remembering(stored.as_ref().map(|stored| &stored.rules));
         remove_nodes(&mut plan, &container, &self.removal(&access)?, &numbers)?;
         Ok(plan)
     }

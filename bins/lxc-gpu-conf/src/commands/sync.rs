@@ -1,7 +1,7 @@
 //! `sync`: repairs the GPU configuration of containers after a major, a minor or
 //! the driver version has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ::cli::{Exit, Failure, Say, catch_signals};
 use advice::external::pct_reboot;
@@ -16,8 +16,9 @@ use crate::cli::{Options, Sync};
 use crate::commands::selection::{require_some, selected};
 use crate::config::access::{Access, mentions_nvidia};
 use crate::config::device_numbers::DeviceNumbers;
+use crate::config::device_rules::DeviceRule;
 use crate::config::resolve::{present_names, resolve};
-use crate::config::stale_rules::stale_rules;
+use crate::config::stale_rules::is_dynamic_rule;
 use crate::host_facts::HostFacts;
 use crate::plan::add_nodes::auto_style;
 use crate::plan::model::{ConfigPlan, ContainerFacts};
@@ -146,7 +147,7 @@ impl ConfigPlanner for SyncPlanner<'_> {
         };
         let mut plan = ConfigPlan::of(conf);
         let Some(mut stored) = self.stored(conf)? else {
-            self.repair_rules(&mut plan, &container, &BTreeSet::new());
+            self.repair_rules(&mut plan, &container, None);
             return Ok(plan);
         };
         stored.forget(&access, self.facts);
@@ -166,7 +167,7 @@ impl ConfigPlanner for SyncPlanner<'_> {
                 .filter_map(|(old, new)| Some((self.numbers_of(old)?, self.numbers_of(new)?)));
             renumber(&mut plan, &renamed, &rules.collect());
         }
-        self.repair_rules(&mut plan, &container, &stored.rules);
+        self.repair_rules(&mut plan, &container, Some(&stored));
         keep_nodes(&mut plan, &resolved.desired.nodes);
         if let Some(files) = resolved.desired.files.take() {
             mount_libraries(&mut plan, &files);
@@ -199,18 +200,25 @@ impl SyncPlanner<'_> {
         Ok(store::load(self.facts.machine, self.guest.ctid, conf)?)
     }
 
-    /// Repairs the rules, and names those that may be NVIDIA's and stay.
+    /// Repairs the rules. Where the present major of a driver had none, names the
+    /// rules that stay and that may be for its earlier major.
     fn repair_rules(
         &self,
         plan: &mut ConfigPlan,
         container: &ContainerFacts,
-        remembered: &BTreeSet<String>,
+        stored: Option<&StoredAssignment>,
     ) {
         let access = Access::of(&plan.conf);
-        let numbers = DeviceNumbers::of(&access, self.facts);
-        repair_rules(plan, container, &numbers, remembered);
-        let kept = Access::of(&plan.conf).rules;
-        for rule in stale_rules(&access, &numbers).iter().filter(|rule| kept.contains(rule)) {
+        let numbers =
+            DeviceNumbers::of(&access, self.facts).remembering(stored.map(|stored| &stored.rules));
+        repair_rules(plan, container, &numbers);
+        let rules = Access::of(&plan.conf).rules;
+        let added = numbers.dynamic_rules().any(|text| {
+            let has = |rules: &[DeviceRule]| rules.iter().any(|rule| rule.text == text);
+            has(&rules) && !has(&access.rules)
+        });
+        let unknown = rules.iter().filter(|rule| is_dynamic_rule(rule, &numbers));
+        for rule in unknown.filter(|_| added) {
             self.say.note(&format!(
                 "{}: the device rule '{}' is for no NVIDIA driver; it was kept, because it may be \
                  for another device",

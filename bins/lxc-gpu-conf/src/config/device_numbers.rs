@@ -17,6 +17,8 @@ pub struct DeviceNumbers {
     pub others: BTreeSet<u32>,
     /// Nodes of GPUs that mount entries give.
     pub mounted: Vec<MountedNode>,
+    /// Rules with a dynamic major that the tool remembers as NVIDIA's.
+    pub remembered: BTreeSet<String>,
 }
 
 /// A node that a mount entry gives.
@@ -67,6 +69,11 @@ impl DeviceNumbers {
             numbers.mounted.extend(paths.iter().filter_map(|path| mounted(facts, path, !dir)));
         }
         numbers
+    }
+
+    /// The same numbers with the rules that are remembered of the container.
+    pub fn remembering(self, rules: Option<&BTreeSet<String>>) -> DeviceNumbers {
+        DeviceNumbers { remembered: rules.cloned().unwrap_or_default(), ..self }
     }
 
     /// Whether a driver of NVIDIA's with a dynamic major has a node.

@@ -12,6 +12,7 @@ use record::{LxcGpu, LxcNode, LxcStyle};
 use crate::config::access::{Access, is_driver_file};
 use crate::config::resolve::present_names;
 use crate::host_facts::HostFacts;
+use crate::host_facts::required_nodes::capability_exists;
 use crate::store::StoredAssignment;
 
 /// A node that the configuration gives.
@@ -50,6 +51,7 @@ pub fn can_create(facts: &HostFacts<'_>, class: Option<NodeClass>) -> bool {
     match class {
         None | Some(NodeClass::Other | NodeClass::Cap(0 | 1)) => false,
         Some(NodeClass::Gpu(minor)) => facts.by_minor(minor).is_some(),
+        Some(NodeClass::Cap(cap)) => capability_exists(facts, cap),
         Some(_) => true,
     }
 }

@@ -79,6 +79,7 @@ pub fn has_modeset(facts: &HostFacts<'_>) -> bool {
         || facts.majors.names(nvidia::GPU_MAJOR).any(|name| name == "nvidia-modeset")
 }
 
-fn capability_exists(facts: &HostFacts<'_>, cap: u32) -> bool {
+/// Whether the driver has the capability with this minor.
+pub fn capability_exists(facts: &HostFacts<'_>, cap: u32) -> bool {
     facts.mig().file(cap).is_some_and(|file| facts.machine.exists(&file))
 }

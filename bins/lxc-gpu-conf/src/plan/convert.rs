@@ -8,7 +8,7 @@ use crate::config::access::Access;
 use crate::config::device_numbers::DeviceNumbers;
 use crate::config::device_rules::DeviceRule;
 use crate::config::node_entries::MountEntry;
-use crate::config::stale_rules::{concerns, is_dynamic_rule, stale_rules};
+use crate::config::stale_rules::{concerns, concerns_v1};
 use crate::plan::model::{ConfigPlan, DesiredAccess};
 
 /// Removes the mount entries of nodes that dev[n] is to give, and their rules.
@@ -24,7 +24,6 @@ pub fn convert(plan: &mut ConfigPlan, target: &DesiredAccess, numbers: &DeviceNu
             plan.step(key, Some(from), None, Some("another dev[n] gives the same node"));
         }
     }
-    let stale = stale_rules(&access, numbers);
     let given = |path: &str| target.nodes.iter().any(|node| node.spec.path == path);
     plan.remove_lxc(|key, value| {
         if key == "lxc.mount.entry" {
@@ -39,9 +38,7 @@ pub fn convert(plan: &mut ConfigPlan, target: &DesiredAccess, numbers: &DeviceNu
         }
         let v1 = key.starts_with("lxc.cgroup.devices.");
         let rule = DeviceRule::parse(&key.replace("lxc.cgroup.", "lxc.cgroup2."), value)?;
-        let ours = concerns(&rule, numbers) || stale.contains(&rule);
-        // a rule for cgroup v1 may be years old: its major tells nothing
-        let old = v1 && is_dynamic_rule(&rule, numbers);
-        (ours || old).then_some("dev[n] does not need a device rule")
+        let concerns = if v1 { concerns_v1 } else { concerns };
+        concerns(&rule, &access, numbers).then_some("dev[n] does not need a device rule")
     });
 }

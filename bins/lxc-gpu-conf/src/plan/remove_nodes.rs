@@ -10,7 +10,7 @@ use crate::config::access::{Access, is_driver_file};
 use crate::config::device_numbers::DeviceNumbers;
 use crate::config::device_rules::{DeviceRule, RuleDevices};
 use crate::config::node_entries::MountEntry;
-use crate::config::stale_rules::{concerns, is_dynamic_rule, stale_rules};
+use crate::config::stale_rules::{concerns, concerns_v1};
 use crate::plan::model::{ConfigPlan, ContainerFacts, Refusal};
 
 /// What is removed from a container.
@@ -55,7 +55,6 @@ pub fn remove_nodes(
         plan.conf.remove_key(key);
         plan.step(key, Some(dev.to_string()), None, None);
     }
-    let stale = if removal.all { stale_rules(&access, numbers) } else { Vec::new() };
     let drm = |path: &&String| path.starts_with("/dev/dri/");
     let exact: BTreeSet<(u32, u32)> = removal
         .paths
@@ -78,10 +77,8 @@ pub fn remove_nodes(
             RuleDevices::Path { path, .. } => gone(path),
             _ => false,
         };
-        let all = removal.all
-            && (concerns(&rule, numbers)
-                || stale.contains(&rule)
-                || (v1 && is_dynamic_rule(&rule, numbers)));
+        let concerns = if v1 { concerns_v1 } else { concerns };
+        let all = removal.all && concerns(&rule, &access, numbers);
         (of_node || all).then_some("")
     });
     Ok(())

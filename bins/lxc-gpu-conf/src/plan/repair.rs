@@ -1,7 +1,7 @@
 //! Plans what `sync` changes: stale device rules, and nodes whose numbers have
 //! changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pve::Fate;
 
@@ -9,21 +9,16 @@ use crate::config::access::Access;
 use crate::config::device_numbers::{DeviceNumbers, MountedNode};
 use crate::config::device_rules::{DeviceRule, NodeOpening, RuleDevices};
 use crate::config::node_entries::{DevEntry, MountEntry};
-use crate::config::stale_rules::own_stale_rules;
+use crate::config::stale_rules::stale_rules;
 use crate::plan::model::{ConfigPlan, ContainerFacts, HostNode};
 
 /// Removes the stale rules that are NVIDIA's. In a privileged container, adds rules
 /// for mounted nodes that no rule is about. A node of a mounted directory gets
 /// none, nor does one that a rule denies: the administrator decides which of
 /// those the container may open.
-pub fn repair_rules(
-    plan: &mut ConfigPlan,
-    container: &ContainerFacts,
-    numbers: &DeviceNumbers,
-    remembered: &BTreeSet<String>,
-) {
+pub fn repair_rules(plan: &mut ConfigPlan, container: &ContainerFacts, numbers: &DeviceNumbers) {
     let access = Access::of(&plan.conf);
-    let stale = own_stale_rules(&access, numbers, remembered);
+    let stale = stale_rules(&access, numbers);
     let is_stale = |rule: &DeviceRule| stale.contains(rule);
     // the node of a directory keeps what a stale rule allowed
     let driver_was_allowed = |mounted: &MountedNode| {

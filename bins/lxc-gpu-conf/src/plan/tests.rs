@@ -174,7 +174,14 @@ fn removing_all_removes_nodes_rules_and_what_cgroup_v1_left() {
         lxc.mount.entry: /dev/nvidia-uvm dev/nvidia-uvm none bind,optional,create=file\n\
         lxc.mount.entry: /dev/fuse dev/fuse none bind\n[snap]\ndev0: /dev/nvidia0\n";
     let all = Removal { all: true, libraries: true, ..Removal::default() };
-    assert_eq!(remove_from(text, &all).unwrap(), format!("{kept}[snap]\ndev0: /dev/nvidia0\n"));
+    let snapshot = "[snap]\ndev0: /dev/nvidia0\n";
+    // the major of a single rule may be another device's
+    let unknown = "lxc.cgroup2.devices.allow: c 509:* rwm\n";
+    let expected = kept.replace("lxc.cgroup2", &format!("{unknown}lxc.cgroup2"));
+    assert_eq!(remove_from(text, &all).unwrap(), expected + snapshot);
+    let pair = "lxc.cgroup2.devices.allow: c 509:0 rw\nlxc.cgroup2.devices.allow: c 509:1 rw\n";
+    let own = text.replace(unknown, pair);
+    assert_eq!(remove_from(&own, &all).unwrap(), format!("{kept}{snapshot}"));
 }
 
 #[test]
@@ -201,7 +208,7 @@ fn what_a_pending_change_gives_is_not_removed() {
 }
 
 #[test]
-fn a_stale_rule_is_found_by_the_node_that_lacks_one() {
+fn a_stale_rule_is_one_that_is_proven_to_be_nvidias() {
     let mounts = "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind\n\
         lxc.mount.entry: /dev/nvidia-uvm dev/nvidia-uvm none bind\n";
     let stale = |text: &str, numbers: &DeviceNumbers| -> Vec<String> {
@@ -210,16 +217,24 @@ fn a_stale_rule_is_found_by_the_node_that_lacks_one() {
     };
     let rule = |value: &str| format!("lxc.cgroup2.devices.allow: {value}\n");
     let old = format!("{mounts}{}", rule("c 509:* rwm"));
-    assert_eq!(stale(&old, &numbers()), ["c 509:* rwm"]);
-    // with a rule for the present major the other one belongs to another device
-    assert!(stale(&format!("{old}{}", rule("c 511:0 rw")), &numbers()).is_empty());
-    // and so is one that a node of the container has
-    let others = DeviceNumbers { others: BTreeSet::from([509]), ..numbers() };
+    // a number does not show which driver had it, but memory does
+    assert!(stale(&old, &numbers()).is_empty());
+    let remembered = BTreeSet::from(["c 509:* rwm".to_string()]);
+    let known = DeviceNumbers { remembered, ..numbers() };
+    assert_eq!(stale(&old, &known), ["c 509:* rwm"]);
+    assert_eq!(stale(&format!("{old}{}", rule("c 511:0 rw")), &known), ["c 509:* rwm"]);
+    // not where a node of the container has the major, nor while the driver is not loaded
+    let others = DeviceNumbers { others: BTreeSet::from([509]), ..known.clone() };
     assert!(stale(&old, &others).is_empty());
-    // fixed majors are not NVIDIA's, and with two unknown majors neither is certain
-    assert!(stale(&format!("{mounts}{}", rule("c 226:* rwm")), &numbers()).is_empty());
-    assert!(stale(&format!("{old}{}", rule("c 240:* rwm")), &numbers()).is_empty());
-    assert!(stale(&rule("c 509:* rwm"), &numbers()).is_empty());
+    let unloaded = DeviceNumbers { drivers: BTreeMap::new(), ..known };
+    assert!(stale(&old, &unloaded).is_empty());
+    // and so does the pair of this tool, where the present major has no rule
+    let pair = |major: u32| rule(&format!("c {major}:0 rw")) + &rule(&format!("c {major}:1 rw"));
+    let own = format!("{mounts}{}", pair(509));
+    assert_eq!(stale(&own, &numbers()), ["c 509:0 rw", "c 509:1 rw"]);
+    assert!(stale(&format!("{own}{}", rule("c 511:0 rw")), &numbers()).is_empty());
+    assert!(stale(&pair(509), &numbers()).is_empty());
+    assert!(stale(&format!("{own}{}", pair(240)), &numbers()).is_empty());
 }
 
 #[test]
@@ -236,9 +251,9 @@ fn repair_replaces_the_rule_where_rules_have_an_effect() {
             alone: true,
         };
         let mounted = vec![mounted("/dev/nvidia-uvm", 0), mounted("/dev/nvidia-uvm-tools", 1)];
-        let numbers = DeviceNumbers { mounted, ..numbers() };
         let remembered = remembered.iter().map(|rule| (*rule).to_string()).collect();
-        repair_rules(&mut plan, &container(unprivileged), &numbers, &remembered);
+        let numbers = DeviceNumbers { mounted, remembered, ..numbers() };
+        repair_rules(&mut plan, &container(unprivileged), &numbers);
         text_of(&plan)
     };
     let without = text.replace("lxc.cgroup2.devices.allow: c 509:* rwm\n", "");
@@ -270,6 +285,7 @@ fn a_hand_made_block_becomes_dev() {
         "#note\narch: amd64\ndev0: /dev/nvidia0,mode=0666\ndev1: /dev/nvidiactl,mode=0666\n\
          dev2: /dev/nvidia-uvm,mode=0666\ndev3: /dev/nvidia-uvm-tools,mode=0666\n\
          dev4: /dev/nvidia-modeset,mode=0666\nunprivileged: 1\n\
+         lxc.cgroup2.devices.allow: c 509:* rwm\n\
          lxc.cgroup2.devices.allow: c 226:* rwm\n\
          lxc.mount.entry: /dev/dri dev/dri none bind,optional,create=dir\n"
     );

@@ -26,6 +26,14 @@ pub const BY_HAND: &str = "arch: amd64\nostype: debian\n\
     lxc.mount.entry: /dev/nvidiactl dev/nvidiactl none bind,optional,create=file\n\
     lxc.mount.entry: /dev/nvidia-uvm dev/nvidia-uvm none bind,optional,create=file\n";
 
+/// The same with the two rules that this tool writes for nvidia-uvm.
+pub const OWN_PAIR: &str = "arch: amd64\nostype: debian\n\
+    lxc.cgroup2.devices.allow: c 195:* rwm\nlxc.cgroup2.devices.allow: c 511:0 rw\n\
+    lxc.cgroup2.devices.allow: c 511:1 rw\n\
+    lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind,optional,create=file\n\
+    lxc.mount.entry: /dev/nvidiactl dev/nvidiactl none bind,optional,create=file\n\
+    lxc.mount.entry: /dev/nvidia-uvm dev/nvidia-uvm none bind,optional,create=file\n";
+
 pub const PID: u32 = 4242;
 
 pub fn conf(ctid: u32) -> String {

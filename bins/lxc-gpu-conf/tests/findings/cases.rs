@@ -96,6 +96,21 @@ pub const CASES: &[Case] = &[
         hint: "lxc-gpu-conf remove 910 --node /dev/dri/card7",
         by_hand: None,
     },
+    // the node of a MIG instance that is gone, which nothing creates
+    Case {
+        cause: "missing-node",
+        bed: || {
+            let (bed, ctid) = mig(|text| text);
+            fs::remove_dir_all(bed.at("/proc/driver/nvidia/capabilities/gpu0/mig/gi2")).unwrap();
+            bed.drop_node("/dev/nvidia-caps/nvidia-cap21");
+            (bed, ctid)
+        },
+        property: "/dev/nvidia-caps/nvidia-cap21",
+        expected: NODE,
+        actual: None,
+        hint: "lxc-gpu-conf remove 101 --node /dev/nvidia-caps/nvidia-cap21",
+        by_hand: None,
+    },
     Case {
         cause: "stub",
         bed: || {
@@ -121,10 +136,38 @@ pub const CASES: &[Case] = &[
     },
     Case {
         cause: "stale-rule",
-        bed: || (host(&BY_HAND.replace("c 511:*", "c 509:*")), 910),
+        bed: || (host(&OWN_PAIR.replace("c 511:", "c 509:")), 910),
         property: "lxc.cgroup2.devices.allow",
-        expected: Some("c 511:* rwm"),
-        actual: Some("c 509:* rwm"),
+        expected: Some("c 511:0 rw"),
+        actual: Some("c 509:0 rw"),
+        hint: SYNC,
+        by_hand: None,
+    },
+    // a rule of the tool's own, beside one that was added by hand since
+    Case {
+        cause: "stale-rule",
+        bed: || {
+            let bed = host("arch: amd64\nostype: debian\n");
+            run(&bed, "add 910 --gpu 0 --style mount").expect(0);
+            set_uvm_major(&bed, 508);
+            run(&bed, "nodes").expect(0);
+            let rule = "lxc.cgroup2.devices.allow: c 508:* rwm\n";
+            bed.write(&conf(910), bed.read(&conf(910)) + rule);
+            (bed, 910)
+        },
+        property: "lxc.cgroup2.devices.allow",
+        expected: None,
+        actual: Some("c 511:0 rw"),
+        hint: SYNC,
+        by_hand: None,
+    },
+    // the major of a single rule may be another device's: only access is missing
+    Case {
+        cause: "no-rule",
+        bed: || (host(&BY_HAND.replace("c 511:*", "c 509:*")), 910),
+        property: "/dev/nvidia-uvm",
+        expected: Some("c 511:0 rw"),
+        actual: None,
         hint: SYNC,
         by_hand: None,
     },
@@ -195,6 +238,15 @@ pub const CASES: &[Case] = &[
         actual: Some("c 195:* rwm"),
         hint: CONVERT,
         by_hand: None,
+    },
+    Case {
+        cause: "cgroup-v1",
+        bed: || with(GOOD, "lxc.cgroup.devices.allow: c 226:* rwm"),
+        property: "lxc.cgroup.devices.allow",
+        expected: None,
+        actual: Some("c 226:* rwm"),
+        hint: "remove that line",
+        by_hand: Some(|bed| drop_line(bed, "c 226:*")),
     },
     Case {
         cause: "given-twice",

@@ -133,7 +133,7 @@ fn refuse_others(container: &Container<'_>, name: &str) -> Result<Option<String>
             .run(advice::nv_runfile::uninstall(container.guest.ctid)));
     }
     if let Some(packages) = driver_packages(&container.root)? {
-        return Err(packages.refusal(name));
+        return Err(packages.refusal(name, container.guest.ctid));
     }
     Ok(run_installation(&container.root)?.and_then(|found| found.version))
 }

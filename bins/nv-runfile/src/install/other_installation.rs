@@ -2,6 +2,7 @@
 //! tool.
 
 use ::cli::{Exit, Failure, fail};
+use advice::external::{apt_purge, pct_exec};
 use host::Machine;
 use nvidia::{DriverPart, RunInstallation, driver_part};
 use pve::Packages;
@@ -15,7 +16,7 @@ pub enum OtherInstallation {
 
 impl OtherInstallation {
     /// Why nothing is installed beside it.
-    pub fn refusal(&self, name: &str) -> Failure {
+    pub fn refusal(&self, name: &str, ctid: u32) -> Failure {
         match self {
             OtherInstallation::Runfile => {
                 let what = "a .run installer installed the driver in it";
@@ -26,6 +27,7 @@ impl OtherInstallation {
                 let names = packages.join(" ");
                 fail(Exit::Refused, format!("{name}: driver packages are installed ({names})"))
                     .hint("remove these packages in the container")
+                    .run(pct_exec(ctid, apt_purge(packages)))
             }
         }
     }

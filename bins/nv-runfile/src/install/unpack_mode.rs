@@ -141,7 +141,7 @@ impl UnpackInstall<'_> {
     fn refuse_others(&self, container: &Container<'_>) -> Result<(), Failure> {
         let name = self.guest.target();
         if let Some(other) = other_installation(&container.root)? {
-            return Err(other.refusal(&name));
+            return Err(other.refusal(&name, self.guest.ctid));
         }
         let mounted = container.conf.lxc().any(|(key, value)| {
             key == "lxc.mount.entry"
