@@ -59,7 +59,12 @@ pub const CONTAINERS: &[Mistake] = &[
     ("add 901", None, 2, &["standard input is empty", "gpu-iommu-groups", "--gpu"]),
     ("add 901 2b:00.0", None, 2, &["unknown operand '2b:00.0' for 'add'", "--gpu 2b:00.0"]),
     ("add 901 --gpu 2b:00", None, 2, &["0000:2b:00 is a slot", "did you mean 0000:2b:00.0?"]),
-    ("add 901 --gpu 2b:00:0", None, 2, &["'2b:00:0' is not an address", "did you mean 0000:2b:00.0?"]),
+    (
+        "add 901 --gpu 2b:00:0",
+        None,
+        2,
+        &["'2b:00:0' is not an address", "did you mean 0000:2b:00.0?"],
+    ),
     ("add 901 --gpu /dev/nvidia0", None, 2, &["'/dev/nvidia0' is not an address", "--gpu 0"]),
     ("add 901 --gpu 7", None, 2, &["no GPU with minor 7", "(minor 0)", "nvidia-smi's index"]),
     ("add 901 --gpu RTX", None, 2, &["'RTX' is not an address", "0000:2b:00.0 (minor 0)"]),
@@ -121,7 +126,12 @@ pub const CHECK: &[Mistake] = &[
     ("--pin -", Some("=550.163.01\n"), 2, &["line 1", "did you mean 550.163.01?"]),
     ("-o json", None, 2, &["'json'", "did you mean 'jsonl'?"]),
     ("check", None, 2, &["unknown operand 'check'", "nv-version-check --help"]),
-    ("--prometheus-file BED/no/x.prom", None, 2, &["directory 'BED/no' does not exist", "textfile collector"]),
+    (
+        "--prometheus-file BED/no/x.prom",
+        None,
+        2,
+        &["directory 'BED/no' does not exist", "textfile collector"],
+    ),
 ];
 
 pub const VGPU: &[Mistake] = &[
