@@ -83,11 +83,7 @@ fn profiles_are_set_and_set_again_after_a_reboot() {
     model.vgpu_reboot();
     assert_eq!(set(), [0, 0]);
     let drift = make(root, &format!("drift-vgpu PROFILES={}", bed.at("/profiles").display()));
-<<<<<<< HEAD
     drift.stopped_at("vgpu-profile-set check", "the check found a difference");
-=======
-    drift.stopped_at("vgpu-profile-set check", "run the commands in the hints above");
->>>>>>> lxc
     assert_eq!(make(root, &vgpu).done().statuses(), ["changed"]);
     assert_eq!(set(), [1155, 1155]);
     // more than the card has: nothing is written

@@ -79,17 +79,9 @@ impl Case {
         let ran = self.run(host);
         let said = format!("{}, {what}: {}{}", self.args, ran.stdout, ran.stderr);
         assert_eq!(ran.code(), 3, "{said}");
-<<<<<<< HEAD
         // one error; its hints and a note about a rule that was kept are other lines
         let is_error = |line: &&str| line.contains(": error: ") || line.contains(": refused: ");
         assert_eq!(ran.stderr.lines().filter(is_error).count(), 1, "{said}");
-=======
-        assert_eq!(
-            ran.stderr.lines().filter(|line| !line.starts_with("  hint: ")).count(),
-            1,
-            "{said}"
-        );
->>>>>>> lxc
         assert!(host.all() == before, "something changed: {said}");
         ran
     }
@@ -196,7 +188,11 @@ fn nodes_are_made_without_the_cluster_and_what_is_remembered_stays() {
     host.bed.drop_node("/dev/nvidia1");
     host.pve.errors(Errors::All);
     let tool = || host.bed.tool("lxc-gpu-conf");
-    tool().args("nodes").run().expect(0).one_line("nodes that only containers need are not checked");
+    tool()
+        .args("nodes")
+        .run()
+        .expect(0)
+        .one_line("nodes that only containers need are not checked");
     assert!(host.bed.at("/dev/nvidia1").exists());
     tool().args("sync --all").run().expect(3);
     assert!(host.bed.at("/var/lib/pve-gpu-tools/lxc/901.json").exists());
