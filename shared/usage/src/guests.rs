@@ -162,9 +162,8 @@ fn given(
     let effective = conf.effective();
     let main = conf.keys(&Section::Main);
     for (key, value) in main.iter().chain(effective.iter()) {
-        if let Some(path) = dev_path(key, value)
-            && let Some(node) = named(machine, path, nodes)
-        {
+        let node = dev_path(key, value).and_then(|path| named(machine, path, nodes));
+        if let Some(node) = node {
             return Given::Yes(format!("is given {} ({key})", node.path));
         }
     }

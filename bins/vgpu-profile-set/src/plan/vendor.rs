@@ -146,10 +146,6 @@ fn objection(function: &VgpuFunction, step: &ProfileStep, rules: PlanRules) -> O
     if let Some(holder) = function.holder.as_ref().filter(|_| step.is_change()) {
         return Some(in_use(holder));
     }
-    if step.clears()
-        && let Some(why) = &function.users_unknown
-    {
-        return Some(use_unknown(why));
-    }
-    None
+    let unknown = function.users_unknown.as_ref().filter(|_| step.clears());
+    unknown.map(|why| use_unknown(why))
 }
