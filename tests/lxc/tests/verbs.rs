@@ -90,7 +90,7 @@ fn a_major_that_moved_is_told_by_check_with_both_numbers_and_mended_by_sync() {
     let node = ran.of_type("change").find(|r| r["property"] == "/dev/nvidia-uvm").unwrap();
     assert_eq!((&node["target"], &node["status"]), (&"host".into(), &"changed".into()));
     assert_eq!((&node["from"], &node["to"]), (&"511:0".into(), &"498:0".into()));
-    assert!(ran.stderr.contains("ct 953 runs: 'pct reboot 953'"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("restart it for the change to take effect (pct reboot 953)"), "{}", ran.stderr);
     for (container, before) in containers.iter().zip(&before) {
         let (ctid, conf) = (container.ctid, container.conf());
         if ctid == 953 {
@@ -165,7 +165,7 @@ fn one_of_two_gpus_is_taken_away_and_the_rest_with_the_last() {
             }
         }
         assert_eq!(container.conf(), before);
-        tool(&host, &format!("remove {ctid}"), 0).one_line("has none of it");
+        tool(&host, &format!("remove {ctid}"), 0).one_line("has nothing to remove");
     }
 }
 
@@ -226,13 +226,13 @@ fn a_hand_made_block_becomes_dev_lines_that_work() {
     tool(&host, "add 902 --convert", 0);
     let conf = container.conf();
     assert!(!conf.contains("lxc.mount.entry") && !conf.contains("c 195:"), "{conf}");
-    assert!(!conf.contains("c 509:"), "{conf}");
+    // nothing proves that the rule is NVIDIA's: it may be another device's
+    assert!(conf.contains("c 509:* rwm"), "{conf}");
     assert!(conf.contains("dev0: /dev/nvidia0,mode=0666\n"), "{conf}");
     container.restart();
     has(&container, &[0]);
     has_not(&container, &["/dev/nvidia1"]);
     may_not_make(&container, "nvidia1", 195, 1);
-    may_not_make(&container, "uvm-of-before", 509, 0);
     tool(&host, "check 902", 0);
     let ran = tool(&host, "add 902 --convert", 0);
     assert!(ran.of_type("change").all(|r| r["status"] == "unchanged"), "{}", ran.stdout);
