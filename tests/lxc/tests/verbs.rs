@@ -90,7 +90,11 @@ fn a_major_that_moved_is_told_by_check_with_both_numbers_and_mended_by_sync() {
     let node = ran.of_type("change").find(|r| r["property"] == "/dev/nvidia-uvm").unwrap();
     assert_eq!((&node["target"], &node["status"]), (&"host".into(), &"changed".into()));
     assert_eq!((&node["from"], &node["to"]), (&"511:0".into(), &"498:0".into()));
-    assert!(ran.stderr.contains("restart it for the change to take effect (pct reboot 953)"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("restart it for the change to take effect (pct reboot 953)"),
+        "{}",
+        ran.stderr
+    );
     for (container, before) in containers.iter().zip(&before) {
         let (ctid, conf) = (container.ctid, container.conf());
         if ctid == 953 {

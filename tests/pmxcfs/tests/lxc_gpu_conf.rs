@@ -87,6 +87,20 @@ impl Case {
     }
 }
 
+trait ErrorSays {
+    /// Its one error has this text; notes about other things are other lines.
+    fn error_says(self, what: &str) -> Self;
+}
+
+impl ErrorSays for Ran {
+    fn error_says(self, what: &str) -> Ran {
+        let error = |line: &&str| line.contains(": error: ") || line.contains(": refused: ");
+        let from = self.stderr.lines().skip_while(|line| !error(line)).collect::<Vec<_>>();
+        assert!(from.join("\n").contains(what), "'{what}' is not in: {}", self.stderr);
+        self
+    }
+}
+
 /// Names beside the configurations that a writer left.
 fn leftovers(host: &Host) -> Vec<String> {
     let mut names = host.pve.names(LXC);
@@ -149,7 +163,7 @@ fn without_quorum_nothing_is_tried() {
         let host = case.host();
         let before = host.all();
         host.pve.quorum(false);
-        case.refused(&host, &before, "no quorum").one_line("the cluster has no quorum");
+        case.refused(&host, &before, "no quorum").error_says("the cluster has no quorum");
         assert!(!host.pve.log().iter().any(|l| l.op.changes()), "{}", case.args);
     }
 }
@@ -162,7 +176,7 @@ fn a_loss_of_quorum_that_stat_does_not_show_yet_is_told_all_the_same() {
         host.pve.cache(Duration::from_secs(60));
         std::fs::symlink_metadata(host.at("local")).unwrap();
         host.pve.quorum(false);
-        case.refused(&host, &before, "stale mode").one_line("no quorum");
+        case.refused(&host, &before, "stale mode").error_says("no quorum");
     }
 }
 
@@ -176,7 +190,7 @@ fn a_file_system_that_answers_with_errors_only_is_told() {
         case.refused(&host, &before, "EIO");
         host.pve.errors(Errors::Changes);
         if case.conf.is_some() {
-            case.refused(&host, &before, "EIO").one_line("input/output error");
+            case.refused(&host, &before, "EIO").error_says("input/output error");
         }
     }
 }
@@ -212,7 +226,7 @@ fn a_change_that_is_refused_once_leaves_the_old_file_and_no_other() {
                 let host = case.host();
                 let before = host.all();
                 host.pve.fail(op, errno, 1);
-                case.refused(&host, &before, &format!("{op:?} {errno}")).one_line(what);
+                case.refused(&host, &before, &format!("{op:?} {errno}")).error_says(what);
                 assert_eq!(host.pve.clear_faults(), 0, "the fault was not met");
             }
         }
@@ -226,7 +240,7 @@ fn quorum_that_is_lost_for_good_in_the_middle_leaves_what_the_next_run_removes()
             let host = case.host();
             let before = host.conf(case.conf());
             host.pve.lose_quorum_at(op, 1);
-            let ran = case.run(&host).expect(3).one_line("quorum");
+            let ran = case.run(&host).expect(3).error_says("quorum");
             assert!(ran.records.iter().all(|r| r["status"] != "changed"), "{op:?}");
             assert_eq!(host.conf(case.conf()), before, "{} {op:?}", case.args);
             // nobody can remove it now
@@ -279,7 +293,7 @@ fn a_configuration_that_would_grow_beyond_what_pmxcfs_takes_is_not_written() {
             host.pve.put(case.conf(), format!("#{}\n{text}", "x".repeat(fill)));
         });
         let before = host.all();
-        case.run(&host).expect(4).one_line("1 MiB");
+        case.run(&host).expect(4).error_says("1 MiB");
         assert!(host.all() == before, "{}", case.args);
         assert!(!host.pve.log().iter().any(|l| l.op.changes()), "{}", case.args);
     }
