@@ -11,5 +11,5 @@ installkernel() {
 
 install() {
 	inst_simple /etc/gpu-vfio-bind.list
-	inst_hook pre-udev 10 "$moddir/gpu-vfio-bind.sh"
+	inst_hook pre-udev 10 "${moddir:?}/gpu-vfio-bind.sh"
 }
