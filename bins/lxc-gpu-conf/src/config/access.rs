@@ -182,7 +182,7 @@ mod tests {
         assert!(allows(&line("allow", "c 511:0 rwm # uvm")));
         assert!(!allows(&line("allow", "c 511:0 rw # uvm")));
         assert!(!allows(&line("allow", "c  511:0 rwm")));
-        // an empty list is no list
+        // an empty list is not a list
         assert!(allows(&(line("allow", "c 511:* rwm") + &line("deny", "a"))));
         let other = line("deny", "a") + &line("allow", "c 1:3 rwm");
         assert!(!allows(&(line("allow", "c 511:* rwm") + &other)));

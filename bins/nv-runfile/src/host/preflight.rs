@@ -280,7 +280,7 @@ pub fn purge(facts: &HostFacts) -> Vec<CommandLine> {
         command.extend(facts.packages.iter().map(|package| package.name.clone()));
         commands.push(command);
     }
-    // removing a package removes its module too: a module that is gone is no failure
+    // removing a package removes its module too: a missing module is not a failure
     for (name, version) in facts.foreign_dkms_modules() {
         let module = format!("{name}/{version}");
         commands.push(words(&["/usr/sbin/dkms", "remove", &module, "--all"]));
