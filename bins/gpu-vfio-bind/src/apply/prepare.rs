@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, fail};
 use host::{KernelFiles, Machine, Written};
+use passthrough::{ObjectionKind, driver_busy};
 
-use crate::check::{ObjectionKind, driver_busy};
 use crate::plan::FunctionStep;
 
 /// Loads the VFIO drivers that are not loaded yet.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ::apply::Objection;
+use passthrough::ObjectionKind;
 use pci::{Function, ModuleAliases, System, is_vfio_driver};
 use record::{Address, CommandLine, Hint};
 
@@ -10,7 +11,6 @@ use super::command_line::Loader;
 use super::files::{Initramfs, MODPROBE, files};
 use super::list::{BootEntry, MatchBy, next_boot_driver};
 use super::observe::BootFacts;
-use crate::check::ObjectionKind;
 
 /// Drivers of a display that have nothing to do where all GPUs go to VMs.
 const DISPLAY_MODULES: [&str; 2] = ["nouveau", "nvidiafb"];
