@@ -2,9 +2,9 @@
 
 use ::apply::{Objection, refuse};
 use ::cli::{Exit, Say};
+use passthrough::ObjectionKind;
 use record::{Change, Check, CheckStatus, CommandLine, Hint, Record, RecordWriter, Severity};
 
-use crate::check::ObjectionKind;
 use crate::cli::ForceKind;
 use crate::plan::FunctionStep;
 

@@ -39,6 +39,24 @@ pub fn apt_purge(packages: &[String]) -> CommandLine {
     words
 }
 
+/// Removes packages of Arch Linux.
+pub fn pacman_remove(packages: &[String]) -> CommandLine {
+    let mut words = command(&["pacman", "-R"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Removes the package that owns a file, on Fedora and its relatives: dnf takes a
+/// file for the package that provides it (dnf(8), "Specifying provides").
+pub fn dnf_remove(file: &str) -> CommandLine {
+    command(&["dnf", "remove", file])
+}
+
+/// Removes what NVIDIA's installer installed.
+pub fn nvidia_uninstall() -> CommandLine {
+    command(&["nvidia-uninstall", "--silent"])
+}
+
 /// Upgrades packages that are installed, and installs no other.
 pub fn apt_upgrade(packages: &[String]) -> CommandLine {
     let mut words = command(&["apt-get", "install", "--only-upgrade"]);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, fail};
 use host::{KernelFiles, Machine, Written};
+use passthrough::{ObjectionKind, driver_busy};
 use record::Address;
 
-use crate::check::{ObjectionKind, driver_busy};
 use crate::plan::FunctionStep;
 use crate::vfio_driver::registered_name;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ::apply::Objection;
 use host::boot_loader::BootFileEdit;
+use passthrough::ObjectionKind;
 use pci::{Function, ModuleAliases, System, is_vfio_driver};
 use record::{Address, CommandLine, Hint};
 
@@ -11,7 +12,6 @@ use super::files::{Initramfs, MODPROBE, files};
 use super::images::ImageContents;
 use super::list::{BootEntry, MatchBy, next_boot_driver};
 use super::observe::BootFacts;
-use crate::check::ObjectionKind;
 
 /// Drivers of a display that have nothing to do where all GPUs go to VMs.
 const DISPLAY_MODULES: [&str; 2] = ["nouveau", "nvidiafb"];

@@ -6,12 +6,12 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{BindOptions, bind_with};
 use host::Machine;
+use passthrough::{Judge, Retry, TakenWhen};
 use pci::{Function, System};
 use record::CommandLine;
 use usage::{UserKind, Users};
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Bind;
 use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use crate::report::Report;

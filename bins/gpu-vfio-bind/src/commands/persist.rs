@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{PersistOptions, persist};
 use host::Machine;
+use passthrough::{Judge, ObjectionKind, Retry, RetryCommand, TakenWhen};
 use pci::{Function, System};
 use record::CommandLine;
 use usage::Users;
@@ -13,7 +14,6 @@ use crate::boot::list::{BootEntry, MatchBy};
 use crate::boot::observe::BootFacts;
 use crate::boot::plan::{BootPlanError, BootRequest, plan};
 use crate::boot::run;
-use crate::check::{self, Judge, ObjectionKind, Retry, TakenWhen};
 use crate::cli::Persist;
 use crate::report::Report;
 use crate::select::{Reach, functions, select, slots, with_kinds};
@@ -46,7 +46,7 @@ fn objections(
     machine: &Machine,
     system: &System,
     chosen: &[&Function],
-    retry: &check::RetryCommand<'_>,
+    retry: &RetryCommand<'_>,
 ) -> Vec<::apply::Objection<ObjectionKind>> {
     let users = Users::new(machine);
     let judge = Judge { system, users: &users, retry, when: TakenWhen::AtBoot };

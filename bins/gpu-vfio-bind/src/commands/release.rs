@@ -6,15 +6,15 @@ use std::time::Duration;
 use ::cli::Exit;
 use advice::gpu_vfio_bind::{ReleaseOptions, release_with};
 use host::Machine;
+use passthrough::{Judge, Release as Effect, Retry, TakenWhen};
 use pci::{Function, is_vfio_driver};
 use record::CommandLine;
 use usage::Users;
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Release;
 use crate::native_driver::Claims;
-use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
+use crate::plan::{DriverAction, DriverGoal, DriverState, FunctionStep, plan};
 use crate::previous_driver;
 use crate::report::Report;
 use crate::select::{Reach, functions, select, slots, with_kinds};
@@ -28,13 +28,13 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
         .map(|f| plan(f.address, DriverState::of(f), &goal(options, machine, &claims, f)))
         .collect();
     let pairs = functions.iter().zip(&steps);
-    let (changed, planned): (Vec<&Function>, Vec<&FunctionStep>) =
-        pairs.filter(|(_, step)| step.is_change()).map(|(f, step)| (*f, step)).unzip();
+    let changed: Vec<(&Function, Effect)> =
+        pairs.filter(|(_, step)| step.is_change()).map(|(f, step)| (*f, effect(step))).collect();
     let named = slots(&system, &functions);
     let users = Users::new(machine);
     let retry = |retry| retry_command(options, &named, retry);
     let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };
-    report.refuse(judge.release(&changed, &planned), &options.force.kinds)?;
+    report.refuse(judge.release(&changed), &options.force.kinds)?;
     let run = FunctionRun {
         machine,
         system: &system,
@@ -50,6 +50,14 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
         return report.planned_steps(&steps);
     }
     run.apply(report)
+}
+
+fn effect(step: &FunctionStep) -> Effect {
+    let unbinds = |action: &DriverAction| matches!(action, DriverAction::Unbind(_));
+    match step.actions.iter().any(unbinds) {
+        true => Effect::Unbinds,
+        false => Effect::OnlyClears,
+    }
 }
 
 fn typed_options(options: &Release) -> ReleaseOptions {
