@@ -66,15 +66,22 @@ pub struct Persist {
     #[arg(long, value_name = "DRIVER", default_value = "vfio-pci")]
     pub driver: String,
 
+    /// Also bind the other devices of the IOMMU group
+    ///
+    /// Bridges are never bound.
+    #[arg(long)]
+    pub group: bool,
+
     /// Also enable the IOMMU on the kernel command line
     ///
     /// Only if it is off and the kernel does not enable it by default.
     #[arg(long)]
     pub cmdline: bool,
 
-    /// Also blacklist nouveau and nvidiafb
+    /// Also blacklist the kernel's own display drivers
     ///
-    /// A module that another GPU needs is not blacklisted.
+    /// nouveau and nvidiafb for NVIDIA, amdgpu and radeon for AMD, i915 and xe for
+    /// Intel. A module that another GPU needs is not blacklisted.
     #[arg(long)]
     pub blacklist: bool,
 
@@ -192,7 +199,8 @@ impl Common for Options {
         ("unbind", "release"),
         ("rebind", "release"),
         ("attach", "bind"),
-        ("detach", "release"),
+        ("detach", "bind"),
+        ("reattach", "release"),
         ("list", "status"),
         ("show", "status"),
         ("--driver", "release --to DRIVER"),
