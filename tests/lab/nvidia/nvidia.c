@@ -393,6 +393,8 @@ static int proc_add(void)
 	text("registry", 0644, proc_top, registry_text);
 	text("suspend", 0644, proc_top, "suspend hibernate resume\n");
 	text("suspend_depth", 0644, proc_top, "default modeset uvm\n");
+	text("README", 0444, proc_mkdir("patches", proc_top), "");
+	text("README", 0444, proc_mkdir("warnings", proc_top), "");
 	proc_gpus = proc_mkdir("gpus", proc_top);
 	caps = proc_mkdir("capabilities", proc_top);
 	dir = proc_mkdir("mig", caps);

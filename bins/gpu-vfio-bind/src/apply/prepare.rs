@@ -18,20 +18,28 @@ pub fn load_drivers(machine: &Machine, steps: &[FunctionStep]) -> Result<(), Fai
         .filter_map(|step| step.after.driver.as_deref())
         .collect();
     for driver in drivers {
-        let dir = format!("/sys/bus/pci/drivers/{driver}");
-        if machine.exists(&dir) {
-            continue;
+        if let Err(why) = load_driver(machine, driver) {
+            let message = format!("driver {driver} is not loaded: {why}; nothing was changed");
+            return Err(fail(Exit::System, message).run(advice::external::modprobe(driver)));
         }
-        let why = match machine.run(&["modprobe", driver], Duration::from_secs(30))? {
-            None => "no command is run with --root".to_string(),
-            Some(ran) if ran.success() && machine.exists(&dir) => continue,
-            Some(ran) if ran.success() => "the module has no driver of this name".to_string(),
-            Some(ran) => ran.reason(),
-        };
-        let message = format!("driver {driver} is not loaded: {why}; nothing was changed");
-        return Err(fail(Exit::System, message).run(advice::external::modprobe(driver)));
     }
     Ok(())
+}
+
+/// Loads the module of a driver that is not there. A driver that finds no device
+/// of its own may refuse to load: NVIDIA's does while vfio-pci has every GPU.
+pub fn load_driver(machine: &Machine, driver: &str) -> Result<(), String> {
+    let dir = format!("/sys/bus/pci/drivers/{driver}");
+    if machine.exists(&dir) {
+        return Ok(());
+    }
+    let limit = Duration::from_secs(30);
+    match machine.run(&["modprobe", driver], limit).map_err(|error| error.to_string())? {
+        None => Err("no command is run with --root".into()),
+        Some(ran) if ran.success() && machine.exists(&dir) => Ok(()),
+        Some(ran) if ran.success() => Err("the module has no driver of this name".into()),
+        Some(ran) => Err(ran.reason()),
+    }
 }
 
 /// Asks NVIDIA's driver whether it would release the functions at once. It
