@@ -89,6 +89,11 @@ pub fn persist(operands: &[String], options: &PersistOptions) -> CommandLine {
     line
 }
 
+/// Resets slots.
+pub fn reset(operands: &[String]) -> CommandLine {
+    verb("reset", operands)
+}
+
 /// Stops binding slots and functions at boot.
 pub fn unpersist(operands: &[String]) -> CommandLine {
     verb("unpersist", operands)

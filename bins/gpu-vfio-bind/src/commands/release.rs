@@ -45,6 +45,7 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
         system: &system,
         steps: &steps,
         direction: Direction::ToHost,
+        vm: None,
         deadline: Duration::from_secs(options.wait.timeout),
     };
     if options.change.check {

@@ -8,24 +8,35 @@ use advice::gpu_vfio_bind::{BindOptions, bind_with, persist, release};
 use host::Machine;
 use passthrough::{Judge, Retry, TakenWhen};
 use pci::{Function, System, blocks_group, is_vfio_driver};
-use record::{Address, Check, CheckStatus, Hint, Severity};
+use record::{Address, Check, CheckStatus, Hint, Severity, print_text};
 use usage::Users;
 
 use crate::boot::claims::{BootClaims, ClaimedBy};
-use crate::cli::Status;
+use crate::cli::{ExportFormat, Status};
+use crate::export::{kubevirt, pve_mapping, qm};
 use crate::previous_driver;
 use crate::report::{Report, drift};
-use crate::select::{scan, slots};
+use crate::select::{functions, scan, slots};
 
 pub fn run(options: &Status, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let system = scan(machine, report.say)?;
+    if let Some(format) = options.format {
+        let named = functions(&system, &addresses(&system, &options.operands)?);
+        let bound: Vec<&Function> = named.into_iter().filter(|f| f.on_vfio()).collect();
+        print_text(&match format {
+            ExportFormat::Qm => qm(&system, &bound),
+            ExportFormat::Kubevirt => kubevirt(machine, &bound),
+            ExportFormat::PveMapping => pve_mapping(machine, &system, &bound),
+        })?;
+        return Ok(Exit::Done);
+    }
     let claims = BootClaims::read(machine, &system).map_err(Failure::from)?;
     let addresses = addresses(&system, &options.operands)?;
     let users = Users::new(machine);
     let host = Host { machine, system: &system, claims: &claims, users: &users };
-    let functions = || addresses.iter().filter_map(|address| system.functions.get(address));
-    let now = functions().map(|function| host.driver_now(function));
-    let at_boot = functions().filter_map(|function| host.driver_at_boot(function));
+    let chosen = || addresses.iter().filter_map(|address| system.functions.get(address));
+    let now = chosen().map(|function| host.driver_now(function));
+    let at_boot = chosen().filter_map(|function| host.driver_at_boot(function));
     let mut exit = Exit::Done;
     for check in now.chain(at_boot) {
         if check.status != CheckStatus::Ok {
