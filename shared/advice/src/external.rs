@@ -176,11 +176,6 @@ pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }
 
-/// Switches the persistence mode of one GPU off.
-pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
-    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
-}
-
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.
 pub fn unload_nvidia() -> CommandLine {
     command(&["modprobe", "-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])

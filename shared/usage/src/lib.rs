@@ -60,6 +60,12 @@ impl<'a> Users<'a> {
         }
     }
 
+    /// Whether the running kernel answers, and answers everything: below `--root`
+    /// there are files only, and some of them are for root.
+    pub fn can_ask_the_kernel(&self) -> bool {
+        self.machine.is_host() && self.machine.is_root_user()
+    }
+
     /// Who uses a function.
     pub fn of(&self, function: &Function) -> Usage {
         let machine = self.machine;
