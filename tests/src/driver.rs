@@ -181,7 +181,14 @@ impl RootFs {
             assert!(output.status.success(), "{program}");
             self.file(&path, output.stdout);
         }
-        self.file(&format!("/lib/modules/{release}/modules.dep"), format!("{name}{end}:\n"))
+        // depmod keeps the lines of the other modules
+        let dep = format!("/lib/modules/{release}/modules.dep");
+        let mut lines = fs::read_to_string(self.at(&dep)).unwrap_or_default();
+        let line = format!("{name}{end}:\n");
+        if !lines.contains(&line) {
+            lines += &line;
+        }
+        self.file(&dep, lines)
     }
 
     /// What DKMS has of a module: kernels that it is installed for.

@@ -1,18 +1,27 @@
 //! What can be wrong with the libraries of a root file system whatever the host
 //! has: two versions, leftovers, a file without a version.
 
+use nvidia::Installation;
 use record::{Hint, Severity};
 
 use crate::cause::Cause;
 use crate::check::finding::Finding;
+use crate::check::hints::remove_from;
+use crate::collect::checked_root::CheckedRoot;
 use crate::collect::libraries::Libraries;
 use crate::collect::root_facts::RootFacts;
 
 /// Two versions that programs can load, and leftovers of others.
-pub fn findings(subject: &str, root: &RootFacts, expected: Option<&str>) -> Vec<Finding> {
+pub fn findings(
+    subject: &str,
+    place: Option<&CheckedRoot>,
+    root: &RootFacts,
+    expected: Option<&str>,
+) -> Vec<Finding> {
+    let keep = || keep_one(place, root, expected);
     let found = [
-        torn(subject, root),
-        second_userspace(subject, root, expected),
+        torn(subject, root).map(|finding| finding.hint(keep())),
+        second_userspace(subject, root, expected).map(|finding| finding.hint(keep())),
         record_without_libraries(subject, root),
         leftovers(subject, root),
     ];
@@ -32,8 +41,7 @@ fn torn(subject: &str, root: &RootFacts) -> Option<Finding> {
         Finding::error(Cause::TwoUserspaces)
             .on(subject, "userspace")
             .found(Some(ml), Some(cuda))
-            .because(because)
-            .hint(keep_one(root)),
+            .because(because),
     )
 }
 
@@ -54,14 +62,13 @@ fn second_userspace(subject: &str, root: &RootFacts, expected: Option<&str>) -> 
         finding
             .on(subject, "second userspace")
             .found(libraries.version(), other.version.as_deref())
-            .because(because)
-            .hint(keep_one(root)),
+            .because(because),
     )
 }
 
 /// The record of a .run installation whose libraries were removed.
 fn record_without_libraries(subject: &str, root: &RootFacts) -> Option<Finding> {
-    let (run, version) = (root.run_install.as_deref()?, root.libraries.version()?);
+    let (run, version) = (root.run_install()?, root.libraries.version()?);
     let exists = root.libraries.others.iter().any(|l| l.version.as_deref() == Some(run));
     (run != version && !exists).then(|| {
         let because = format!(
@@ -72,6 +79,19 @@ fn record_without_libraries(subject: &str, root: &RootFacts) -> Option<Finding> 
             .on(subject, "run install")
             .found(Some(version), Some(run))
             .because(because)
+    })
+}
+
+/// Packages of the driver that are unpacked and not configured.
+pub fn incomplete(subject: &str, root: &RootFacts) -> Option<Finding> {
+    let packages = root.installations.packages();
+    let names: Vec<&str> =
+        packages.iter().filter(|p| !p.complete).map(|p| p.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        Finding::error(Cause::PackagesIncomplete)
+            .on(subject, "packages")
+            .found(Some("installed"), Some("not completely installed"))
+            .because(format!("{}: their installation did not finish", names.join(", ")))
     })
 }
 
@@ -106,9 +126,17 @@ pub fn hides_expected(root: &RootFacts, expected: Option<&str>) -> bool {
     !is_expected(libraries.version()) && (other || cuda)
 }
 
-/// Which of two installations is right is a person's decision.
-fn keep_one(root: &RootFacts) -> Hint {
-    Hint::words(match (root.is_packaged(), &root.run_install) {
+/// The installation of the expected version is kept. Where none is of it, a person
+/// decides.
+fn keep_one(place: Option<&CheckedRoot>, root: &RootFacts, expected: Option<&str>) -> Hint {
+    let all = &root.installations.all;
+    let right = |one: &&Installation| expected.is_some() && one.version.as_deref() == expected;
+    let wrong: Vec<&Installation> = all.iter().filter(|one| !right(one)).collect();
+    let removal = match (wrong.as_slice(), all.iter().any(|one| right(&one))) {
+        ([one], true) => one.removal().and_then(|removal| remove_from(place, removal)),
+        _ => None,
+    };
+    let words = match (root.is_packaged(), root.run_install()) {
         (true, Some(run)) => format!(
             "two installations are mixed; keep one: purge the driver's packages, or run \
              nvidia-uninstall for {run}; then run ldconfig"
@@ -117,7 +145,11 @@ fn keep_one(root: &RootFacts) -> Hint {
              then run ldconfig"
             .into(),
         (false, _) => "remove the files of the other version, then run ldconfig".into(),
-    })
+    };
+    match removal {
+        Some(hint) => hint.because("two installations are mixed; remove the other version"),
+        None => Hint::words(words),
+    }
 }
 
 /// A library whose name has no version.

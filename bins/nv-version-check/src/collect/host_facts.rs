@@ -36,6 +36,10 @@ pub struct HostFacts {
     pub root: RootFacts,
     /// Versions of GSP firmware, from the names of their directories.
     pub firmware: Vec<String>,
+    /// A compiler and make are installed.
+    pub compiler: bool,
+    /// Proxmox VE's tool for boot loaders can pin a kernel.
+    pub pins_kernels: bool,
     /// NVIDIA's vGPU manager is installed or its module is loaded.
     pub vgpu: bool,
 }
@@ -71,6 +75,10 @@ impl HostFacts {
             dkms: dkms::modules(machine),
             root: RootFacts::read(machine, cuda),
             firmware: firmware(machine),
+            compiler: has_compiler(machine),
+            pins_kernels: ["/etc/pve", "/usr/sbin/proxmox-boot-tool"]
+                .iter()
+                .any(|path| machine.exists(path)),
             vgpu: machine.exists("/sys/module/nvidia_vgpu_vfio")
                 || machine.exists("/usr/bin/nvidia-vgpu-mgr"),
         }
@@ -91,10 +99,19 @@ impl HostFacts {
         self.running_kernel()?.version()
     }
 
-    /// The version that is installed: after an upgrade that on disk, not the one
-    /// that is still loaded.
+    /// The version of the loaded module, where the host's libraries are of it too:
+    /// then programs work.
+    pub fn working(&self) -> Option<&str> {
+        let loaded = self.loaded.as_deref()?;
+        (self.root.libraries.version() == Some(loaded)).then_some(loaded)
+    }
+
+    /// The version that is installed. Where loaded module and libraries match, it
+    /// is theirs: a module of another version on disk is then the fault. Otherwise
+    /// after an upgrade that on disk, not the one that is still loaded.
     pub fn installed(&self) -> Option<&str> {
-        self.on_disk()
+        self.working()
+            .or_else(|| self.on_disk())
             .or(self.loaded.as_deref())
             .or_else(|| self.root.libraries.version())
             .or_else(|| self.dkms.last().map(|module| module.version.as_str()))
@@ -106,13 +123,35 @@ impl HostFacts {
             && self.unread.is_none()
             && self.root.libraries.is_empty()
             && self.dkms.is_empty()
-            && self.kernels.iter().all(|kernel| matches!(kernel.module, Ok(None)))
+            && self.kernels.iter().all(|k| k.modules.as_ref().is_ok_and(Vec::is_empty))
+    }
+
+    /// The version that a reboot loads, where it is another than the loaded one and
+    /// the host's libraries are of it too, so that the reboot makes them match.
+    pub fn mended_by_reboot(&self) -> Option<&str> {
+        let next = match &self.next {
+            Ok(_) => self.next_version(),
+            // one kernel only: it boots
+            Err(_) if self.kernels.len() == 1 => self.on_disk(),
+            Err(_) => None,
+        }?;
+        let fits = self.root.libraries.version().is_none_or(|libraries| libraries == next);
+        (fits && self.loaded.as_deref() != Some(next)).then_some(next)
     }
 
     /// Version of the module that the kernel that boots next has on disk.
     pub fn next_version(&self) -> Option<&str> {
         self.kernel(&self.next.as_ref().ok()?.release)?.version()
     }
+}
+
+fn has_compiler(machine: &Machine) -> bool {
+    let program = |name: &str| {
+        ["/usr/bin", "/bin", "/usr/local/bin"]
+            .iter()
+            .any(|d| machine.exists(&format!("{d}/{name}")))
+    };
+    (program("gcc") || program("cc")) && program("make")
 }
 
 fn firmware(machine: &Machine) -> Vec<String> {
