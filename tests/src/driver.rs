@@ -83,6 +83,20 @@ impl RootFs {
         self.file("/var/lib/nvidia/log", record)
     }
 
+    /// Debian's packages of a version, `550.163.01-2`, in dpkg's status file, in a
+    /// state such as `installed`. The maintainer is that of trixie's packages.
+    pub fn debian_status(&self, packages: &[&str], version: &str, state: &str) -> &RootFs {
+        let path = "/var/lib/dpkg/status";
+        let mut status = fs::read_to_string(self.at(path)).unwrap_or_default();
+        for package in packages {
+            status += &format!(
+                "\nPackage: {package}\nStatus: install ok {state}\nMaintainer: Debian NVIDIA \
+                 Maintainers <pkg-nvidia-devel@lists.alioth.debian.org>\nVersion: {version}\n"
+            );
+        }
+        self.file(path, status)
+    }
+
     /// Packages in dpkg's status file, which are installed.
     pub fn installed(&self, packages: &[&str]) -> &RootFs {
         let path = "/var/lib/dpkg/status";

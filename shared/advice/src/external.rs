@@ -151,6 +151,11 @@ pub fn nvidia_ctk_no_cgroups() -> CommandLine {
     command(&["nvidia-ctk", "config", "--set", setting, "--in-place"])
 }
 
+/// Has the firmware ask at the next boot whether to trust a certificate.
+pub fn mokutil_import(certificate: &str) -> CommandLine {
+    command(&["mokutil", "--import", certificate])
+}
+
 /// Loads a kernel module.
 pub fn modprobe(module: &str) -> CommandLine {
     command(&["modprobe", module])

@@ -47,24 +47,10 @@ pub fn install_in_container(version: &str, ctid: u32) -> CommandLine {
     command(&["nv-runfile", "install", &cached(version), "--ct", &ctid.to_string()])
 }
 
-/// Options of an installation in a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ContainerOptions {
-    /// Remove what was installed by other means first.
-    pub purge: bool,
-    /// Although the loaded module has another version.
-    pub force: bool,
-}
-
-/// Installs a driver from the cache in a container.
-pub fn install_in_container_with(
-    version: &str,
-    ctid: u32,
-    options: ContainerOptions,
-) -> CommandLine {
+/// The same although the loaded module has another version.
+pub fn install_in_container_forced(version: &str, ctid: u32) -> CommandLine {
     let mut words = install_in_container(version, ctid);
-    words.extend(options.purge.then(|| "--purge".to_string()));
-    words.extend(options.force.then(|| "--force".to_string()));
+    words.push("--force".into());
     words
 }
 
@@ -72,11 +58,6 @@ pub fn install_in_container_with(
 /// installed by other means.
 pub fn install_on_host_purging(version: &str) -> CommandLine {
     command(&["nv-runfile", "install", &cached(version), "--host", "--purge"])
-}
-
-/// Builds and installs a driver's modules for one kernel of the host.
-pub fn install_for_kernel(version: &str, release: &str) -> CommandLine {
-    command(&["nv-runfile", "install", &cached(version), "--host", "--kernel", release])
 }
 
 /// Installs a driver from the cache on the host.

@@ -39,7 +39,8 @@ pub use nouveau::Nouveau;
 pub use packages::{DriverPart, driver_package_patterns, driver_part, is_driver_dkms_module};
 pub use params::NodeParams;
 pub use tables::{
-    BuildSource, CudaNeed, DriverBuild, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, kernel_limits, unpublished, xid, xids,
+    BuildSource, CudaNeed, DriverBuild, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit,
+    kernel_limits, unpublished, xid, xids,
 };
 pub use version::{branch, compare_versions, is_version, numbers};
 pub use vgpu::{Profile, VgpuOffer, parse_creatable, short_name};

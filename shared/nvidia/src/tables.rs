@@ -353,7 +353,8 @@ mod tests {
         assert!(limit("550.163.01-4", "6.17.13-2-pve").is_none());
         assert!(limit("550.163.01-2", "6.17.13-2-pve").is_some());
         assert!(limit("550.163.01-4", "6.19.6+deb14-amd64").is_some());
-        let ubuntu = DriverBuild { source: BuildSource::Other, ..DriverBuild::of_nvidia("550.163.01") };
+        let ubuntu =
+            DriverBuild { source: BuildSource::Other, ..DriverBuild::of_nvidia("550.163.01") };
         assert!(kernel_limit(ubuntu, "6.17.0-5-generic").is_none());
     }
 }

@@ -94,8 +94,9 @@ fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
     let build = nvidia::DriverBuild::of_nvidia(version);
     let series = nvidia::kernel_limits(build).find(|limit| !limit.from.ends_with('+'));
     let kernels = [&facts.running, &facts.next].into_iter().flatten();
-    let mut new = kernels
-        .filter_map(|kernel| Some((&kernel.release, nvidia::kernel_limit(build, &kernel.release)?)));
+    let mut new = kernels.filter_map(|kernel| {
+        Some((&kernel.release, nvidia::kernel_limit(build, &kernel.release)?))
+    });
     let first = new.next();
     let limit = first.map(|(_, limit)| limit).or(series)?;
     let actual = first.map_or_else(|| "older".to_string(), |(release, _)| release.clone());

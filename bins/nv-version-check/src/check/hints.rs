@@ -3,7 +3,7 @@
 //! nothing, is not named.
 
 use advice::{external, lxc_gpu_conf, nv_runfile};
-use nvidia::{InstallationKind, compare_versions, unpublished};
+use nvidia::{Installation, InstallationKind, branch, compare_versions, unpublished};
 use record::{CommandLine, Hint};
 
 use crate::collect::checked_root::CheckedRoot;
@@ -23,7 +23,18 @@ pub fn install_on_host(host: &HostFacts, version: &str) -> Hint {
         let words = format!("keep nouveau from being loaded, reboot, then install {version}");
         return host.nouveau.hint().because(words);
     }
+    if host.secure_boot.enforced {
+        return Hint::words(format!(
+            "the kernel takes signed modules only: turn Secure Boot off in the firmware setup, or \
+             have the modules of {version} signed with a key that the firmware knows"
+        ));
+    }
     let mut commands = build_requirements(host);
+    // 'install --host' changes nothing where it says that this version is installed
+    let version_of_run = host.root.run_install() == Some(version);
+    if version_of_run && host.loaded.as_deref() == Some(version) {
+        commands.push(external::nvidia_uninstall());
+    }
     let old = compare_versions(version, WITH_LOADED_MODULE).is_lt();
     if old && host.loaded.is_some() {
         commands.push(external::unload_nvidia());
@@ -43,22 +54,47 @@ pub fn install_on_host(host: &HostFacts, version: &str) -> Hint {
     }
 }
 
+/// Puts the newest version of a branch on the host that can be downloaded with a
+/// known SHA-256.
+pub fn install_newest_of(host: &HostFacts, wanted: u32) -> Hint {
+    let known = runfile::known_files(runfile::KNOWN).unwrap_or_default();
+    let of_branch = known.iter().filter(|file| {
+        file.arch == std::env::consts::ARCH && branch(&file.version).parse() == Ok(wanted)
+    });
+    match of_branch.max_by(|a, b| compare_versions(&a.version, &b.version)) {
+        Some(newest) => install_on_host(host, &newest.version),
+        None => Hint::words(format!("install a driver of branch {wanted} on the host")),
+    }
+}
+
 /// Builds the host's driver for a kernel that has no module of it. NVIDIA's
-/// installer builds for a kernel that is not the running one by its name.
+/// installer builds for the running kernel, so another one has to run first;
+/// `install --host` then finds that its module is not loaded.
 pub fn build_for_kernel(host: &HostFacts, version: &str, release: &str) -> Hint {
+    if host.running.as_deref() == Some(release) {
+        return install_on_host(host, version);
+    }
     if let Some(why) = not_to_be_had(host, version) {
         return Hint::words(format!("{why}; build {version} for {release} from there"));
     }
-    let mut commands = build_requirements(host);
-    commands.push(nv_runfile::fetch(version));
-    commands.push(nv_runfile::install_for_kernel(version, release));
-    Hint::commands(commands)
+    Hint::command(nv_runfile::fetch(version)).because(format!(
+        "NVIDIA's installer builds for the running kernel only: boot {release}, then run \
+         'nv-runfile install' with this installer and --host; with --dkms later kernels get their \
+         module when they are installed"
+    ))
+}
+
+/// The host's driver, where apt-get manages it and no installer ran over it.
+pub fn apt_installation(host: &HostFacts) -> Option<&Installation> {
+    let installations = &host.root.installations;
+    let apt = installations.packaged().find(|one| one.kind.is_apt());
+    apt.filter(|_| installations.get(InstallationKind::Run).is_none())
 }
 
 /// Has the package manager install the driver's kernel packages again, which
 /// registers the source with DKMS and builds the module.
 pub fn reinstall_packages(host: &HostFacts) -> Option<CommandLine> {
-    let apt = host.root.installations.packaged().find(|one| one.kind.is_apt())?;
+    let apt = apt_installation(host)?;
     let kernel: Vec<String> =
         apt.packages.iter().filter(|p| p.kernel).map(|p| p.name.clone()).collect();
     (!kernel.is_empty()).then(|| external::apt_reinstall(&kernel))
@@ -118,17 +154,25 @@ pub fn install_in(root: &CheckedRoot, facts: &RootFacts, host: &HostFacts, versi
         }
         commands.push(external::modprobe("nvidia"));
     }
-    let others: Vec<_> = facts.installations.by_other_means().collect();
-    if let Some(unowned) = others.iter().find(|one| one.kind == InstallationKind::Unowned) {
+    let others: Vec<&Installation> = facts.installations.by_other_means().collect();
+    if let Some(unowned) = others.iter().find(|one| one.removal().is_none()) {
         let file = unowned.library.as_deref().unwrap_or("its driver libraries");
         return Hint::words(format!(
             "no package and no installer owns {file}: remove the driver libraries beside it, \
              then run 'nv-runfile install' for this container"
         ));
     }
+    // 'install' refuses beside a driver that was installed by other means
+    if !others.is_empty() && !root.running {
+        commands.push(external::pct_start(ctid));
+    }
+    let removals = others.iter().filter_map(|one| one.removal());
+    commands.extend(removals.map(|removal| external::pct_exec(ctid, removal)));
     commands.push(nv_runfile::fetch(version));
-    let options = nv_runfile::ContainerOptions { purge: !others.is_empty(), force: early };
-    commands.push(nv_runfile::install_in_container_with(version, ctid, options));
+    commands.push(match early {
+        true => nv_runfile::install_in_container_forced(version, ctid),
+        false => nv_runfile::install_in_container(version, ctid),
+    });
     let hint = Hint::commands(commands);
     match early {
         true => hint.because(format!(

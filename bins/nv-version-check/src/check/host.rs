@@ -9,9 +9,11 @@ use record::{Hint, Severity};
 use crate::baseline::Baseline;
 use crate::cause::Cause;
 use crate::check::finding::Finding;
-use crate::check::hints::{build_for_kernel, install_on_host, reinstall_packages};
+use crate::check::hints::{
+    apt_installation, build_for_kernel, install_on_host, reinstall_packages,
+};
 use crate::check::libraries::incomplete;
-use crate::check::{cdi, kernel, libraries};
+use crate::check::{cdi, gpus, kernel, libraries, signature};
 use crate::collect::dkms::{DkmsModule, DkmsState};
 use crate::collect::host_facts::HostFacts;
 
@@ -48,11 +50,13 @@ pub fn findings(host: &HostFacts, scope: &HostScope<'_>) -> Vec<Finding> {
         false => None,
     };
     let installed = installed.or(host.installed());
-    findings.extend(libraries::findings(HOST, None, &host.root, installed));
+    findings.extend(libraries::findings(HOST, None, &host.root, host, installed));
     findings.extend(packages(host));
     findings.extend(userspace(host, scope, installed));
     findings.extend(firmware(host));
     findings.extend(host.kernels.iter().filter_map(|kernel| kernel::finding(host, kernel)));
+    findings.extend(signature::finding(host));
+    findings.extend(gpus::findings(host));
     findings.extend(next_boot(host, scope));
     findings.extend(dkms(host));
     findings.extend(cdi::host_findings(&host.root, host.installed()));
@@ -92,6 +96,18 @@ fn module(host: &HostFacts, scope: &HostScope<'_>) -> Option<Finding> {
                     "reboot the host, or stop all programs that use a GPU and reload the modules",
                 ))
         }
+        // the next boot loads another version than the libraries', or none: the
+        // kernel's own finding says how it gets the right one
+        (Some(loaded), Some(on_disk)) if loaded != on_disk && host.working().is_none() => {
+            Finding::error(Cause::HostNotRebooted)
+                .on(HOST, "module")
+                .found(Some(on_disk), Some(loaded))
+                .because(format!(
+                    "{loaded} is loaded, {on_disk} is installed, and a reboot alone does not load \
+                     the version of the libraries"
+                ))
+                .hint(Hint::words("repair what the other findings name, then reboot the host"))
+        }
         (Some(loaded), _) => {
             let flavour = if host.open { "open module" } else { "proprietary module" };
             Finding::ok(HOST, "module", Some(loaded)).because(flavour)
@@ -101,6 +117,8 @@ fn module(host: &HostFacts, scope: &HostScope<'_>) -> Option<Finding> {
             .found(on_disk.or(host.installed()), None)
             .because("nouveau is loaded, so NVIDIA's module cannot take the GPU")
             .hint(host.nouveau.hint()),
+        // modprobe would fail: the finding about the signature says what to do
+        (None, Some(_)) if signature::finding(host).is_some() => return None,
         (None, Some(on_disk)) if scope.gpu_given => Finding::warning(Cause::ModuleNotLoaded)
             .on(HOST, "module")
             .found(Some(on_disk), None)
@@ -170,10 +188,9 @@ fn userspace(host: &HostFacts, scope: &HostScope<'_>, installed: Option<&str>) -
     };
     let names =
         host.root.installations.packages().iter().map(|p| p.name.clone()).collect::<Vec<_>>();
-    let apt = host.root.installations.packaged().any(|one| one.kind.is_apt());
-    let hint = match host.root.run_install().is_none() && apt {
-        false => install_on_host(host, expected),
-        true => Hint::command(external::apt_upgrade(&names))
+    let hint = match apt_installation(host) {
+        None => install_on_host(host, expected),
+        Some(_) => Hint::command(external::apt_upgrade(&names))
             .because("upgrade the driver's packages together, then reboot the host"),
     };
     Some(
@@ -221,8 +238,7 @@ fn firmware(host: &HostFacts) -> Option<Finding> {
 /// Puts the firmware where the driver's packages would, or installs the driver
 /// again: its installer brings the firmware.
 fn install_firmware(host: &HostFacts, version: &str) -> Hint {
-    let apt = host.root.installations.packaged().find(|one| one.kind.is_apt());
-    let Some(apt) = apt else { return install_on_host(host, version) };
+    let Some(apt) = apt_installation(host) else { return install_on_host(host, version) };
     let gsp = apt
         .packages
         .iter()

@@ -233,9 +233,10 @@ impl KernelView<'_> {
             .find_map(|one| Some((one.kind, one.packages.iter().find(|package| package.kernel)?)));
         let source = match packaged {
             None | Some((InstallationKind::CudaRepository, _)) => BuildSource::Nvidia,
-            Some((InstallationKind::Debian, package)) => {
-                BuildSource::Debian(package.revision.as_deref().unwrap_or(expected))
-            }
+            Some((InstallationKind::Debian, package)) => match package.revision.as_deref() {
+                Some(revision) => BuildSource::Debian(revision),
+                None => BuildSource::Other,
+            },
             Some(_) => BuildSource::Other,
         };
         let open = self.host.kernels.iter().find_map(|kernel| kernel.module()?.info.is_open());

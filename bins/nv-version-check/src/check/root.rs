@@ -24,7 +24,7 @@ pub fn findings(
     baseline: &Baseline,
 ) -> Vec<Finding> {
     let expected = baseline.version.as_deref();
-    let mut findings = libraries::findings(&root.subject, Some(root), facts, expected);
+    let mut findings = libraries::findings(&root.subject, Some(root), facts, host, expected);
     findings.extend(packages(root, facts));
     findings.extend(RootView { root, facts, host, baseline }.userspace());
     findings.extend(cuda::findings(&root.subject, facts, host, expected));

@@ -4,8 +4,11 @@ use host::Machine;
 use nvidia::{NextBoot, Nouveau, module_version};
 
 use crate::collect::dkms::{self, DkmsModule};
+use crate::collect::driver_messages::{self, RefusedGpu};
+use crate::collect::gpus::{self, HostGpu};
 use crate::collect::kernel_modules::{self, InstalledKernel};
 use crate::collect::root_facts::RootFacts;
+use crate::collect::secure_boot::SecureBoot;
 
 /// Modules that must be of the main module's version. nvidia-modeset refuses to
 /// load beside another one; the others fail later.
@@ -36,6 +39,14 @@ pub struct HostFacts {
     pub root: RootFacts,
     /// Versions of GSP firmware, from the names of their directories.
     pub firmware: Vec<String>,
+    /// NVIDIA's GPUs that are not passed through.
+    pub gpus: Vec<HostGpu>,
+    /// GPUs that the module says it does not drive.
+    pub refused_gpus: Vec<RefusedGpu>,
+    /// What the kernel demands of modules.
+    pub secure_boot: SecureBoot,
+    /// Product names of the driver's GPUs.
+    pub models: Vec<String>,
     /// A compiler and make are installed.
     pub compiler: bool,
     /// Proxmox VE's tool for boot loaders can pin a kernel.
@@ -75,6 +86,10 @@ impl HostFacts {
             dkms: dkms::modules(machine),
             root: RootFacts::read(machine, cuda),
             firmware: firmware(machine),
+            gpus: gpus::read(machine),
+            refused_gpus: driver_messages::read(machine),
+            secure_boot: SecureBoot::read(machine),
+            models: models(machine),
             compiler: has_compiler(machine),
             pins_kernels: ["/etc/pve", "/usr/sbin/proxmox-boot-tool"]
                 .iter()
@@ -117,6 +132,15 @@ impl HostFacts {
             .or_else(|| self.dkms.last().map(|module| module.version.as_str()))
     }
 
+    /// Whether the driver's modules are open ones: the loaded module, else that on
+    /// disk.
+    pub fn is_open(&self) -> Option<bool> {
+        match self.loaded {
+            Some(_) => Some(self.open),
+            None => self.running_kernel()?.module()?.info.is_open(),
+        }
+    }
+
     /// The host has nothing of NVIDIA's driver.
     pub fn is_bare(&self) -> bool {
         self.loaded.is_none()
@@ -143,6 +167,11 @@ impl HostFacts {
     pub fn next_version(&self) -> Option<&str> {
         self.kernel(&self.next.as_ref().ok()?.release)?.version()
     }
+}
+
+fn models(machine: &Machine) -> Vec<String> {
+    let (gpus, _) = nvidia::read_gpus(machine);
+    gpus.into_values().filter_map(|gpu| gpu.model).collect()
 }
 
 fn has_compiler(machine: &Machine) -> bool {
