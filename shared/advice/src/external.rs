@@ -234,6 +234,12 @@ pub fn unload_nvidia() -> CommandLine {
     command(&["modprobe", "-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])
 }
 
+/// Unloads NVIDIA's DRM driver and nothing else: `modprobe -r` would also unload
+/// the modules that it used.
+pub fn unload_nvidia_drm() -> CommandLine {
+    command(&["rmmod", "nvidia_drm"])
+}
+
 /// Keeps idle GPUs initialised until the next boot.
 pub fn persistence_mode() -> CommandLine {
     command(&["nvidia-smi", "-pm", "1"])
