@@ -80,21 +80,18 @@ pub struct Persist {
     pub driver: String,
 
     /// Also bind the other devices of the IOMMU group
-    ///
-    /// Bridges are never bound.
     #[arg(long)]
     pub group: bool,
 
     /// Also enable the IOMMU on the kernel command line
     ///
-    /// Only if it is off and the kernel does not enable it by default.
+    /// Only if the kernel does not enable it by default.
     #[arg(long)]
     pub cmdline: bool,
 
     /// Also blacklist the kernel's own display drivers
     ///
-    /// nouveau and nvidiafb for NVIDIA, amdgpu and radeon for AMD, i915 and xe for
-    /// Intel. A module that another GPU needs is not blacklisted.
+    /// Those of its vendor, unless another GPU needs them.
     #[arg(long)]
     pub blacklist: bool,
 
@@ -193,6 +190,9 @@ pub struct Hook {
 
     #[command(flatten)]
     pub force: ForceOption,
+
+    #[command(flatten)]
+    pub change: ChangeOptions,
 }
 
 #[derive(Args, Debug)]
@@ -241,8 +241,7 @@ pub enum ExportFormat {
 pub struct ForceOption {
     /// Override safety refusals of these kinds
     ///
-    /// Separate several by commas. A refusal names the kinds that it needs. Disks,
-    /// processes and running VMs are of no kind: nothing overrides them.
+    /// Separate several by commas. A refusal names the kinds that it needs.
     #[arg(long = "force", value_enum, value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<ForceKind>,
 }

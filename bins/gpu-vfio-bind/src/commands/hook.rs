@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ::cli::{ChangeOptions, Exit};
+use ::cli::Exit;
 use host::Machine;
 use pci::{Depth, System};
 use pve::{HostPci, HostPciId, Vms};
@@ -56,7 +56,7 @@ fn pre_start(options: &Hook, machine: &Machine, report: &mut Report<'_>) -> anyh
         stop_persistenced: true,
         wait: options.wait,
         force: ForceOption { kinds: options.force.kinds.clone() },
-        change: ChangeOptions { dry_run: false, check: false },
+        change: options.change.clone(),
         vm: Some(options.vmid),
     };
     bind::run(&bind, machine, report)
@@ -103,7 +103,7 @@ fn post_stop(options: &Hook, machine: &Machine, report: &mut Report<'_>) -> anyh
         to: None,
         wait: options.wait,
         force: ForceOption { kinds: options.force.kinds.clone() },
-        change: ChangeOptions { dry_run: false, check: false },
+        change: options.change.clone(),
     };
     release::run(&release, machine, report)
 }
