@@ -288,7 +288,7 @@ _gpu__vfio__bind() {
             return 0
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__hook)
-            opts="-o -v -q -h --timeout --force --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --timeout --force --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

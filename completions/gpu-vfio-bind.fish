@@ -134,6 +134,8 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s o -
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s h -l help -d 'Print help (see more with \'--help\')'
