@@ -251,7 +251,17 @@ fn after_a_bind_the_command_that_gives_the_slot_to_a_vm_is_shown() {
     let (mounted, _model) = host_with_vms(&[(100, "cores: 2\n")]);
     let ran = run(&mounted, "bind 2c:00", 0);
     assert!(ran.stderr.contains("qm set VMID --hostpci0 0000:2c:00,pcie=1"), "{}", ran.stderr);
-    let print = |format: &str| run(&mounted, &format!("status 2c:00 --format {format}"), 0).stdout;
+    // not records
+    let print = |format: &str| {
+        let output = std::process::Command::new(testbed::bed::program("gpu-vfio-bind"))
+            .arg("--root")
+            .arg(mounted.path())
+            .args(["status", "2c:00", "--format", format])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
     assert_eq!(print("qm"), "qm set VMID --hostpci0 0000:2c:00,pcie=1\n");
     let mapping = "gpu-10de-1e07\n\tmap id=10de:1e07,iommugroup=29,node=pve1,path=0000:2c:00,\
                    subsystem-id=1458:37a9\n\n";
