@@ -163,7 +163,7 @@ pub struct Release {
 
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26)
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (group:26)
     ///
     /// Default: the slots of all GPUs.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
