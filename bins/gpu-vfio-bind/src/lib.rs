@@ -12,6 +12,7 @@ pub mod boot;
 pub mod cli;
 mod commands;
 pub mod man;
+mod native_driver;
 pub mod plan;
 mod previous_driver;
 mod report;

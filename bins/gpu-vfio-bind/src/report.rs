@@ -81,6 +81,9 @@ impl Report<'_> {
         for step in steps {
             let mut change = self.driver_change(step);
             change.status = step.planned_status();
+            if step.is_change() && step.after.driver.is_none() {
+                change.reason = Some("the kernel decides which driver binds it".into());
+            }
             self.put_change(change)?;
         }
         Ok(Exit::Done)

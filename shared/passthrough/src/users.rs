@@ -98,12 +98,20 @@ fn objection(
             };
             (ObjectionKind::MediatedDevice, why, hint)
         }
+        UserKind::KernelModule if now => {
+            let hint = Hint::command(advice::external::unload_nvidia_drm())
+                .because("nvidia_drm releases its GPUs when it is unloaded");
+            (ObjectionKind::DriverBusy, why, hint)
+        }
         UserKind::Removal { .. } => {
             let hint = "wait until the kernel has completed it, which needs the last user of the \
                         function to end";
             (ObjectionKind::Removal, why, Hint::words(hint))
         }
-        UserKind::Process { .. } | UserKind::Vm { .. } | UserKind::MediatedDevice { .. } => {
+        UserKind::Process { .. }
+        | UserKind::Vm { .. }
+        | UserKind::MediatedDevice { .. }
+        | UserKind::KernelModule => {
             return None;
         }
     })

@@ -350,6 +350,8 @@ pub enum UsedByKind {
     Display,
     /// A process with an open device node.
     Process,
+    /// A kernel module that holds it.
+    KernelModule,
     /// A driver in the middle of its removal.
     Removal,
     /// A container that is given one of its nodes.

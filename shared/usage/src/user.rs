@@ -22,6 +22,8 @@ pub enum UserKind {
         /// It is NVIDIA's persistence daemon.
         is_persistenced: bool,
     },
+    /// A module that holds it from inside the kernel.
+    KernelModule,
     /// A write to its driver that an earlier run left to the kernel, or a driver
     /// in the middle of its removal.
     Removal {
@@ -68,6 +70,7 @@ impl User {
                 (record.pid, record.ctid, record.vmid) = (Some(pid), ctid, vm);
                 UsedByKind::Process
             }
+            UserKind::KernelModule => UsedByKind::KernelModule,
             UserKind::Removal { pid } => {
                 record.pid = pid;
                 UsedByKind::Removal

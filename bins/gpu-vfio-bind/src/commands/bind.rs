@@ -26,7 +26,7 @@ pub fn run(options: &Bind, machine: &Machine, report: &mut Report<'_>) -> anyhow
     }
     let functions = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &functions)?;
-    let goal = |f: &Function| DriverGoal::Vfio { driver: driver.of(f) };
+    let goal = |f: &Function| DriverGoal::Vfio { driver: driver.of(machine, f) };
     let steps: Vec<FunctionStep> =
         functions.iter().map(|f| plan(f.address, DriverState::of(f), &goal(f))).collect();
     let pairs = functions.iter().zip(&steps);
