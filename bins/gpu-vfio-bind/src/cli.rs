@@ -174,8 +174,8 @@ pub struct Status {
 pub struct ForceOption {
     /// Override safety refusals of these kinds
     ///
-    /// Separate several by commas. A refusal names the kinds that it needs. Disks,
-    /// processes and running VMs are of no kind: nothing overrides them.
+    /// Separate several by commas. A refusal names the kinds that it needs; disks,
+    /// processes and running VMs have none.
     #[arg(long = "force", value_enum, value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<ForceKind>,
 }

@@ -13,7 +13,7 @@ pub enum ForceKind {
     Container,
     /// The other functions of the IOMMU group stay with the host
     Group,
-    /// The ACS override is active, and groups do not prove isolation
+    /// The ACS override is active: groups prove nothing
     Acs,
     /// persist: the slot has no GPU
     NoGpu,

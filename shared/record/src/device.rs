@@ -333,7 +333,7 @@ pub struct UsedBy {
     /// The container that it is, or whose process it is.
     pub ctid: Option<u32>,
     /// The VM that it is, or whose process or device it is.
-    pub vmid: Option<u32>,
+    pub vm: Option<u32>,
     /// A guest that runs now; `None`: not a guest.
     pub running: Option<bool>,
 }

@@ -59,7 +59,7 @@ impl User {
             what: self.what.clone(),
             pid: None,
             ctid: None,
-            vmid: None,
+            vm: None,
             running: None,
         };
         record.kind = match self.kind {
@@ -67,7 +67,7 @@ impl User {
             UserKind::Network => UsedByKind::Network,
             UserKind::Display => UsedByKind::Display,
             UserKind::Process { pid, vm, ctid, .. } => {
-                (record.pid, record.ctid, record.vmid) = (Some(pid), ctid, vm);
+                (record.pid, record.ctid, record.vm) = (Some(pid), ctid, vm);
                 UsedByKind::Process
             }
             UserKind::KernelModule => UsedByKind::KernelModule,
@@ -80,11 +80,11 @@ impl User {
                 UsedByKind::Container
             }
             UserKind::Vm { vmid, is_running } => {
-                (record.vmid, record.running) = (Some(vmid), Some(is_running));
+                (record.vm, record.running) = (Some(vmid), Some(is_running));
                 UsedByKind::Vm
             }
             UserKind::MediatedDevice { vmid } => {
-                record.vmid = vmid;
+                record.vm = vmid;
                 UsedByKind::MediatedDevice
             }
         };
