@@ -177,7 +177,12 @@ fn done(
 }
 
 fn kernel(model: &ModelKernel) -> DriverWriter<'_> {
-    DriverWriter { files: model, deadline: Duration::from_secs(15), interrupted: &|| false }
+    DriverWriter {
+        files: model,
+        deadline: Duration::from_secs(15),
+        interrupted: &|| false,
+        load: &|_| Err("no module".into()),
+    }
 }
 
 /// One case: gives how often a run failed.

@@ -23,28 +23,38 @@ pub fn load_drivers(
         .filter(|step| step.is_change())
         .filter_map(|step| step.after.driver.as_deref())
         .collect();
-    let is_loaded = |driver: &str| machine.exists(&format!("/sys/bus/pci/drivers/{driver}"));
     let mut renamed = steps.to_vec();
     for driver in drivers {
-        if is_loaded(driver) {
-            continue;
-        }
-        let why = match machine.run(&["modprobe", driver], Duration::from_secs(30))? {
-            None => "no command is run with --root".to_string(),
-            Some(ran) if ran.success() => {
-                let name = registered_name(machine, driver);
-                if is_loaded(&name) {
-                    renamed.iter_mut().for_each(|step| step.rename(driver, &name));
-                    continue;
-                }
-                "the module has no driver of this name".to_string()
+        match load_driver(machine, driver) {
+            Ok(name) if name == driver => {}
+            Ok(name) => renamed.iter_mut().for_each(|step| step.rename(driver, &name)),
+            Err(why) => {
+                let message = format!("driver {driver} is not loaded: {why}; nothing was changed");
+                return Err(fail(Exit::System, message).run(advice::external::modprobe(driver)));
             }
-            Some(ran) => ran.reason(),
-        };
-        let message = format!("driver {driver} is not loaded: {why}; nothing was changed");
-        return Err(fail(Exit::System, message).run(advice::external::modprobe(driver)));
+        }
     }
     Ok(renamed)
+}
+
+/// Loads the module of a driver that is not there, and returns the name under
+/// which it is registered. A driver that finds no device of its own may refuse to
+/// load: NVIDIA's does while vfio-pci has every GPU.
+pub fn load_driver(machine: &Machine, driver: &str) -> Result<String, String> {
+    let is_loaded = |driver: &str| machine.exists(&format!("/sys/bus/pci/drivers/{driver}"));
+    if is_loaded(driver) {
+        return Ok(driver.into());
+    }
+    let limit = Duration::from_secs(30);
+    match machine.run(&["modprobe", driver], limit).map_err(|error| error.to_string())? {
+        None => Err("no command is run with --root".into()),
+        Some(ran) if ran.success() => {
+            let name = registered_name(machine, driver);
+            let absent = "the module has no driver of this name";
+            Some(name).filter(|name| is_loaded(name)).ok_or_else(|| absent.into())
+        }
+        Some(ran) => Err(ran.reason()),
+    }
 }
 
 /// GPUs that NVIDIA's driver opens for nobody, so that the unbind finds no user.

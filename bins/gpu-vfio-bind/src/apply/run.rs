@@ -11,7 +11,7 @@ use record::{Address, ChangeStatus};
 use usage::{FunctionNode, Users};
 
 use super::functions::{DriverWriter, FunctionOutcome};
-use super::prepare::{load_drivers, lock_nvidia};
+use super::prepare::{load_driver, load_drivers, lock_nvidia};
 use crate::plan::{DriverState, FunctionStep};
 use crate::previous_driver::{self, PreviousDriver};
 use crate::report::Report;
@@ -44,7 +44,9 @@ impl FunctionRun<'_> {
     pub fn apply(&self, report: &mut Report<'_>) -> anyhow::Result<Exit> {
         let _lock = lock_run(self.machine, report.say.tool())?;
         let files = self.machine;
-        let writer = DriverWriter { files, deadline: self.deadline, interrupted: &interrupted };
+        let load = |driver: &str| load_driver(files, driver).map(drop);
+        let writer =
+            DriverWriter { files, deadline: self.deadline, interrupted: &interrupted, load: &load };
         self.require_unmodified(&writer)?;
         if self.direction == Direction::ToHost {
             return self.write(&writer, report);
