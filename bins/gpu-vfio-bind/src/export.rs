@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use host::Machine;
 use pci::{Function, PciIds, System};
 
-use crate::select::slots;
-
 /// Values of `hostpci[n]`: a slot where all its functions are meant, which
 /// Proxmox VE gives to the VM as one device, else functions.
 pub fn host_pci(system: &System, functions: &[&Function]) -> Vec<String> {
-    slots(system, functions)
+    system.names(functions)
 }
 
 /// Commands that give functions to a VM.
@@ -66,7 +64,7 @@ pub fn pve_mapping(machine: &Machine, system: &System, functions: &[&Function]) 
         text.push_str(&format!("gpu-{vendor:04x}-{device:04x}\n"));
         for gpu in gpus.iter().filter(|g| (g.vendor, g.device) == (Some(vendor), Some(device))) {
             let card: Vec<&Function> = system.slot(gpu).filter(|f| f.on_vfio()).collect();
-            let path = slots(system, &card).join(";");
+            let path = system.names(&card).join(";");
             let group = gpu.group.map_or(String::new(), |group| format!("iommugroup={group},"));
             let subsystem = match (gpu.subsystem_vendor, gpu.subsystem_device) {
                 (Some(vendor), Some(device)) => format!(",subsystem-id={vendor:04x}:{device:04x}"),

@@ -17,12 +17,12 @@ use crate::boot::plan::{BootPlanError, BootRequest, plan};
 use crate::boot::run;
 use crate::cli::Persist;
 use crate::report::Report;
-use crate::select::{Reach, add_group_members, functions, select, slots, with_kinds};
+use crate::select::{Reach, add_group_members, functions, select, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, mut addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
-    let named = slots(&system, &functions(&system, &addresses));
+    let named = system.names(&functions(&system, &addresses));
     if options.group {
         add_group_members(&system, &mut addresses);
     }

@@ -13,12 +13,12 @@ use usage::Users;
 
 use crate::cli::Reset;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots};
+use crate::select::{Reach, functions, select};
 
 pub fn run(options: &Reset, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
     let functions = functions(&system, &addresses);
-    let named = slots(&system, &functions);
+    let named = system.names(&functions);
     let users = Users::new(machine);
     let retry = |_| reset(&named);
     let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };

@@ -7,7 +7,7 @@ use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{BindOptions, bind_with, persist, release};
 use host::Machine;
 use passthrough::{Judge, Retry, TakenWhen};
-use pci::{Function, System, blocks_group, is_vfio_driver};
+use pci::{Function, GroupObstacle, System, group_obstacles, is_vfio_driver};
 use record::{Address, Check, CheckStatus, Hint, Severity, print_text};
 use usage::Users;
 
@@ -16,7 +16,7 @@ use crate::cli::{ExportFormat, Status};
 use crate::export::{kubevirt, pve_mapping, qm};
 use crate::previous_driver;
 use crate::report::{Report, drift};
-use crate::select::{functions, scan, slots};
+use crate::select::{functions, scan};
 
 pub fn run(options: &Status, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let system = scan(machine, report.say)?;
@@ -103,7 +103,11 @@ impl Host<'_> {
     /// The VFIO driver of another function of the same card and IOMMU group,
     /// where this one is the reason that no VM gets them.
     fn rest_of_card(&self, function: &Function) -> Option<String> {
-        if !blocks_group(self.system, function) || function.stays_with_host() {
+        let group = self.system.groups.get(&function.group?)?;
+        let is_own = |found: &GroupObstacle<'_>| {
+            found.function.is_some_and(|member| member.address == function.address)
+        };
+        if function.stays_with_host() || !group_obstacles(self.system, group).iter().any(is_own) {
             return None;
         }
         let same_group = |f: &&Function| f.group.is_some() && f.group == function.group;
@@ -117,14 +121,14 @@ impl Host<'_> {
         let name = function.address.to_string();
         let check = Check::ok(&name, "driver_at_boot", function.driver.clone());
         if self.claims.is_replaced(function) {
-            let command = persist(&slots(self.system, &[function]), &Default::default());
+            let command = persist(&self.system.names(&[function]), &Default::default());
             let hint = Hint::command(command)
                 .because("another function is at this address now; persist it if it is meant");
             return Some(drift(check, None, Severity::Warning, hint));
         }
         let claim = self.claims.of(function)?;
         if let Some(rival) = &claim.rival {
-            let command = persist(&slots(self.system, &[function]), &Default::default());
+            let command = persist(&self.system.names(&[function]), &Default::default());
             let why = format!("{} name it, but {rival} may be loaded first", claim.by.text());
             let hint = Hint::command(command).because(why);
             let check = drift(check, claim.driver, Severity::Warning, hint);
@@ -146,7 +150,7 @@ impl Host<'_> {
     fn bind_hint(&self, function: &Function, why: String) -> Hint {
         let card: Vec<&Function> =
             self.system.slot(function).filter(|f| !f.stays_with_host()).collect();
-        let named = slots(self.system, &card);
+        let named = self.system.names(&card);
         let retry = |retry: Retry| {
             let options = match retry {
                 Retry::Force(kinds) => BindOptions { force: names(kinds), ..Default::default() },
