@@ -132,6 +132,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l for
 network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
+acs\t'The ACS override is active: groups prove nothing'
 no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
