@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde_json::{Value, json};
 use vgpu_profile_set::cli::{Options, Verb};
-use vgpu_profile_set::input;
+use vgpu_profile_set::input::{self, InputChoice};
 
 fn package() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("package")
@@ -100,7 +100,7 @@ fn the_parts_of_the_daemon_set_fit_together_and_with_the_tool() {
     assert!(mounted(&watch.file) && mounted(watch.health_file.as_deref().unwrap()));
     let key = watch.file.file_name().unwrap().to_str().unwrap();
     let text = map["data"][key].as_str().unwrap();
-    input::parse(text.as_bytes(), "the ConfigMap", None).unwrap();
+    input::parse(text.as_bytes(), "the ConfigMap", InputChoice::default()).unwrap();
     for probe in ["readinessProbe", "livenessProbe"] {
         let command = container[probe]["exec"]["command"].as_array().unwrap();
         assert_eq!(command[0], "/vgpu-profile-set");
