@@ -75,7 +75,8 @@ pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
 /// that is bound to vfio-pci.
 fn whole_gpus(machine: &Machine, gpus: &[Gpu], selector: &str) -> Vec<Address> {
     let same = |gpu: &&Gpu| {
-        gpu.driver.as_deref() == Some("vfio-pci") && self::selector(machine, gpu.address) == selector
+        gpu.driver.as_deref() == Some("vfio-pci")
+            && self::selector(machine, gpu.address) == selector
     };
     gpus.iter().filter(same).map(|gpu| gpu.address).collect()
 }

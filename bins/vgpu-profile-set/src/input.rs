@@ -163,8 +163,10 @@ pub fn parse(text: &[u8], from: &str, choice: InputChoice<'_>) -> Result<Input, 
         return Ok(Input { settings, ..Input::default() });
     }
     if let Some(config) = choice.config {
-        return Err(bad(format!("has no vgpu-configs and no mig-configs, so it has no '{config}'"))
-            .hint("--config is for configuration files of vgpu-device-manager and mig-parted"));
+        return Err(bad(format!(
+            "has no vgpu-configs and no mig-configs, so it has no '{config}'"
+        ))
+        .hint("--config is for configuration files of vgpu-device-manager and mig-parted"));
     }
     let Lines { mut assignments, settings, sections } = match first {
         Some('{') => Lines { assignments: records(text, from)?, ..Lines::default() },
@@ -181,10 +183,7 @@ pub fn parse(text: &[u8], from: &str, choice: InputChoice<'_>) -> Result<Input, 
     Ok(Input { vgpus: RequestedVgpus::Assignments(assignments), settings })
 }
 
-fn check_once(
-    assignments: &[Assignment],
-    bad: &dyn Fn(String) -> Failure,
-) -> Result<(), Failure> {
+fn check_once(assignments: &[Assignment], bad: &dyn Fn(String) -> Failure) -> Result<(), Failure> {
     let mut seen: BTreeMap<(Address, Option<&RequestedProfile>), &str> = BTreeMap::new();
     for assignment in assignments {
         // by count, one GPU may have several profiles, each once
@@ -309,7 +308,10 @@ fn records(text: &[u8], from: &str) -> Result<Vec<Assignment>, Failure> {
         let bad = |why: String| fail(Exit::Usage, format!("{from}: {at}: {why}"));
         let profile = requested_profile(&profile, &bad)?;
         let same = |known: &&mut Assignment| {
-            mediated && known.address == address && known.count.is_some() && known.profile == profile
+            mediated
+                && known.address == address
+                && known.count.is_some()
+                && known.profile == profile
         };
         match assignments.iter_mut().find(same) {
             Some(known) => known.count = known.count.map(|n| n + 1),

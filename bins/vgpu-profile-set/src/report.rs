@@ -80,8 +80,7 @@ impl Reporter<'_> {
 
     /// A setting of a GPU.
     pub fn setting(&self, step: &SettingStep) -> Change {
-        let mut change =
-            Change::planned(self.tool, &step.gpu.to_string(), step.change.property());
+        let mut change = Change::planned(self.tool, &step.gpu.to_string(), step.change.property());
         (change.from, change.to) = step.change.shown();
         if step.change.is_unchanged() {
             change.status = ChangeStatus::Unchanged;

@@ -289,9 +289,7 @@ fn a_configuration_of_vgpu_device_manager_sets_whole_gpus() {
     // one file serves all nodes of a cluster, also those that have none of its GPUs
     let ran = host.tool("apply --config other").input(file).run().expect(0);
     assert!(
-        ran.stderr.contains(
-            "selects no GPU of this host (NVIDIA GPUs of this host: 0x26B910DE at"
-        ),
+        ran.stderr.contains("selects no GPU of this host (NVIDIA GPUs of this host: 0x26B910DE at"),
         "{}",
         ran.stderr
     );

@@ -50,9 +50,10 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["VERSION", "ARCH", "FLAVOUR", "PACKED", "SIZE", "VERIFIED", "PATH"], Overflow::Wrap)
         }
         Record::RunfileEntry(_) => (&["KIND", "MODE", "SIZE", "TYPE", "PATH"], Overflow::Cut),
-        Record::Vgpu(_) => {
-            (&["ADDRESS", "KIND", "DRIVER", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"], Overflow::Cut)
-        }
+        Record::Vgpu(_) => (
+            &["ADDRESS", "KIND", "DRIVER", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"],
+            Overflow::Cut,
+        ),
         Record::VgpuType(_) => {
             (&["GPU", "ID", "PROFILE", "FRAMEBUFFER", "AVAILABLE", "NAME"], Overflow::Cut)
         }

@@ -62,11 +62,7 @@ pub fn run(options: &ApplyOptions, mut session: Session<'_>) -> anyhow::Result<E
 }
 
 /// Plans the profiles on the host as it is now, and sets them.
-fn apply_again(
-    session: &mut Session<'_>,
-    input: &Input,
-    rules: PlanRules,
-) -> anyhow::Result<Exit> {
+fn apply_again(session: &mut Session<'_>, input: &Input, rules: PlanRules) -> anyhow::Result<Exit> {
     let WholePlan { profiles, gpus, .. } = session.plan(input, rules)?;
     session.refuse(&[], &profiles)?;
     session.carry_out(&profiles, &gpus)

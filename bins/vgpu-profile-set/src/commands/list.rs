@@ -209,7 +209,9 @@ fn no_types(gpu: &Gpu) -> Option<String> {
     Some(match gpu.functions.is_empty() {
         true => {
             let enable = shell_words(&external::sriov_manage_enable(address));
-            format!("{address}: no profiles are listed while virtual functions are disabled (hint: {enable})")
+            format!(
+                "{address}: no profiles are listed while virtual functions are disabled (hint: {enable})"
+            )
         }
         false => format!(
             "{address}: the GPU is full and lists no profiles, and nvidia-smi is not installed"

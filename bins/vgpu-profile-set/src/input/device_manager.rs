@@ -24,11 +24,7 @@ pub fn parse(text: &str, config: Option<&str>) -> Result<Vec<ConfigEntry>, Strin
 }
 
 /// The same for a file of mig-parted.
-pub fn parse_mig(
-    text: &str,
-    config: Option<&str>,
-    file: &str,
-) -> Result<Vec<GpuSettings>, String> {
+pub fn parse_mig(text: &str, config: Option<&str>, file: &str) -> Result<Vec<GpuSettings>, String> {
     choose(text, "mig-configs", config, &|item| mig_entry(item, file))
 }
 
@@ -84,7 +80,8 @@ fn selection(fields: &[(String, Value)], line: usize) -> Result<GpuSelection, St
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let filter = field("device-filter").map_or(Ok(Vec::new()), filter)?;
     let devices_field = field("devices");
-    let devices = devices(devices_field.ok_or_else(|| format!("line {line}: devices is missing"))?)?;
+    let devices =
+        devices(devices_field.ok_or_else(|| format!("line {line}: devices is missing"))?)?;
     Ok(GpuSelection { filter, devices })
 }
 

@@ -93,8 +93,10 @@ fn mig(value: &str) -> Result<MigSetting, String> {
     }
     let names: Vec<&str> = value.split(',').collect();
     if let Some(name) = names.iter().find(|name| is_compute_profile(name)) {
-        return Err(format!("mig: '{name}': compute instances that are smaller than their GPU \
-             instance are not supported"));
+        return Err(format!(
+            "mig: '{name}': compute instances that are smaller than their GPU \
+             instance are not supported"
+        ));
     }
     match names.iter().find(|name| !is_mig_profile(name)) {
         Some(name) => Err(format!("mig: '{name}' is not a MIG profile (like 3g.20gb)")),

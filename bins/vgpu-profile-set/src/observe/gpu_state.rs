@@ -47,11 +47,7 @@ pub fn read_state(programs: &NvidiaPrograms<'_>, gpu: Address, instances: u32) -
     }
 }
 
-fn read(
-    programs: &NvidiaPrograms<'_>,
-    gpu: Address,
-    instances: u32,
-) -> Result<GpuState, String> {
+fn read(programs: &NvidiaPrograms<'_>, gpu: Address, instances: u32) -> Result<GpuState, String> {
     let address = gpu.to_string();
     let query = format!("--query-gpu={FIELDS}");
     let text = stdout(programs, &["-i", &address, &query, "--format=csv,noheader,nounits"])?;

@@ -162,7 +162,8 @@ impl Mdev {
     pub fn pve_vm(&self) -> Option<u32> {
         let (line, vm) = self.uuid.split_once("-0000-0000-0000-")?;
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        (line.len() == 8 && vm.len() == 12 && digits(line) && digits(vm)).then(|| vm.parse().ok())?
+        (line.len() == 8 && vm.len() == 12 && digits(line) && digits(vm))
+            .then(|| vm.parse().ok())?
     }
 }
 

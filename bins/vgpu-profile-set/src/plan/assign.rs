@@ -60,9 +60,9 @@ pub(crate) fn selects(selection: &GpuSelection, number: usize, gpu: &Gpu) -> boo
         number,
         driver: gpu.driver.as_deref(),
         ids: u32::from(gpu.device.unwrap_or(0)) << 16 | 0x10de,
-        subsystem: gpu.subsystem.map(|(device, vendor)| {
-            u32::from(device) << 16 | u32::from(vendor)
-        }),
+        subsystem: gpu
+            .subsystem
+            .map(|(device, vendor)| u32::from(device) << 16 | u32::from(vendor)),
     })
 }
 

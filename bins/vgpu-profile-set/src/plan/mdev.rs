@@ -45,10 +45,8 @@ fn check(gpu: &Gpu, plan: &mut ProfilePlan) {
     plan.notes.extend(capacity::unchecked(gpu, &after, unnamed));
     let sizes: BTreeSet<u64> = after.iter().map(Profile::mib).collect();
     let mixed = sizes.len() > 1 && gpu.heterogeneous != Some(true) && !has_mixed_sizes(gpu);
-    let found = [
-        capacity::fits(gpu, &after),
-        Some(capacity::one_size(gpu, &after)).filter(|_| mixed),
-    ];
+    let found =
+        [capacity::fits(gpu, &after), Some(capacity::one_size(gpu, &after)).filter(|_| mixed)];
     let reasons = found.into_iter().flatten();
     plan.objections.extend(reasons.map(|(why, hint)| object(gpu, gpu.address, why, hint)));
 }

@@ -1,7 +1,7 @@
 //! What Proxmox VE does to a virtual function that a VM is given.
 
-use advice::external;
 use ::pve::HostPciMode;
+use advice::external;
 use record::Hint;
 
 use crate::observe::model::{Gpu, NamedBy, VgpuFunction};

@@ -23,10 +23,19 @@ pub struct SettingStep {
 /// The change that a step makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingChange {
-    Persistence { from: Option<bool>, to: bool },
+    Persistence {
+        from: Option<bool>,
+        to: bool,
+    },
     /// Watts.
-    Power { from: Option<u32>, to: u32 },
-    MigMode { from: bool, to: bool },
+    Power {
+        from: Option<u32>,
+        to: u32,
+    },
+    MigMode {
+        from: bool,
+        to: bool,
+    },
     /// GPU instances, each with one compute instance.
     Instances {
         have: Vec<GpuInstance>,
@@ -36,7 +45,10 @@ pub enum SettingChange {
         make: Vec<(Option<u32>, String)>,
     },
     /// None: no program is run with `--root`.
-    Skip { property: &'static str, to: String },
+    Skip {
+        property: &'static str,
+        to: String,
+    },
 }
 
 impl SettingChange {
