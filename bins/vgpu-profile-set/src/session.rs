@@ -139,8 +139,8 @@ impl Session<'_> {
         plan
     }
 
-    /// The plan for the settings of whole GPUs. `Gpu::mig_instances` becomes what it will
-    /// be, so that vGPUs are planned on it.
+    /// The plan for the settings of whole GPUs. `Gpu::mig_requested` becomes how many
+    /// instances there will be, so that vGPUs are planned on them.
     pub(crate) fn plan_settings(&self, gpus: &mut [Gpu], input: &Input) -> SettingsPlan {
         let mut plan = SettingsPlan::default();
         let mut seen: BTreeMap<Address, &str> = BTreeMap::new();
@@ -166,9 +166,7 @@ impl Session<'_> {
             }
         }
         for gpu in gpus {
-            if let Some(number) = plan.mig_instances(gpu.address) {
-                gpu.mig_instances = number;
-            }
+            gpu.mig_requested = plan.mig_instances(gpu.address);
         }
         plan
     }

@@ -133,7 +133,7 @@ impl Watcher<'_> {
             }
         };
         let settings = self.session.plan_settings(&mut gpus, input);
-        let plan = self.session.plan_each_on(&mut gpus, input, self.rules);
+        let mut plan = self.session.plan_each_on(&mut gpus, input, self.rules);
         gpus.iter().for_each(|gpu| profile_cache::remember(self.session.machine, gpu));
         add_plan(&mut problems, &plan, &self.state.seen);
         add_settings(&mut problems, &settings, &self.state.seen);
@@ -149,6 +149,9 @@ impl Watcher<'_> {
         if self.enable(&plan, &gpus, &mut problems) || self.apply_settings(&last, &mut problems)? {
             return self.round();
         }
+        // vGPUs are planned on instances that could not be made
+        let waits = |gpu: Address| last.iter().any(|s| s.gpu == gpu && s.change.is_change());
+        plan.steps.retain(|step| !waits(step.gpu));
         self.apply(&plan, &mut problems)?;
         Ok(problems)
     }

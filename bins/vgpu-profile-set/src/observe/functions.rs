@@ -31,6 +31,7 @@ pub(crate) fn read_gpu(files: &dyn KernelFiles, address: Address, depth: ReadDep
         types: BTreeMap::new(),
         complete: false,
         most: BTreeMap::new(),
+        mig_requested: None,
         heterogeneous: None,
         host_module: host_module(files),
         mig_instances: info.minor.map_or(0, |minor| mig_instances(files, minor)),

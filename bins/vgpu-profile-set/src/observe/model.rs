@@ -44,6 +44,8 @@ pub struct Gpu {
     /// Whether it takes different framebuffer sizes at once.
     pub heterogeneous: Option<bool>,
     pub mig_instances: u32,
+    /// How many it will have once its settings are applied, where these are requested.
+    pub mig_requested: Option<u32>,
     /// The vGPU host driver's second module, nvidia_vgpu_vfio, is loaded; `None`: unknown.
     pub host_module: Option<bool>,
 }
@@ -235,6 +237,11 @@ impl Gpu {
     /// How profiles are set on it, if anything on it can have one now.
     pub fn interface(&self) -> Option<VgpuInterface> {
         self.functions.iter().find_map(|function| function.interface)
+    }
+
+    /// MIG instances on which vGPUs are planned.
+    pub fn planned_mig_instances(&self) -> u32 {
+        self.mig_requested.unwrap_or(self.mig_instances)
     }
 
     pub fn enabled_vfs(&self) -> u32 {

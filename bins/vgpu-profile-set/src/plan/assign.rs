@@ -191,7 +191,7 @@ fn check_ids(
 fn hidden_by_mig(gpu: &Gpu, name: &str) -> bool {
     let Some(profile) = Profile::parse(name) else { return false };
     let mut known = gpu.types.values().filter_map(|name| Profile::parse(name));
-    let other_mode = profile.slices().is_some() || gpu.mig_instances > 0;
+    let other_mode = profile.slices().is_some() || gpu.planned_mig_instances() > 0;
     other_mode && mig_slices(&profile).is_some() && known.any(|k| board(&k) == board(&profile))
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> Cap
 pub(crate) type Reason = (String, Hint);
 
 fn mig_mode(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
-    let name = plain.first().filter(|_| gpu.mig_instances > 0)?;
+    let name = plain.first().filter(|_| gpu.planned_mig_instances() > 0)?;
     let why = format!("{name} is time-sliced, and the GPU is in MIG mode");
     Some((why, Hint::words("use MIG profiles, or turn MIG mode off")))
 }
@@ -232,7 +232,7 @@ fn set_again(gpu: &Gpu, steps: &mut Vec<ProfileStep>) -> Option<Reason> {
 /// Enough instances: each holds vGPUs of one size, as many as fit into it.
 fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
     let first = mig.first()?;
-    if gpu.mig_instances == 0 {
+    if gpu.planned_mig_instances() == 0 {
         let why = format!("{first} needs a MIG instance, and the GPU has none");
         let hint = Hint::commands([
             external::nvidia_smi_mig_mode(gpu.address, true),
@@ -262,11 +262,11 @@ fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
         let why = format!("{} need {slices} MIG slices, the GPU has {most}", counted(mig));
         return Some((why, Hint::words("request fewer or smaller vGPUs")));
     }
-    if needed <= u64::from(gpu.mig_instances) {
+    if needed <= u64::from(gpu.planned_mig_instances()) {
         return None;
     }
     let why =
-        format!("{} need {needed} MIG instances, the GPU has {}", counted(mig), gpu.mig_instances);
+        format!("{} need {needed} MIG instances, the GPU has {}", counted(mig), gpu.planned_mig_instances());
     let words = "request fewer vGPUs, or create more MIG instances (nvidia-smi mig -cgi)";
     Some((why, Hint::command(external::nvidia_smi_mig_profiles(gpu.address)).because(words)))
 }
