@@ -112,7 +112,7 @@ _vgpu__profile__set() {
             return 0
             ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__apply)
-            opts="-n -o -v -q -h --config --node --heterogeneous --skip-in-use --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --config --node-name --heterogeneous --skip-in-use --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,7 +125,7 @@ _vgpu__profile__set() {
                     fi
                     return 0
                     ;;
-                --node)
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -161,7 +161,7 @@ _vgpu__profile__set() {
             return 0
             ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__check)
-            opts="-o -v -q -h --config --node --heterogeneous --health-file --alive --output --root --verbose --quiet --help"
+            opts="-o -v -q -h --config --node-name --heterogeneous --health-file --alive --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -174,7 +174,7 @@ _vgpu__profile__set() {
                     fi
                     return 0
                     ;;
-                --node)
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -526,7 +526,7 @@ _vgpu__profile__set() {
             return 0
             ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__plan)
-            opts="-o -v -q -h --config --node --heterogeneous --output --root --verbose --quiet --help"
+            opts="-o -v -q -h --config --node-name --heterogeneous --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -539,7 +539,7 @@ _vgpu__profile__set() {
                     fi
                     return 0
                     ;;
-                --node)
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -575,7 +575,7 @@ _vgpu__profile__set() {
             return 0
             ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__watch)
-            opts="-o -v -q -h --config --node --heterogeneous --interval --health-file --output --root --verbose --quiet --help"
+            opts="-o -v -q -h --config --node-name --heterogeneous --interval --health-file --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -588,7 +588,7 @@ _vgpu__profile__set() {
                     fi
                     return 0
                     ;;
-                --node)
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -791,7 +791,7 @@ _pve_gpu_vgpu__profile__set() {
         esac
         skip=
         case $word in
-            --config|--feature-type|--format|--health-file|--interval|--node|--output|--root|-o) skip=1 ;;
+            --config|--feature-type|--format|--health-file|--interval|--node-name|--output|--root|-o) skip=1 ;;
         esac
     done
     case $cur in

@@ -39,7 +39,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "c
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "clear" -d 'Clear profiles'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "hook" -d 'Set profiles for a VM from a hookscript'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "cloud-init" -d 'Print a cloud-init snippet with the guest\'s licence files'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "cloud-init" -d 'Print a cloud-init snippet with the licence files of a VM'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Print configuration for another program' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
 pve-mapping\t'Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)'
@@ -53,7 +53,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Use this configuration of a file with several' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l node -d 'Name of this cluster node, for [node NAME] sections' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -63,7 +63,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Use this configuration of a file with several' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l node -d 'Name of this cluster node, for [node NAME] sections' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -76,7 +76,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Use this configuration of a file with several' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l node -d 'Name of this cluster node, for [node NAME] sections' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Health file: watch writes it, check reads it' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -99,7 +99,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Use this configuration of a file with several' -r -f
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l node -d 'Name of this cluster node, for [node NAME] sections' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Check the hardware state after this time' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Health file: watch writes it, check reads it' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
@@ -137,7 +137,7 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "clear" -d 'Clear profiles'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "hook" -d 'Set profiles for a VM from a hookscript'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "cloud-init" -d 'Print a cloud-init snippet with the guest\'s licence files'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "cloud-init" -d 'Print a cloud-init snippet with the licence files of a VM'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh

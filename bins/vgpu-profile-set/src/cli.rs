@@ -62,7 +62,7 @@ pub enum Verb {
     /// driver=keep, and stops the start if one cannot be set. After it has stopped,
     /// shows what Proxmox VE has cleared.
     Hook(HookOptions),
-    /// Print a cloud-init snippet with the guest's licence files
+    /// Print a cloud-init snippet with the licence files of a VM
     #[command(name = "cloud-init")]
     CloudInit(CloudInitOptions),
 }
@@ -107,7 +107,7 @@ pub struct RequestOptions {
     pub config: Option<String>,
 
     /// Name of this cluster node, for [node NAME] sections
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "node-name", value_name = "NAME")]
     pub node: Option<String>,
 
     /// Allow several framebuffer sizes on one GPU
@@ -188,7 +188,7 @@ pub struct WatchOptions {
     pub config: Option<String>,
 
     /// Name of this cluster node, for [node NAME] sections
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "node-name", value_name = "NAME")]
     pub node: Option<String>,
 
     /// Allow several framebuffer sizes on one GPU

@@ -9,7 +9,7 @@ pub const MAN: ManText = ManText {
     input: "plan, apply, check, watch and hook read four forms and recognise each by its content. \
         Lines ADDRESS=PROFILE: one virtual function each, with comments after #; lines ADDRESS \
         KEY=VALUE ... for settings of a GPU; and [node NAME], after which lines are for one cluster \
-        node only (--node; default: this host's name). Records: vgpu-assignment, for one function or \
+        node only (--node-name; default: this host's name). Records: vgpu-assignment, for one function or \
         with count for a GPU, and vgpu, as list prints them, so that what was listed can be set \
         again. The configuration files of NVIDIA's vgpu-device-manager and mig-parted, with \
         --config.

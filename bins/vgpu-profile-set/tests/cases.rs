@@ -404,9 +404,9 @@ fn a_file_with_sections_serves_all_nodes() {
     host.run("apply -q", file, 0);
     assert_eq!(host.set()[..2], [1155, 0]);
     host.run("check", file, 0);
-    host.run("apply -q --node pve3", file, 0);
+    host.run("apply -q --node-name pve3", file, 0);
     // what is in a section for this host is meant for it
-    let ran = host.tool("apply --node pve2").input(file).run().expect(2);
+    let ran = host.tool("apply --node-name pve2").input(file).run().expect(2);
     assert!(ran.stderr.contains("no NVIDIA GPU or virtual function at 0000:c1:00.4"));
 }
 

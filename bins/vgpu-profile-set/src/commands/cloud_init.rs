@@ -38,7 +38,7 @@ fn check_token(token: &[u8]) -> Result<(), Failure> {
 fn snippet(token: &[u8], feature_type: u8) -> String {
     format!(
         "#cloud-config\n\
-         # Licence files of NVIDIA's guest driver. As vendor data it adds to what Proxmox VE configures:\n\
+         # Licence files of NVIDIA's vGPU guest driver. As vendor data it adds to what Proxmox VE configures:\n\
          #   cp vgpu-licence.yaml /var/lib/vz/snippets/\n\
          #   qm set VMID --cicustom vendor=local:snippets/vgpu-licence.yaml\n\
          write_files:\n  \

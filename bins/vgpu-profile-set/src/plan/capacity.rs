@@ -265,8 +265,11 @@ fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
     if needed <= u64::from(gpu.planned_mig_instances()) {
         return None;
     }
-    let why =
-        format!("{} need {needed} MIG instances, the GPU has {}", counted(mig), gpu.planned_mig_instances());
+    let why = format!(
+        "{} need {needed} MIG instances, the GPU has {}",
+        counted(mig),
+        gpu.planned_mig_instances()
+    );
     let words = "request fewer vGPUs, or create more MIG instances (nvidia-smi mig -cgi)";
     Some((why, Hint::command(external::nvidia_smi_mig_profiles(gpu.address)).because(words)))
 }
