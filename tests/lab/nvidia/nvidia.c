@@ -96,7 +96,7 @@ static int gpu_take(int minor)
 
 	mutex_lock(&gpus_lock);
 	gpu = minor < NV_MAX_GPUS ? gpu_by_minor[minor] : NULL;
-	if (gpu && !gpu->going) {
+	if (gpu && !gpu->going && !gpu->locked) {
 		gpu->usage++;
 		ret = 0;
 	}
