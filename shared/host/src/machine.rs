@@ -119,6 +119,11 @@ impl Machine {
         self.below.is_none()
     }
 
+    /// Whether this process may read everything.
+    pub fn is_root_user(&self) -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
     /// A path as a person finds it: with `--root`'s directory in front.
     pub fn shown(&self, path: &str) -> String {
         match &self.below {

@@ -67,6 +67,12 @@ impl<'a> Users<'a> {
         }
     }
 
+    /// Whether the running kernel answers, and answers everything: below `--root`
+    /// there are files only, and some of them are for root.
+    pub fn can_ask_the_kernel(&self) -> bool {
+        self.machine.is_host() && self.machine.is_root_user()
+    }
+
     /// The same, for who has read NVIDIA's GPUs already: each read of them may
     /// have to be given up after seconds.
     pub fn with_gpus(
