@@ -20,7 +20,7 @@ help:
 		'  status          Show the GPUs, their drivers, groups and users' \
 		'  doctor          Run all checks; show problems and commands that end them' \
 		'  host-vfio       Bind a GPU to vfio-pci for VMs, now and at boot' \
-		'                  GPU= [GROUP=1] [DRIVER=auto] [NOW=0]' \
+		'                  GPU= [GROUP=1] [DRIVER=auto] [NOW=0] [FORCE=display]' \
 		'  host-driver     Install the NVIDIA driver on this host' \
 		'                  VERSION= [PURGE=1]' \
 		'  ct-gpu          Set up containers: GPU, driver libraries, CUDA' \
@@ -94,6 +94,8 @@ root   = $(if $(ROOT),--root $(ROOT))
 dry    = $(if $(call pipeline_on,DRY),--dry-run)
 opts   = $(strip $(root) $(dry))
 driver = $(if $(DRIVER),--driver $(DRIVER))
+group  = $(if $(call pipeline_on,GROUP),--group)
+force  = $(if $(FORCE),--force $(FORCE))
 config = $(if $(CONFIG),--config $(CONFIG))
 lister = $(strip gpu-iommu-groups $(GPU) $(root))
 # without VERSION= containers get the version of the loaded kernel module
@@ -135,10 +137,14 @@ $(pipelines) $(pipeline_parts): .SHELLFLAGS = -o pipefail -c '$(pipeline_run)'
 host-vfio:
 	$(call pipeline_need,GPU,GPU=0000:2c:00.0)
 	# At every boot, bind all functions of the slot to vfio-pci before another driver binds them.
+<<<<<<< HEAD
 	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(driver) $(PERSIST_EXTRA) $(opts))
+=======
+	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(group) $(driver) $(force) $(opts))
+>>>>>>> main
 ifneq ($(NOW),0)
 	# Bind them now, if they are not in use: all functions or none.
-	$(lister) | gpu-vfio-bind $(strip bind $(if $(call pipeline_on,GROUP),--group) $(driver) $(EXTRA) $(opts))
+	$(lister) | gpu-vfio-bind $(strip bind $(group) $(driver) $(force) $(EXTRA) $(opts))
 	# Show current and next-boot drivers.
 	gpu-vfio-bind $(strip status $(GPU) $(root))
 endif

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag, openat, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::FileError;
@@ -119,6 +119,11 @@ impl Machine {
         self.below.is_none()
     }
 
+    /// Whether this process may read everything.
+    pub fn is_root_user(&self) -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
     /// A path as a person finds it: with `--root`'s directory in front.
     pub fn shown(&self, path: &str) -> String {
         match &self.below {
@@ -178,6 +183,18 @@ impl Machine {
         read().map_err(|error| self.error("read", path, error))
     }
 
+    /// The first `most` bytes of a file of procfs: the kernel makes only what is
+    /// read, and the rest may be megabytes.
+    pub fn read_start(&self, path: &str, most: usize) -> Result<Vec<u8>, FileError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let fd = self.open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY, Mode::empty())?;
+            let mut bytes = Vec::new();
+            File::from(fd).take(most as u64).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| self.error("read", path, error))
+    }
+
     /// [`Machine::read`] as text; bytes that are not UTF-8 become U+FFFD.
     pub fn read_text(&self, path: &str, cap: usize) -> Result<String, FileError> {
         Ok(String::from_utf8_lossy(&self.read(path, cap)?).into_owned())
@@ -194,10 +211,16 @@ impl Machine {
 
     /// Where a link points, unresolved.
     pub fn read_link(&self, path: &str) -> Result<String, FileError> {
-        self.at(path, |dir, name| {
+        let read = |dir: BorrowedFd<'_>, name: &OsStr| {
             let target = readlinkat(dir, name).map_err(errno_error)?;
             Ok(target.to_string_lossy().into_owned())
-        })
+        };
+        // thousands are read where all processes are looked at, and on the host the
+        // kernel's own walk leads to the same link
+        match self.is_host() {
+            true => read(AT_FDCWD, OsStr::new(path)),
+            false => self.at(path, read),
+        }
         .map_err(|error| self.error("read link", path, error))
     }
 

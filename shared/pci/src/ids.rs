@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use host::Machine;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 use crate::Function;
 
@@ -27,6 +27,57 @@ pub struct Names {
     pub subsystem: Option<String>,
 }
 
+impl Names {
+    /// What the function is called: by its device, else by the model that its
+    /// driver knows, else by vendor and class. A bridge is a bridge whoever made it.
+    pub fn of_function(&self, function: &Function, model: Option<&str>) -> Option<String> {
+        let known = self.device.as_deref().or(model);
+        let vendor = self.vendor.as_deref().or_else(|| vendor_name(function.vendor?));
+        let vendor = vendor.filter(|_| !function.is_bridge());
+        let class = self.class.as_deref().or_else(|| class_name(function.class16()?));
+        match (known, vendor, class) {
+            (Some(name), _, _) => Some(name.to_string()),
+            (None, Some(vendor), Some(class)) => Some(format!("{vendor} {class}")),
+            (None, vendor, class) => vendor.or(class).map(str::to_string),
+        }
+    }
+}
+
+/// The makers of what these tools are about, for a host without pci.ids; spelt as
+/// there.
+fn vendor_name(vendor: u16) -> Option<&'static str> {
+    Some(match vendor {
+        0x1002 => "Advanced Micro Devices, Inc. [AMD/ATI]",
+        0x1022 => "Advanced Micro Devices, Inc. [AMD]",
+        0x102b => "Matrox Electronics Systems Ltd.",
+        0x10de => "NVIDIA Corporation",
+        0x1a03 => "ASPEED Technology, Inc.",
+        0x8086 => "Intel Corporation",
+        _ => return None,
+    })
+}
+
+/// The classes that are beside GPUs; spelt as in pci.ids.
+fn class_name(class: u16) -> Option<&'static str> {
+    Some(match class {
+        0x0106 => "SATA controller",
+        0x0108 => "Non-Volatile memory controller",
+        0x0200 => "Ethernet controller",
+        0x0300 => "VGA compatible controller",
+        0x0302 => "3D controller",
+        0x0380 => "Display controller",
+        0x0403 => "Audio device",
+        0x0600 => "Host bridge",
+        0x0601 => "ISA bridge",
+        0x0604 => "PCI bridge",
+        0x0680 => "Bridge",
+        0x0c03 => "USB controller",
+        0x0c80 => "Serial bus controller",
+        0x1080 => "Encryption controller",
+        _ => return None,
+    })
+}
+
 /// The part of pci.ids that names some functions.
 #[derive(Debug, Default)]
 pub struct PciIds {
@@ -41,14 +92,15 @@ impl PciIds {
     /// Loads what names `functions`; empty where there is no such file.
     pub fn load(machine: &Machine, functions: &[Function]) -> PciIds {
         for place in PLACES {
-            if let Ok(text) = machine.read(place, MOST) {
+            if let Ok(text) = machine.table(place, MOST) {
                 return PciIds::parse(&text, functions);
             }
         }
         PciIds::default()
     }
 
-    /// Walks the file once and keeps only what `functions` need.
+    /// Goes from vendor to vendor that `functions` need, then to the classes, and
+    /// keeps only what they need.
     ///
     /// Its lines: `vvvv  name`, `\tdddd  name`, `\t\tvvvv dddd  name`,
     /// `C cc  name`, `\tss  name` (pci.ids(5)).
@@ -60,6 +112,28 @@ impl PciIds {
             }
         }
         let mut ids = PciIds::default();
+        for vendor in wanted.keys() {
+            let lower = format!("{vendor:04x} ");
+            let found = line_with(text, lower.as_bytes())
+                .or_else(|| line_with(text, lower.to_ascii_uppercase().as_bytes()));
+            if let Some(at) = found {
+                ids.read_from(&text[at..], &wanted, |line| entry_number(line, 4) == Some(*vendor));
+            }
+        }
+        if let Some(at) = line_with(text, b"C ") {
+            ids.read_from(&text[at..], &wanted, |line| line.starts_with(b"C "));
+        }
+        ids
+    }
+
+    /// Reads from a line on that begins a section, to the first that begins one
+    /// which is not wanted.
+    fn read_from(
+        &mut self,
+        text: &[u8],
+        wanted: &HashMap<u16, Vec<&Function>>,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) {
         let mut section = Section::Skip;
         let mut rest = text;
         while !rest.is_empty() {
@@ -68,12 +142,12 @@ impl PciIds {
             rest = rest.get(end + 1..).unwrap_or_default();
             match line {
                 [] | [b'#', ..] => {}
-                [b'\t', b'\t', line @ ..] => ids.third(line, &section, &wanted),
-                [b'\t', line @ ..] => ids.second(line, &mut section, &wanted),
-                line => section = ids.first(line, &wanted),
+                [b'\t', b'\t', line @ ..] => self.third(line, &section, wanted),
+                [b'\t', line @ ..] => self.second(line, &mut section, wanted),
+                line if is_wanted(line) => section = self.first(line, wanted),
+                _ => return,
             }
         }
-        ids
     }
 
     fn first(&mut self, line: &[u8], wanted: &HashMap<u16, Vec<&Function>>) -> Section {
@@ -160,6 +234,16 @@ impl PciIds {
             subsystem,
         }
     }
+}
+
+/// Where the first line begins that begins so.
+fn line_with(text: &[u8], start: &[u8]) -> Option<usize> {
+    if text.starts_with(start) {
+        return Some(0);
+    }
+    let mut line = vec![b'\n'];
+    line.extend_from_slice(start);
+    memmem::find(text, &line).map(|at| at + 1)
 }
 
 enum Section {

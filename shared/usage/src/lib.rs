@@ -17,13 +17,16 @@ mod removal;
 mod sysfs;
 mod user;
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 
 use host::{Machine, OpenNodes, PendingWriter};
+use nvidia::GpuInfo;
 use pci::Function;
+use record::Address;
 
 use disks::Disks;
+use display::Displays;
 use guests::Guests;
 use network::Interfaces;
 use nodes::NodeTable;
@@ -38,11 +41,13 @@ pub struct Users<'a> {
     machine: &'a Machine,
     disks: OnceCell<Disks>,
     interfaces: OnceCell<Interfaces>,
+    displays: OnceCell<Displays>,
     nodes: OnceCell<NodeTable>,
     open: OnceCell<OpenNodes>,
     guests: OnceCell<Guests>,
     mediated: OnceCell<Result<Vec<ClassDevice>, String>>,
     writers: OnceCell<Result<Vec<PendingWriter>, String>>,
+    answers: RefCell<BTreeMap<Address, Usage>>,
 }
 
 impl<'a> Users<'a> {
@@ -52,16 +57,45 @@ impl<'a> Users<'a> {
             machine,
             disks: OnceCell::new(),
             interfaces: OnceCell::new(),
+            displays: OnceCell::new(),
             nodes: OnceCell::new(),
             open: OnceCell::new(),
             guests: OnceCell::new(),
             mediated: OnceCell::new(),
             writers: OnceCell::new(),
+            answers: RefCell::default(),
         }
     }
 
-    /// Who uses a function.
+    /// Whether the running kernel answers, and answers everything: below `--root`
+    /// there are files only, and some of them are for root.
+    pub fn can_ask_the_kernel(&self) -> bool {
+        self.machine.is_host() && self.machine.is_root_user()
+    }
+
+    /// The same, for who has read NVIDIA's GPUs already: each read of them may
+    /// have to be given up after seconds.
+    pub fn with_gpus(
+        machine: &'a Machine,
+        gpus: BTreeMap<Address, GpuInfo>,
+        unread: Vec<String>,
+    ) -> Users<'a> {
+        let users = Users::new(machine);
+        let _ = users.nodes.set(NodeTable::new(machine, gpus, unread));
+        users
+    }
+
+    /// Who uses a function. It is looked up once.
     pub fn of(&self, function: &Function) -> Usage {
+        if let Some(known) = self.answers.borrow().get(&function.address) {
+            return known.clone();
+        }
+        let usage = self.look_up(function);
+        self.answers.borrow_mut().insert(function.address, usage.clone());
+        usage
+    }
+
+    fn look_up(&self, function: &Function) -> Usage {
         let machine = self.machine;
         let mut usage = Usage::default();
         self.removal_of(function, &mut usage);
@@ -71,10 +105,17 @@ impl<'a> Users<'a> {
         disks.below(machine, &below, &mut usage);
         let interfaces = self.interfaces.get_or_init(|| Interfaces::read(machine));
         interfaces.below(machine, &below, &mut usage);
-        display::below(machine, function.address, function.boot_vga, &below, &mut usage);
+        // what VFIO has draws nothing for the host
+        let is_boot_display = !function.on_vfio()
+            && (function.boot_vga == Some(true) || function.boot_display == Some(true));
+        let displays = self.displays.get_or_init(|| Displays::read(machine));
+        displays.below(function.address, is_boot_display, &below, &mut usage);
         let nodes = self.nodes_below(function, &below);
         usage.unknown.extend(self.node_table().unknown().iter().cloned());
-        processes::of(self.open(), &nodes, &mut usage);
+        // without a node there is nothing that a process could have open
+        if !nodes.is_empty() {
+            processes::of(self.open(), &nodes, &mut usage);
+        }
         kernel_modules::of(machine, function, &nodes, &mut usage);
         let guests = self.guests.get_or_init(|| Guests::read(machine));
         guests.of(machine, function, &nodes, &mut usage);
