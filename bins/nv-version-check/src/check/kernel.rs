@@ -7,7 +7,7 @@ use record::Hint;
 
 use crate::cause::Cause;
 use crate::check::finding::Finding;
-use crate::check::hints::{build_for_kernel, reinstall_packages};
+use crate::check::hints::{build_for_kernel, forget, reinstall_packages};
 use crate::collect::dkms::{DkmsState, FailedBuild};
 use crate::collect::host_facts::HostFacts;
 use crate::collect::kernel_modules::{InstalledKernel, KernelModule};
@@ -276,7 +276,7 @@ impl KernelView<'_> {
             }
             // its own finding removes it from DKMS first
             Some(module) => {
-                let forget = external::dkms_forget(&module.name());
+                let forget = forget(self.host, module);
                 return match reinstall_packages(self.host) {
                     Some(reinstall) => {
                         Hint::commands(headers.into_iter().chain([forget, reinstall]))
