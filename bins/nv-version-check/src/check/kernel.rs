@@ -47,6 +47,11 @@ impl KernelView<'_> {
             }
             Ok(modules) => modules.as_slice(),
         };
+        if self.host.no_module_files {
+            let finding = Finding::unknown_aside(Cause::Unreadable).on(&self.subject, "module");
+            let because = "/lib/modules does not exist, so its modules are unknown";
+            return needed.then(|| finding.found(self.expected, None).because(because));
+        }
         let module = modules.first();
         let version = self.kernel.version();
         if modules.len() > 1 && version.is_none() {
