@@ -149,7 +149,7 @@ impl KernelView<'_> {
                 let why = format!(
                     "{has}; {expected} does not build for {} ({}, {}){dkms}",
                     limit.kernels(),
-                    limit.source,
+                    limit.report(),
                     limit.date
                 );
                 return Finding::error(Cause::KernelUnsupported)
@@ -198,7 +198,7 @@ impl KernelView<'_> {
         built: Option<&str>,
     ) -> Finding {
         let error = failed.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
-        let known = self.limit(expected).map_or(String::new(), |l| format!(" ({})", l.source));
+        let known = self.limit(expected).map_or(String::new(), |l| format!(" ({})", l.report()));
         Finding::error(Cause::BuildFailed)
             .on(&self.subject, "module")
             .found(Some(expected), version)
