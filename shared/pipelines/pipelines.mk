@@ -16,7 +16,8 @@ pipeline_goals := $(filter $(pipelines) drift-%,$(MAKECMDGOALS))
 help:
 	@printf '%s\n' \
 		'Usage: make TARGET VARIABLE=VALUE...' '' \
-		'  host-vfio       GPU= [GROUP=1] [DRIVER=auto] [NOW=0]      Bind a GPU to vfio-pci for VMs, now and at boot' \
+		'  host-vfio       GPU= [GROUP=1] [DRIVER=auto] [NOW=0] [FORCE=display]' \
+		'                                                            Bind a GPU to vfio-pci for VMs, now and at boot' \
 		'  host-driver     VERSION= [PURGE=1]                        Install the NVIDIA driver on this host' \
 		'  ct-gpu          CTID= GPU= VERSION= [CUDA=] [STYLE=]' \
 		'                                                            Set up a container: GPU, driver and CUDA' \
@@ -73,6 +74,8 @@ root   = $(if $(ROOT),--root $(ROOT))
 dry    = $(if $(call pipeline_on,DRY),--dry-run)
 opts   = $(strip $(root) $(dry))
 driver = $(if $(DRIVER),--driver $(DRIVER))
+group  = $(if $(call pipeline_on,GROUP),--group)
+force  = $(if $(FORCE),--force $(FORCE))
 config = $(if $(CONFIG),--config $(CONFIG))
 lister = $(strip gpu-iommu-groups $(GPU) $(root))
 # the one installer file: downloaded, or named by RUNFILE=
@@ -106,10 +109,10 @@ $(pipelines) drift-versions drift-containers drift-vgpu: .SHELLFLAGS = -o pipefa
 host-vfio:
 	$(call pipeline_need,GPU,GPU=0000:2c:00.0)
 	# At every boot, bind all functions of the slot to vfio-pci before another driver binds them.
-	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(driver) $(opts))
+	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(group) $(driver) $(force) $(opts))
 ifneq ($(NOW),0)
 	# Bind them now, if they are not in use: all functions or none.
-	$(lister) | gpu-vfio-bind $(strip bind $(if $(call pipeline_on,GROUP),--group) $(driver) $(EXTRA) $(opts))
+	$(lister) | gpu-vfio-bind $(strip bind $(group) $(driver) $(force) $(EXTRA) $(opts))
 	# Show current and next-boot drivers.
 	gpu-vfio-bind $(strip status $(GPU) $(root))
 endif

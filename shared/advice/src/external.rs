@@ -207,6 +207,11 @@ pub fn qm_shutdown(vmid: u32) -> CommandLine {
     command(&["qm", "shutdown", &vmid.to_string()])
 }
 
+/// Changes a hostpci line of a VM; it takes effect when the VM starts.
+pub fn qm_set_hostpci(vmid: u32, key: &str, value: &str) -> CommandLine {
+    command(&["qm", "set", &vmid.to_string(), &format!("--{key}"), value])
+}
+
 /// Enables all virtual functions of a GPU (NVIDIA's vGPU host driver).
 pub fn sriov_manage_enable(gpu: Address) -> CommandLine {
     command(&["/usr/lib/nvidia/sriov-manage", "-e", &gpu.to_string()])
@@ -228,9 +233,13 @@ pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }
 
-/// Switches the persistence mode of one GPU off.
-pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
-    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
+/// Destroys a GPU instance and its compute instances.
+pub fn nvidia_smi_destroy_instance(gpu: Address, instance: u32) -> [CommandLine; 2] {
+    let (gpu, instance) = (gpu.to_string(), instance.to_string());
+    [
+        command(&["nvidia-smi", "mig", "-i", &gpu, "-dci", "-gi", &instance]),
+        command(&["nvidia-smi", "mig", "-i", &gpu, "-dgi", "-gi", &instance]),
+    ]
 }
 
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.
