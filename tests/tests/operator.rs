@@ -45,7 +45,10 @@ fn several_containers_are_set_up_one_after_the_other() {
             "nv-runfile fetch 550.163.01 | nv-runfile install --ct {id} --graphics"
         ))
     );
-    assert_eq!(steps(&version, "lxc-gpu-conf check"), ["lxc-gpu-conf check 901", "lxc-gpu-conf check 902"]);
+    assert_eq!(
+        steps(&version, "lxc-gpu-conf check"),
+        ["lxc-gpu-conf check 901", "lxc-gpu-conf check 902"]
+    );
     // the host's own libraries: nothing is installed
     let libs = format!("{words} LIBS=1");
     assert_eq!(steps(&libs, "nv-runfile"), [""; 0]);
