@@ -16,7 +16,7 @@ mod tools;
 use tools::{commands, tools};
 
 /// Options that say something else in another tool, and why that is so.
-const DIFFERENT: [(&str, &str); 11] = [
+const DIFFERENT: [(&str, &str); 12] = [
     ("all", "of what is all: functions, containers, entries, virtual functions"),
     ("check", "the lister changes nothing: its question is whether a GPU can be passed through"),
     ("ct", "into, from and in a container"),
@@ -28,6 +28,7 @@ const DIFFERENT: [(&str, &str); 11] = [
     ("mode", "lxc-gpu-conf: of a node; nv-runfile: how a driver is installed"),
     ("warn-only", "what starts anyway: a container or a VM"),
     ("output", "tree and prometheus are for the tools that can draw and measure"),
+    ("format", "what other programs can be told of vGPUs and of whole functions"),
 ];
 
 fn help(arg: &Arg) -> String {

@@ -111,11 +111,15 @@ pub fn dkms_build_forced(module: &str, release: &str) -> CommandLine {
     command(&["dkms", "build", module, "-k", release, "--force"])
 }
 
-/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing.
-/// `dkms remove` refuses it: "Manual intervention is required" (3.2), "Could not
-/// locate dkms.conf file" (3.0.10).
-pub fn dkms_forget(module: &str) -> CommandLine {
-    command(&["rm", "-r", &format!("/var/lib/dkms/{module}")])
+/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing, and
+/// the files that it made: a link that says for which kernel it is installed makes
+/// the next installation fail if it dangles, and so does the module in its place
+/// (3.2). `dkms remove` refuses such a module: "Manual intervention is required"
+/// (3.2), "Could not locate dkms.conf file" (3.0.10).
+pub fn dkms_forget(module: &str, made: &[String]) -> CommandLine {
+    let mut words = command(&["rm", "-r", &format!("/var/lib/dkms/{module}")]);
+    words.extend(made.iter().cloned());
+    words
 }
 
 /// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
@@ -236,11 +240,6 @@ pub fn nvidia_smi_destroy_instance(gpu: Address, instance: u32) -> [CommandLine;
         command(&["nvidia-smi", "mig", "-i", &gpu, "-dci", "-gi", &instance]),
         command(&["nvidia-smi", "mig", "-i", &gpu, "-dgi", "-gi", &instance]),
     ]
-}
-
-/// Switches the persistence mode of one GPU off.
-pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
-    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
 }
 
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.

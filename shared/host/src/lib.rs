@@ -29,6 +29,7 @@ mod open_nodes;
 mod private_dir;
 mod replace;
 mod service;
+mod table;
 mod untrusted_root;
 
 pub use atomic_dir::{AtomicDir, Attributes, NewFile};
@@ -48,4 +49,5 @@ pub use open_nodes::{NodeHolder, OpenNode, OpenNodes};
 pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
 pub use service::{FileWatch, WakeReason, notify_service_manager};
+pub use table::TableFile;
 pub use untrusted_root::Owner;
