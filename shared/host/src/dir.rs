@@ -34,6 +34,7 @@ impl<'a> Dir<'a> {
 
     fn open_below(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let _rights = self.machine.rights()?;
         if self.machine.is_host() || !path.contains('/') {
             return openat(self.fd.as_fd(), path, flags, Mode::empty()).map_err(errno_error);
         }
@@ -119,16 +120,19 @@ impl<'a> Dir<'a> {
     }
 
     pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
+        let _rights = self.machine.rights()?;
         nix::unistd::unlinkat(self.fd.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir)
             .map_err(errno_error)
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let _rights = self.machine.rights()?;
         nix::fcntl::renameat(self.fd.as_fd(), from, self.fd.as_fd(), to).map_err(errno_error)
     }
 
     pub(crate) fn open(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let _rights = self.machine.rights()?;
         let fd = openat(self.fd.as_fd(), name, flags, Mode::from_bits_truncate(mode))
             .map_err(errno_error)?;
         Ok(File::from(fd))

@@ -6,12 +6,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fchmod, fstatat};
 
 use crate::error::errno_error;
+use crate::exclusive::Exclusive;
 use crate::lock::{FileLock, LockError};
 use crate::machine::{FileKind, Machine, Stat};
 use crate::{FileError, InputFile};
@@ -66,7 +68,8 @@ pub struct PrivateFile {
 impl PrivateDir {
     /// Opens the directory that `path` names on `machine`, or makes it with
     /// those above it. `None`: it does not exist and was not to be made. Errors:
-    /// it is another user's, or others may write in it.
+    /// it or a directory above it is another user's, or others may write in it, also by an
+    /// access control list.
     pub fn open(
         machine: &Machine,
         path: &str,
@@ -81,15 +84,11 @@ impl PrivateDir {
             Err(error) => return Err(error.into()),
         };
         let store = PrivateDir { machine };
-        let found = store.machine.stat("/")?;
-        let foreign = |why: &str| PrivateDirError::Foreign { path: store.dir(), why: why.into() };
-        let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        if found.uid != 0 && found.uid != user {
-            return Err(foreign("belongs to another user"));
-        }
-        let shared = found.mode & 0o020 != 0 && found.gid != 0 && found.gid != group;
-        if found.mode & 0o002 != 0 || shared {
-            return Err(foreign("is writable by other users"));
+        let dir = store.dir();
+        let found = Exclusive::of(Path::new(if dir.is_empty() { "/" } else { &dir }))?;
+        if let Some((path, why)) = found.open_to_others {
+            let path = path.display().to_string();
+            return Err(PrivateDirError::Foreign { path, why: why.into() });
         }
         Ok(Some(store))
     }
@@ -167,14 +166,15 @@ impl PrivateDir {
         Ok(found.blocks_available().saturating_mul(found.fragment_size()))
     }
 
-    /// Takes the lock that stands for a name; see [`Machine::lock_file`].
+    /// Takes the lock that stands for a name. No other user may open its file: who may
+    /// read a file may lock it for good.
     pub fn lock(
         &self,
         name: &str,
         wait: Duration,
         stop: &dyn Fn() -> bool,
     ) -> Result<FileLock, LockError> {
-        self.machine.lock_file(&format!("/{name}"), wait, stop)
+        self.machine.lock_private(&format!("/{name}"), wait, stop)
     }
 
     /// Whether some process has the file open. A kernel or file system that
@@ -182,6 +182,10 @@ impl PrivateDir {
     pub fn in_use(&self, name: &str) -> bool {
         let Ok(dir) = self.machine.dir("/") else { return false };
         let Ok(file) = dir.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) else { return false };
+        // a process that opens the file while the lease is held has the kernel send us
+        // SIGIO, which would end this one
+        // SAFETY: no handler, and no other code of these programs uses the signal.
+        unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
         // a write lease is granted where no other process has the file open (fcntl(2))
         // SAFETY: fcntl(2) with an integer on a descriptor that `file` keeps open.
         let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
