@@ -14,8 +14,8 @@ pub use crate::man::{EXAMPLES, MAN};
 pub use fetch::{Fetch, Patience, Prune};
 pub use install::{Install, Mode, Uninstall};
 pub use toolkit::Toolkit;
-use values::{Caps, octal, owner, sha256};
-pub use values::{Files, Owner};
+use values::{Caps, octal, owner};
+pub use values::{Files, Owner, sha256};
 
 /// Download, inspect, verify, extract and install NVIDIA .run installers
 ///

@@ -177,3 +177,18 @@ pub fn persistence_mode() -> CommandLine {
 pub fn file(path: &str) -> CommandLine {
     command(&["file", path])
 }
+
+/// Has shim ask at the next boot whether a certificate shall be trusted.
+pub fn mokutil_import(certificate: &str) -> CommandLine {
+    command(&["mokutil", "--import", certificate])
+}
+
+/// Stops the graphical login and its X server.
+pub fn stop_display_manager() -> CommandLine {
+    command(&["systemctl", "stop", "display-manager"])
+}
+
+/// Allows programs to be executed on a file system, until it is mounted again.
+pub fn remount_exec(dir: &str) -> CommandLine {
+    command(&["mount", "-o", "remount,exec", dir])
+}

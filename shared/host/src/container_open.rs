@@ -241,3 +241,64 @@ fn join_cgroup(text: &str) -> io::Result<()> {
     }
     Err(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{ForkResult, fork};
+
+    /// A process in a mount namespace of its own, in another root directory.
+    fn process(root: Option<&std::ffi::CStr>) -> nix::unistd::Pid {
+        // SAFETY: the child only makes system calls until it is killed.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            // SAFETY: as above.
+            ForkResult::Child => unsafe {
+                libc::unshare(libc::CLONE_NEWNS);
+                if let Some(root) = root {
+                    libc::chroot(root.as_ptr());
+                }
+                loop {
+                    libc::pause();
+                }
+            },
+        }
+    }
+
+    fn end(pid: nix::unistd::Pid) {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::wait::waitpid(pid, None).unwrap();
+    }
+
+    #[test]
+    fn a_first_process_that_changed_its_root_directory_is_not_followed() {
+        let host = Machine::new(None).unwrap();
+        for (root, refused) in [(None, false), (Some(c"/tmp"), true)] {
+            let pid = process(root);
+            std::thread::sleep(Duration::from_millis(200));
+            let opened = host.process_root(pid.as_raw(), &|_| true);
+            assert_eq!(opened.is_err(), refused, "{root:?}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("changed its root directory"), "{error}");
+            }
+            end(pid);
+        }
+    }
+
+    /// The number of a process that ended belongs to another one.
+    #[test]
+    fn a_process_is_what_its_open_directory_says() {
+        let host = Machine::new(None).unwrap();
+        let pid = process(None);
+        let comm = |dir: &Dir<'_>| dir.attr("comm").is_ok();
+        assert!(host.process_root(pid.as_raw(), &comm).is_ok());
+        assert!(host.process_root(pid.as_raw(), &|_| false).is_err());
+        // it ends after it was looked at, and before its root is opened
+        let opened = host.process_root(pid.as_raw(), &|dir| {
+            end(pid);
+            let _ = comm(dir);
+            true
+        });
+        assert!(opened.is_err());
+    }
+}

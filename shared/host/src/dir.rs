@@ -114,6 +114,12 @@ impl<'a> Dir<'a> {
         self.below(name).map_err(|error| self.error("open", name, error))?.list()
     }
 
+    /// Bytes that a file of this user may still take on its file system.
+    pub fn free(&self) -> io::Result<u64> {
+        let found = nix::sys::statvfs::fstatvfs(self.fd.as_fd()).map_err(errno_error)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+
     pub(crate) fn stat(&self, name: &str) -> io::Result<Stat> {
         let stat = fstatat(self.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW);
         Ok(stat.map_err(errno_error)?.into())

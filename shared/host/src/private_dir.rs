@@ -16,6 +16,7 @@ use crate::error::errno_error;
 use crate::exclusive::Exclusive;
 use crate::lock::{FileLock, LockError};
 use crate::machine::{FileKind, Machine, Stat};
+use crate::replace::alive;
 use crate::{FileError, InputFile};
 
 /// A directory that only its owner writes in.
@@ -84,12 +85,15 @@ impl PrivateDir {
             Err(error) => return Err(error.into()),
         };
         let store = PrivateDir { machine };
-        let dir = store.dir();
-        let found = Exclusive::of(Path::new(if dir.is_empty() { "/" } else { &dir }))?;
+        // below --root a link may lead elsewhere than its text says: the open directory counts
+        let dir = store.machine.dir("/")?;
+        let opened = format!("/proc/self/fd/{}", dir.fd.as_raw_fd());
+        let found = Exclusive::of(Path::new(&opened))?;
         if let Some((path, why)) = found.open_to_others {
             let path = path.display().to_string();
             return Err(PrivateDirError::Foreign { path, why: why.into() });
         }
+        drop(dir);
         Ok(Some(store))
     }
 
@@ -152,6 +156,17 @@ impl PrivateDir {
         self.machine.remove(&format!("/{name}"))
     }
 
+    /// Removes files named `<name>.<pid>` of processes that are gone.
+    pub fn remove_abandoned(&self) -> Result<(), FileError> {
+        for name in self.list()? {
+            let pid = name.rsplit_once('.').and_then(|(_, pid)| pid.parse::<i32>().ok());
+            if pid.is_some_and(|pid| pid > 0 && !alive(pid)) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a file its final name, for good when this returns.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
         let dir = self.machine.dir("/")?;
@@ -161,9 +176,7 @@ impl PrivateDir {
     /// Bytes that a file of this user may still take on its file system.
     pub fn free(&self) -> Result<u64, FileError> {
         let dir = self.machine.dir("/")?;
-        let found = nix::sys::statvfs::fstatvfs(dir.fd.as_fd()).map_err(errno_error);
-        let found = self.fail("ask the file system of", "", found)?;
-        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+        self.fail("ask the file system of", "", dir.free())
     }
 
     /// Takes the lock that stands for a name. No other user may open its file: who may
@@ -362,6 +375,45 @@ mod tests {
         assert!(store.in_use("a"));
         drop(held);
         assert!(let_go());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// The kernel sends SIGIO to the holder of a lease: another user who opened the files
+    /// of a cache ended `prune` half-way.
+    #[test]
+    fn whoever_opens_a_file_does_not_end_the_process_that_asks() {
+        let (dir, machine) = store("lease");
+        let store = PrivateDir::open(&machine, "/", true).unwrap().unwrap();
+        store.put("a", b"x").unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(File::open(dir.join("a")));
+                }
+            });
+            for _ in 0..20_000 {
+                store.in_use("a");
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn no_other_user_can_lock_what_is_ours_or_write_above_it() {
+        let (dir, machine) = store("locks");
+        let store = PrivateDir::open(&machine, "/cache", true).unwrap().unwrap();
+        let lock = dir.join("cache/a.lock");
+        std::fs::write(&lock, "").unwrap();
+        drop(store.lock("a.lock", Duration::ZERO, &|| false).unwrap());
+        assert_eq!(std::fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+        // a directory above it that others can write in: they can put another one there
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(
+            PrivateDir::open(&machine, "/cache", true),
+            Err(PrivateDirError::Foreign { .. })
+        ));
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use cli::ChangeOptions;
 use nvidia::userspace::Set;
 
-use crate::cli::values::{Caps, Files, sha256};
+use crate::cli::values::{Caps, Files, kernel_release, sha256};
 
 /// Where a driver is installed.
 #[derive(Args, Debug)]
@@ -103,6 +103,23 @@ pub struct Install {
     /// With --host: build for the running kernel only
     #[arg(long)]
     pub no_dkms: bool,
+
+    /// With --host: build the kernel module for this kernel
+    ///
+    /// Where this version is installed already, only the module of this kernel is built:
+    /// the one that boots next, for example.
+    #[arg(long, value_name = "RELEASE", value_parser = kernel_release)]
+    pub kernel: Option<String>,
+
+    /// With --host: sign the kernel modules with this key
+    ///
+    /// For Secure Boot: a private key in PEM whose certificate the firmware knows.
+    #[arg(long, value_name = "FILE", requires = "signing_cert")]
+    pub signing_key: Option<PathBuf>,
+
+    /// With --host: certificate of the signing key, in DER
+    #[arg(long, value_name = "FILE", requires = "signing_key")]
+    pub signing_cert: Option<PathBuf>,
 
     /// Require this SHA-256
     #[arg(long, value_name = "HEX", value_parser = sha256)]

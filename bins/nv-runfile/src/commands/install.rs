@@ -21,33 +21,51 @@ pub fn run(
     require_options_of_one_way(install)?;
     let source = source(install, say)?;
     let machine = &options.common.machine()?;
-    let path = match source {
-        InstallerSource::File(path) => path,
+    let named = match source {
+        InstallerSource::File(named) => named,
         InstallerSource::Planned(planned) => {
             return foretell(machine, install, &planned, say, writer);
         }
     };
-    let installer = &mut Installer::open(&path)?;
     let guest = install.target.ct.map(|ctid| Guest::find(machine, ctid)).transpose()?;
     if !install.change.only_look() {
         catch_signals();
     }
-    match (&guest, &install.target.share) {
-        (Some(guest), _) if install.mode == Mode::Installer => {
-            installer_mode::run(machine, guest, install, installer, say, writer)
+    let is_run = install.target.host || install.mode == Mode::Installer;
+    let mut installer = match is_run {
+        true => {
+            let copy = (machine.is_host() && !install.change.only_look()).then_some(machine);
+            Installer::for_other_program(&named, copy, say)?
         }
-        (Some(guest), _) => UnpackInstall { machine, guest, install, say }.run(installer, writer),
-        (None, Some(dir)) => share::run(machine, install, dir, installer, say, writer),
-        (None, None) => on_host::run(machine, install, installer, say, writer),
-    }
+        false => Installer::of_named(&named)?,
+    };
+    let outcome = match (&guest, &install.target.share) {
+        (Some(guest), _) if install.mode == Mode::Installer => {
+            installer_mode::run(machine, guest, install, &mut installer, say, writer)
+        }
+        (Some(guest), _) => {
+            UnpackInstall { machine, guest, install, say }.run(&mut installer, writer)
+        }
+        (None, Some(dir)) => share::run(machine, install, dir, &mut installer, say, writer),
+        (None, None) => on_host::run(machine, install, &mut installer, say, writer),
+    };
+    installer.close(say);
+    outcome
 }
 
 fn require_options_of_one_way(install: &Install) -> Result<(), Failure> {
-    let of_host =
-        [("--purge", install.purge), ("--dkms", install.dkms), ("--no-dkms", install.no_dkms)];
+    let of_host = [
+        ("--dkms", install.dkms),
+        ("--no-dkms", install.no_dkms),
+        ("--kernel", install.kernel.is_some()),
+        ("--signing-key", install.signing_key.is_some()),
+    ];
     let wrong = of_host.iter().find(|(_, given)| *given && !install.target.host);
     if let Some((option, _)) = wrong {
         return Err(fail(Exit::Usage, format!("{option} needs --host")));
+    }
+    if install.purge && install.target.share.is_some() {
+        return Err(fail(Exit::Usage, "--purge needs --host or --ct"));
     }
     if install.mode == Mode::Installer && install.target.ct.is_none() {
         return Err(fail(Exit::Usage, "--mode installer needs --ct"));

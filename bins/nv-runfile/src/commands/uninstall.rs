@@ -10,7 +10,7 @@ use record::{Change, ChangeStatus, Record, RecordWriter};
 use crate::cli::{Options, Uninstall};
 use crate::install::common::{PROPERTY, failed, put_changes};
 use crate::install::container::{Container, copy_of, unreachable_files};
-use crate::install::receipt::{PathState, Receipt, ReceiptEntry, compare};
+use crate::install::receipt::{PathState, ReceiptEntry, compare, read_copy};
 use crate::install::transaction::TransactionGoal;
 
 pub fn run(
@@ -63,12 +63,16 @@ fn changes(
         change.status = match state {
             PathState::Same => status,
             PathState::Absent => ChangeStatus::Unchanged,
+            PathState::OtherFileSystem => ChangeStatus::Skipped,
             PathState::Other(_) if uninstall.force => status,
             PathState::Other(_) => ChangeStatus::Skipped,
         };
         if let PathState::Other(what) = state {
             change.reason = Some(format!("modified since it was installed: {what}"));
             change.hint = (!uninstall.force).then(|| "use --force to remove it".into());
+        }
+        if *state == PathState::OtherFileSystem {
+            change.reason = Some("another file system is mounted there".into());
         }
         changes.push(change);
     }
@@ -89,7 +93,7 @@ fn foretell(
     writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let mut change = Change::planned(say.tool(), &guest.target(), PROPERTY);
-    change.reason = Some(match copied(machine, &copy_of(guest)) {
+    change.reason = Some(match read_copy(machine, &copy_of(guest)) {
         Some(receipt) => {
             let count = receipt.entries.len();
             change.from = Some(receipt.version);
@@ -108,11 +112,6 @@ fn foretell(
     Ok(Exit::Done)
 }
 
-/// The host's copy of a receipt.
-fn copied(machine: &Machine, path: &str) -> Option<Receipt> {
-    machine.read(path, 4 << 20).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-}
-
 struct RemovedFiles {
     version: String,
     entries: Vec<(ReceiptEntry, PathState)>,
@@ -129,14 +128,15 @@ fn remove_files(
     let tree = container.tree();
     let copy = container.copy();
     // the container may have lost its receipt
-    let Some(receipt) = tree.receipt()?.or_else(|| copied(machine, &copy)) else {
+    let Some(receipt) = tree.receipt()?.or_else(|| container.kept_receipt()) else {
         return Ok(None);
     };
     let mut entries = Vec::new();
     let mut keep = BTreeSet::new();
     for entry in &receipt.entries {
         let state = compare(&container.root, entry, container.owner)?;
-        if matches!(state, PathState::Other(_)) && !uninstall.force {
+        let modified = matches!(state, PathState::Other(_)) && !uninstall.force;
+        if modified || state == PathState::OtherFileSystem {
             keep.insert(entry.path.clone());
         }
         entries.push((entry.clone(), state));

@@ -80,7 +80,7 @@ fn run_inside(
 ) -> Result<InstallerOutcome, Failure> {
     let name = guest.target();
     let version =
-        verify_driver(installer, install.sha256.as_deref(), limits(install), say)?.version;
+        verify_driver(installer, limits(install), say)?.version;
     require_loaded(machine, &version, install.force, say)?;
     let options = options_for_container(&version, &installer.header.stub).ok_or_else(|| {
         let message = format!("'{}' has no option to leave out the kernel modules", installer.path);
@@ -167,8 +167,7 @@ fn execute(
 ) -> Result<(), Failure> {
     let (name, ctid) = (container.guest.target(), container.guest.ctid.to_string());
     let inside = format!("/root/nv-runfile-{version}.run");
-    let path = std::path::absolute(&installer.path);
-    let path = path.map_or_else(|_| installer.path.clone(), |path| path.display().to_string());
+    let path = installer.path_for_others();
     let push = ["/usr/sbin/pct", "push", &ctid, &path, &inside, "--perms", "0755"];
     let result = match machine.run(&push, PUSH)? {
         None => Err(fail(Exit::System, "no command is run with --root")),

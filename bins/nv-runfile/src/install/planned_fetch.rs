@@ -1,24 +1,22 @@
 //! Which installer `install` is given: a file, or in a dry run one that an
 //! earlier step of the pipeline only plans to fetch.
 
-use std::path::PathBuf;
-
 use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
 use host::Machine;
 use pve::{Conf, Guest};
 use record::{Change, ChangeStatus, Record, RecordWriter};
-use runfile::InstallerName;
+use runfile::{Flavour, InstallerName};
 
 use crate::cli::Install;
 use crate::fetch::cache;
 use crate::host::run as on_host;
 use crate::install::common::{PROPERTY, sets};
 use crate::install::verify::require_loaded;
-use crate::installer::named;
+use crate::installer::{NamedInstaller, named};
 
 /// The installer of one run of `install`.
 pub enum InstallerSource {
-    File(PathBuf),
+    File(NamedInstaller),
     Planned(PlannedFetch),
 }
 
@@ -26,13 +24,17 @@ pub enum InstallerSource {
 pub struct PlannedFetch {
     path: String,
     version: Option<String>,
+    flavour: Flavour,
 }
 
 /// The installer that is named or piped. Errors: there is none, or several.
 pub fn source(install: &Install, say: &Say) -> Result<InstallerSource, Failure> {
     let mut all = match install.change.dry_run && install.named.files.is_empty() {
-        true => from_stdin(say)?,
-        false => named(&install.named, say)?.into_iter().map(InstallerSource::File).collect(),
+        true => from_stdin(install, say)?,
+        false => {
+            let all = named(&install.named, install.sha256.as_deref(), say)?;
+            all.into_iter().map(InstallerSource::File).collect()
+        }
     };
     match (all.pop(), all.is_empty()) {
         (Some(source), true) => Ok(source),
@@ -40,10 +42,12 @@ pub fn source(install: &Install, say: &Say) -> Result<InstallerSource, Failure> 
     }
 }
 
-fn from_stdin(say: &Say) -> Result<Vec<InstallerSource>, Failure> {
+fn from_stdin(install: &Install, say: &Say) -> Result<Vec<InstallerSource>, Failure> {
     let what = "runfile records or name a file";
     let records = records_from_stdin(say, &["runfile", "change"], what)?;
-    let sources: Vec<InstallerSource> = records.into_iter().filter_map(of_record).collect();
+    let sha256 = install.sha256.as_deref();
+    let sources = records.into_iter().filter_map(|record| of_record(record, sha256));
+    let sources: Vec<InstallerSource> = sources.collect::<Result<_, _>>()?;
     match sources.is_empty() {
         true => {
             Err(fail(Exit::Usage, format!("no usable record on standard input: expected {what}")))
@@ -52,16 +56,19 @@ fn from_stdin(say: &Say) -> Result<Vec<InstallerSource>, Failure> {
     }
 }
 
-fn of_record(record: Record) -> Option<InstallerSource> {
+fn of_record(record: Record, sha256: Option<&str>) -> Option<Result<InstallerSource, Failure>> {
     match record {
-        Record::Runfile(runfile) => Some(InstallerSource::File(PathBuf::from(runfile.path))),
+        Record::Runfile(runfile) => {
+            Some(NamedInstaller::of_record(*runfile, sha256).map(InstallerSource::File))
+        }
         Record::Change(change)
             if change.property == cache::PROPERTY && change.status == ChangeStatus::Planned =>
         {
             let path = change.target;
             let file = path.rsplit('/').next().unwrap_or_default();
-            let version = InstallerName::of(file, None, None, None, None, &mut Vec::new()).version;
-            Some(InstallerSource::Planned(PlannedFetch { path, version }))
+            let name = InstallerName::of(file, None, None, None, None, &mut Vec::new());
+            let (version, flavour) = (name.version, name.flavour);
+            Some(Ok(InstallerSource::Planned(PlannedFetch { path, version, flavour })))
         }
         _ => None,
     }
@@ -75,7 +82,7 @@ pub fn foretell(
     say: &Say,
     writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
-    let PlannedFetch { path, version } = planned;
+    let PlannedFetch { path, version, flavour } = planned;
     let (target, property) = match (install.target.ct, &install.target.share) {
         (Some(ctid), _) => {
             let guest = Guest::find(machine, ctid)?;
@@ -90,6 +97,7 @@ pub fn foretell(
     let next = match (install.target.host, version) {
         (true, version) => {
             if let Some(version) = version {
+                on_host::foretell(machine, install, version, *flavour, say, writer)?;
                 (change.from, change.status) = on_host::before(machine, version);
             }
             "checks the host and runs it".to_string()

@@ -4,6 +4,7 @@
 
 use std::io::Read;
 
+use ::cli::interrupted;
 use host::{FileKind, Machine, Owner};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,6 +19,9 @@ pub const INTENT: &str = "/var/lib/pve-gpu-tools/nv-runfile.next.json";
 /// Real ones have 20 KB, but a container can write anything.
 const MOST: usize = 4 << 20;
 const MOST_ENTRIES: usize = 10_000;
+/// No file of a driver is larger (libnvidia-rtcore of 2025: 150 MB); a sparse file of a
+/// container's may be of any size, and reading it would not end.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// One path that was placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +150,14 @@ pub fn read_intent(machine: &Machine) -> Result<Option<Intent>, ReceiptError> {
     Ok(Some(intent))
 }
 
+/// The host's copy of a receipt. `None`: there is none that can be used.
+pub fn read_copy(machine: &Machine, path: &str) -> Option<Receipt> {
+    let receipt: Receipt = read(machine, path).ok()??;
+    let paths = receipt.entries.iter().map(|entry| &entry.path).chain(&receipt.dirs);
+    check(path, receipt.format, receipt.entries.len(), paths).ok()?;
+    Some(receipt)
+}
+
 /// A container can write anything there: only plain absolute paths are accepted.
 fn check<'a>(
     file: &str,
@@ -178,6 +190,8 @@ pub enum PathState {
     /// As it was placed.
     Same,
     Absent,
+    /// Something is mounted on the way: whatever is there was not placed.
+    OtherFileSystem,
     /// What is there now, in words.
     Other(String),
 }
@@ -190,6 +204,7 @@ pub fn compare(
 ) -> Result<PathState, host::FileError> {
     let stat = match machine.lstat(&entry.path) {
         Err(error) if error.is_not_found() => return Ok(PathState::Absent),
+        Err(error) if error.errno() == libc::EXDEV => return Ok(PathState::OtherFileSystem),
         other => other?,
     };
     let other = |what: &str| Ok(PathState::Other(what.to_string()));
@@ -201,7 +216,8 @@ pub fn compare(
             }
         }
         (PlacedKind::File { size, sha256, mode }, FileKind::File) => {
-            if stat.size != *size || digest(machine, &entry.path)? != *sha256 {
+            let same_size = stat.size == *size && *size <= MOST_BYTES;
+            if !same_size || digest(machine, &entry.path)? != *sha256 {
                 return other("a file with other content");
             }
             match (stat.mode, stat.uid, stat.gid) == (*mode, owner.0, owner.1) {
@@ -219,6 +235,9 @@ fn digest(machine: &Machine, path: &str) -> Result<String, host::FileError> {
     let mut sha = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
+        if interrupted() {
+            return Err(file.error(std::io::Error::from_raw_os_error(libc::EINTR)));
+        }
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hex::encode(sha.finalize())),
             Ok(n) => sha.update(&buffer[..n]),

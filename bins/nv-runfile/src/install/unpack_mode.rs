@@ -43,7 +43,7 @@ impl UnpackInstall<'_> {
     ) -> anyhow::Result<Exit> {
         let install = self.install;
         let driver =
-            verify_driver(installer, install.sha256.as_deref(), limits(install), self.say)?;
+            verify_driver(installer, limits(install), self.say)?;
         require_loaded(self.machine, &driver.version, install.force, self.say)?;
         let only_look = install.change.only_look();
         if install.change.dry_run {
