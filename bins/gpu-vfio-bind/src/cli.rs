@@ -1,7 +1,8 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
+pub use passthrough::ForceKind;
 
 use crate::boot::list::MatchBy;
 
@@ -177,33 +178,6 @@ pub struct ForceOption {
     /// processes and running VMs are of no kind: nothing overrides them.
     #[arg(long = "force", value_enum, value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<ForceKind>,
-}
-
-/// What `--force` overrides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum ForceKind {
-    /// The local display goes dark
-    Display,
-    /// The network connection is cut
-    Network,
-    /// A container that is given the function loses it
-    Container,
-    /// The other functions of the IOMMU group stay with the host
-    Group,
-    /// persist: the slot has no GPU
-    NoGpu,
-}
-
-impl ForceKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            ForceKind::Display => "display",
-            ForceKind::Network => "network",
-            ForceKind::Container => "container",
-            ForceKind::Group => "group",
-            ForceKind::NoGpu => "no-gpu",
-        }
-    }
 }
 
 #[derive(Args, Debug, Clone, Copy)]

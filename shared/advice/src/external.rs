@@ -39,6 +39,24 @@ pub fn apt_purge(packages: &[String]) -> CommandLine {
     words
 }
 
+/// Removes packages of Arch Linux.
+pub fn pacman_remove(packages: &[String]) -> CommandLine {
+    let mut words = command(&["pacman", "-R"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Removes the package that owns a file, on Fedora and its relatives: dnf takes a
+/// file for the package that provides it (dnf(8), "Specifying provides").
+pub fn dnf_remove(file: &str) -> CommandLine {
+    command(&["dnf", "remove", file])
+}
+
+/// Removes what NVIDIA's installer installed.
+pub fn nvidia_uninstall() -> CommandLine {
+    command(&["nvidia-uninstall", "--silent"])
+}
+
 /// Upgrades packages that are installed, and installs no other.
 pub fn apt_upgrade(packages: &[String]) -> CommandLine {
     let mut words = command(&["apt-get", "install", "--only-upgrade"]);
@@ -166,6 +184,12 @@ pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.
 pub fn unload_nvidia() -> CommandLine {
     command(&["modprobe", "-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])
+}
+
+/// Unloads NVIDIA's DRM driver and nothing else: `modprobe -r` would also unload
+/// the modules that it used.
+pub fn unload_nvidia_drm() -> CommandLine {
+    command(&["rmmod", "nvidia_drm"])
 }
 
 /// Keeps idle GPUs initialised until the next boot.

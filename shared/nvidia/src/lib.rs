@@ -5,6 +5,7 @@
 mod devices;
 pub mod dynamic_linker;
 mod gpus;
+mod installations;
 mod installer_record;
 mod kernels;
 mod ldcache;
@@ -22,6 +23,7 @@ mod vgpu;
 
 pub use devices::CharDevices;
 pub use gpus::{GpuInfo, module_version, read_gpus};
+pub use installations::{DriverPackage, Installation, InstallationKind, Installations, RECEIPT};
 pub use installer_record::{INSTALLER_RECORD, RunInstallation};
 pub use kernels::{NextBoot, installed_kernels, next_boot};
 pub use library_dirs::{LIBRARY_DIRS, LibraryArch, LibraryDirError, library_dir};

@@ -154,7 +154,7 @@ impl Function {
     }
 }
 
-/// `vfio-pci` and its variants (`mlx5_vfio_pci`, `nvgrace-gpu-vfio-pci`, ...).
+/// `vfio-pci` and its variants (`mlx5_vfio_pci`, `nvgrace_gpu_vfio_pci`, ...).
 pub fn is_vfio_driver(name: &str) -> bool {
     let name = name.replace('_', "-");
     name == "vfio-pci" || name.ends_with("-vfio-pci") || name.starts_with("vfio-pci-")

@@ -89,6 +89,13 @@ impl Iommu {
         needed.then_some("intel_iommu=on")
     }
 
+    /// The word of the kernel command line that switches the IOMMU off.
+    pub fn off_option(&self) -> Option<&str> {
+        let is_off =
+            |word: &&str| matches!(*word, "intel_iommu=off" | "amd_iommu=off" | "iommu=off");
+        self.cmdline.split_ascii_whitespace().find(is_off)
+    }
+
     /// What to do where it is off: one sentence.
     pub fn advice(&self) -> String {
         let firmware = match self.cpu {
@@ -96,11 +103,7 @@ impl Iommu {
             Cpu::Amd => "AMD-Vi (IOMMU)",
             Cpu::Other => "VT-d or AMD-Vi (IOMMU)",
         };
-        let off = self
-            .cmdline
-            .split_ascii_whitespace()
-            .find(|word| matches!(*word, "intel_iommu=off" | "amd_iommu=off" | "iommu=off"));
-        if let Some(off) = off {
+        if let Some(off) = self.off_option() {
             return format!("remove '{off}' from the kernel command line and reboot");
         }
         let needs_option = self.needed_option().is_some();

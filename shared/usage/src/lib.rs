@@ -8,6 +8,7 @@
 mod disks;
 mod display;
 mod guests;
+mod kernel_modules;
 mod mediated;
 mod network;
 mod nodes;
@@ -65,6 +66,7 @@ impl<'a> Users<'a> {
         let mut usage = Usage::default();
         self.removal_of(function, &mut usage);
         let below = Subtree::of(machine, function.address, &function.vfs);
+        usage.unknown.extend(below.unknown().iter().cloned());
         let disks = self.disks.get_or_init(|| Disks::read(machine));
         disks.below(machine, &below, &mut usage);
         let interfaces = self.interfaces.get_or_init(|| Interfaces::read(machine));
@@ -73,6 +75,7 @@ impl<'a> Users<'a> {
         let nodes = self.nodes_below(function, &below);
         usage.unknown.extend(self.node_table().unknown().iter().cloned());
         processes::of(self.open(), &nodes, &mut usage);
+        kernel_modules::of(machine, function, &nodes, &mut usage);
         let guests = self.guests.get_or_init(|| Guests::read(machine));
         guests.of(machine, function, &nodes, &mut usage);
         mediated::of(self.mediated.get_or_init(|| mediated::read(machine)), &below, &mut usage);

@@ -20,6 +20,8 @@ pub enum UserKind {
         /// It is NVIDIA's persistence daemon.
         is_persistenced: bool,
     },
+    /// A module that holds it from inside the kernel.
+    KernelModule,
     /// A write to its driver that an earlier run left to the kernel, or a driver
     /// in the middle of its removal.
     Removal {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{BindOptions, bind_with};
 use host::Machine;
+use passthrough::{Judge, Retry, TakenWhen};
 use pci::{Function, System};
 use record::CommandLine;
 use usage::{UserKind, Users};
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Bind;
 use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use crate::report::Report;
@@ -26,7 +26,7 @@ pub fn run(options: &Bind, machine: &Machine, report: &mut Report<'_>) -> anyhow
     }
     let functions = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &functions)?;
-    let goal = |f: &Function| DriverGoal::Vfio { driver: driver.of(f) };
+    let goal = |f: &Function| DriverGoal::Vfio { driver: driver.of(machine, f) };
     let steps: Vec<FunctionStep> =
         functions.iter().map(|f| plan(f.address, DriverState::of(f), &goal(f))).collect();
     let pairs = functions.iter().zip(&steps);

@@ -1,5 +1,8 @@
-//! What is against a plan. Judges what was observed.
+//! May a function be passed through? One answer for the tool that lists
+//! functions and the one that binds them: what is against taking functions from
+//! their drivers, each reason with what to do about it. Judges what was observed.
 
+mod force;
 mod objections;
 mod users;
 
@@ -11,11 +14,19 @@ use pci::{Function, System, blocks_group, is_vfio_driver};
 use record::{Address, Hint};
 use usage::Usage;
 
-use crate::cli::ForceKind;
-use crate::plan::{DriverAction, FunctionStep};
+pub use force::ForceKind;
 use objections::Objections;
 pub use objections::{Judge, ObjectionKind, Retry, RetryCommand, TakenWhen};
 use users::{add_users, is_hard, soft_kind};
+
+/// What a release does to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It is taken from its driver.
+    Unbinds,
+    /// Only what `bind` left is cleared.
+    OnlyClears,
+}
 
 impl Judge<'_> {
     /// What is against binding `functions` to VFIO.
@@ -37,24 +48,16 @@ impl Judge<'_> {
         found
     }
 
-    /// What is against releasing `functions` to the host: it depends on what
-    /// each of them is taken from.
-    pub fn release(
-        &self,
-        functions: &[&Function],
-        steps: &[&FunctionStep],
-    ) -> Vec<Objection<ObjectionKind>> {
+    /// What is against releasing functions to the host: it depends on whether
+    /// each of them is taken from a driver.
+    pub fn release(&self, functions: &[(&Function, Release)]) -> Vec<Objection<ObjectionKind>> {
         let mut found = Vec::new();
-        for (function, step) in functions.iter().zip(steps) {
+        for (function, release) in functions {
             let mut objections = Objections { address: function.address, found: &mut found };
-            let unbinds = step.actions.iter().find_map(|action| match action {
-                DriverAction::Unbind(driver) => Some(driver.as_str()),
-                _ => None,
-            });
             // without an unbind nobody loses anything
-            let usage = match unbinds {
-                Some(_) => self.users.of(function),
-                None => self.users.removal(function),
+            let usage = match release {
+                Release::Unbinds => self.users.of(function),
+                Release::OnlyClears => self.users.removal(function),
             };
             add_users(self, &usage, function, &mut objections);
         }
