@@ -65,9 +65,7 @@ fn a_records_digest_counts_as_if_it_was_given_as_an_option() {
     let file = installer(&bed);
     let right = sha256(&fs::read(&file).unwrap());
     let zeros = "0".repeat(64);
-    let piped = |args: &str, record: &str| {
-        bed.tool(TOOL).args(args).input(record.as_bytes()).run()
-    };
+    let piped = |args: &str, record: &str| bed.tool(TOOL).args(args).input(record.as_bytes()).run();
     let install = "install --ct 910 --set utility -n";
     let wrong = record(&file, Some(&zeros), "pinned");
     assert!(piped(install, &wrong).expect(4).stderr.contains(&format!("expected {zeros}")));

@@ -150,9 +150,9 @@ fn require_namespace_root(process: &OwnedFd, root: &OwnedFd) -> io::Result<()> {
     let answer = answers.first();
     match (answer.and_then(|one| one.bytes(1)), answer.and_then(|one| one.errno(1))) {
         (Some(top), _) if top == seen => Ok(()),
-        (Some(_), _) => Err(io::Error::other(
-            "the container's first process has changed its root directory",
-        )),
+        (Some(_), _) => {
+            Err(io::Error::other("the container's first process has changed its root directory"))
+        }
         (None, Some(errno)) => Err(io::Error::from_raw_os_error(errno)),
         (None, None) => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
     }

@@ -66,12 +66,7 @@ fn has_acl(path: &Path) -> bool {
     let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return true };
     // SAFETY: two strings that end with a zero; a size of 0 asks for the length alone.
     let length = unsafe {
-        libc::lgetxattr(
-            name.as_ptr(),
-            c"system.posix_acl_access".as_ptr(),
-            std::ptr::null_mut(),
-            0,
-        )
+        libc::lgetxattr(name.as_ptr(), c"system.posix_acl_access".as_ptr(), std::ptr::null_mut(), 0)
     };
     let errno = std::io::Error::last_os_error().raw_os_error();
     length >= 0 || ![Some(libc::ENODATA), Some(libc::EOPNOTSUPP)].contains(&errno)

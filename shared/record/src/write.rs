@@ -113,10 +113,7 @@ impl RecordWriter {
 
     fn unless_reader_is_gone(&mut self, written: io::Result<()>) -> io::Result<()> {
         match written {
-            Err(error)
-                if error.kind() == io::ErrorKind::BrokenPipe
-                    && outlives_reader() =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && outlives_reader() => {
                 // what is still buffered must not be tried again at the end
                 self.closed = true;
                 Ok(())

@@ -13,8 +13,16 @@ use crate::cli::values::{Caps, Files, kernel_release, sha256};
 #[group(required = true, multiple = false)]
 pub struct InstallTarget {
     /// Install in this container, running or stopped
+    ///
+    /// May be given several times. A container that fails does not stop the others.
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
-    pub ct: Option<u32>,
+    pub ct: Vec<u32>,
+
+    /// Install in all containers that have a driver from nv-runfile
+    ///
+    /// Those of this host: after an upgrade of the host's driver.
+    #[arg(long)]
+    pub all_cts: bool,
 
     /// Install into a new directory for all containers
     ///
@@ -88,9 +96,11 @@ pub struct Install {
     )]
     pub set: Vec<LibrarySet>,
 
-    /// With --host: first remove drivers installed by other means
+    /// First remove drivers installed by other means
     ///
-    /// Removes packages and DKMS modules; --dry-run shows which.
+    /// With --host: packages and DKMS modules. With --ct: packages, by the package
+    /// manager of the container, and what a .run installer installed in it; the container
+    /// must be running. --dry-run shows which.
     #[arg(long)]
     pub purge: bool,
 

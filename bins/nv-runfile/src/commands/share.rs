@@ -149,8 +149,7 @@ fn fill(
     let attributes = |mode| Attributes { owner: None, mode, mtime: None };
     let mut start = |path: &str| staging.file(&below(path));
     let (sha256, limits) = (&driver.sha256, limits(install));
-    let mut entries =
-        extract_files(selected, installer, sha256, limits, say, &mut start, None)?;
+    let mut entries = extract_files(selected, installer, sha256, limits, say, &mut start, None)?;
     // no other user can write in the staged directory, so it has no foreign links
     let root = Machine::new(None)?.container_root(&staging.path().display().to_string())?;
     let mut links: Vec<(String, String)> = selected

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use ::cli::{Exit, Failure, Say, catch_signals};
 use host::Machine;
+use nvidia::Installation;
 use pve::Guest;
 use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::cli::{Options, Uninstall};
 use crate::install::common::{PROPERTY, failed, put_changes};
 use crate::install::container::{Container, copy_of, unreachable_files};
+use crate::install::other_installation::{other_installations, words};
 use crate::install::receipt::{PathState, ReceiptEntry, compare, read_copy};
 use crate::install::transaction::TransactionGoal;
 
@@ -32,6 +34,7 @@ pub fn run(
     }
     let container = Container::open(&machine, &guest, only_look, say)?;
     let outcome = remove_files(&machine, &container, uninstall, say);
+    let others = other_installations(&container.root, &guest.target());
     let closed = container.close();
     let target = guest.target();
     let removed = match outcome {
@@ -42,10 +45,30 @@ pub fn run(
             return Err(failure.into());
         }
     };
-    let changes = changes(say.tool(), &target, removed.as_ref(), uninstall);
+    let mut changes = changes(say.tool(), &target, removed.as_ref(), uninstall);
+    if let (None, Some(whole), false) = (&removed, changes.last_mut(), uninstall.change.check) {
+        not_ours(whole, guest.ctid, others);
+    }
     put_changes(changes, uninstall.change.check, writer)?;
     closed?;
     Ok(if uninstall.change.check && removed.is_some() { Exit::Difference } else { Exit::Done })
+}
+
+/// Nothing was removed because nothing is ours: whose the driver is, and what removes it.
+fn not_ours(whole: &mut Change, ctid: u32, others: Result<Vec<Installation>, Failure>) {
+    let others = match others {
+        Ok(others) => others,
+        Err(failure) => {
+            (whole.status, whole.reason) = (ChangeStatus::Skipped, Some(failure.message));
+            return;
+        }
+    };
+    let Some(other) = others.first() else { return };
+    whole.status = ChangeStatus::Skipped;
+    whole.from = other.version.clone();
+    whole.reason = Some(format!("not installed by nv-runfile: {}", words(other)));
+    let remove = others.iter().filter_map(Installation::removal);
+    whole.commands = remove.map(|command| advice::external::pct_exec(ctid, command)).collect();
 }
 
 fn changes(

@@ -9,7 +9,6 @@ use pve::{Packages, Vms};
 
 use crate::host::signing::Signing;
 
-
 /// A kernel that the module is needed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostKernel {
@@ -90,10 +89,8 @@ impl HostFacts {
 
     /// The facts for a module that is built for one kernel.
     pub fn for_kernel(self, machine: &Machine, release: &str) -> HostFacts {
-        let kernel = Some(HostKernel {
-            release: release.into(),
-            headers: has_headers(machine, release),
-        });
+        let kernel =
+            Some(HostKernel { release: release.into(), headers: has_headers(machine, release) });
         let only_kernel = Some(release.to_string());
         HostFacts { running: kernel.clone(), next: kernel, only_kernel, ..self }
     }

@@ -290,8 +290,7 @@ fn of_dkms(facts: &HostFacts, version: &str) -> Option<Check> {
 
 fn libc_headers(facts: &HostFacts) -> Check {
     let has = facts.libc_headers;
-    let mut one =
-        check("libc_headers", has, "installed", installed(has), Cause::NoLibcHeaders);
+    let mut one = check("libc_headers", has, "installed", installed(has), Cause::NoLibcHeaders);
     if !has {
         one.hint = Some("install the headers of the C library".into());
         one.commands = vec![advice::external::apt_install("libc6-dev")];

@@ -136,8 +136,7 @@ impl HostInstall<'_> {
         check.cause = Some(Cause::NoModuleAtNextBoot.name().into());
         check.reason = Some(format!("kernel {} boots next and has no module", next.release));
         check.hint = Some("build the module for this kernel".into());
-        check.commands =
-            vec![advice::nv_runfile::install_on_host_for(self.version, &next.release)];
+        check.commands = vec![advice::nv_runfile::install_on_host_for(self.version, &next.release)];
         Some(check)
     }
 
@@ -359,14 +358,15 @@ impl HostInstall<'_> {
         let loaded = loaded_version(self.machine);
         let mut check = Check::ok("host", "libraries", loaded.clone());
         check.expected = Some(self.version.into());
-        let libraries = select_files(manifest, &Set::ALL, "/").into_iter().filter(|file| {
-            matches!(file.what, SelectedKind::File { library: true, .. })
-        });
+        let libraries = select_files(manifest, &Set::ALL, "/")
+            .into_iter()
+            .filter(|file| matches!(file.what, SelectedKind::File { library: true, .. }));
         let names = libraries.filter_map(|f| f.path.rsplit('/').next().map(str::to_string));
         let missing: Vec<String> = names
             .filter(|name| version_of(name).is_some_and(|version| version == self.version))
             .filter(|name| {
-                let dirs = LIBRARY_DIRS.iter().flat_map(|dir| [dir.to_string(), format!("{dir}/vdpau")]);
+                let dirs =
+                    LIBRARY_DIRS.iter().flat_map(|dir| [dir.to_string(), format!("{dir}/vdpau")]);
                 dirs.into_iter().all(|dir| !self.machine.exists(&format!("{dir}/{name}")))
             })
             .collect();

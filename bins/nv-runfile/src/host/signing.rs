@@ -8,8 +8,7 @@ const SECURE_BOOT: &str =
     "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// The machine owner keys that shim passes to the kernel: certificates in signature lists
 /// (shim's lib/guid.c, SHIM_LOCK_GUID).
-const ENROLLED: &str =
-    "/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23";
+const ENROLLED: &str = "/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23";
 /// Certificates with which DKMS signs what it builds: its own (dkms(8), mok_certificate),
 /// and that of Debian's and Ubuntu's shim-signed.
 const OF_DKMS: [&str; 2] = ["/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der"];

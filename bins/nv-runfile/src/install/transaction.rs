@@ -20,9 +20,7 @@ use crate::install::receipt::{
     DIR, FORMAT, INTENT, Intent, PathState, PlacedKind, RECEIPT, Receipt, ReceiptEntry,
     ReceiptError, bytes, compare, read_intent, read_receipt,
 };
-use crate::install::select_files::{
-    SelectedFile, directories, is_placeable, is_placeable_dir,
-};
+use crate::install::select_files::{SelectedFile, directories, is_placeable, is_placeable_dir};
 
 /// A root file system that is being changed.
 pub struct RootTree<'a> {

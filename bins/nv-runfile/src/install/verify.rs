@@ -6,8 +6,7 @@ use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
 use runfile::{
-    Algorithm, ArchiveLimits, DigestResult, DigestScope, Flavour, Manifest,
-    SupportedGpus, unpack,
+    Algorithm, ArchiveLimits, DigestResult, DigestScope, Flavour, Manifest, SupportedGpus, unpack,
 };
 
 use crate::installer::Installer;

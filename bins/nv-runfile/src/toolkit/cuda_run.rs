@@ -11,8 +11,8 @@ use runfile::{Arch, Flavour, digest};
 use crate::install::container::Container;
 use crate::install::other_installation::run_installation;
 use crate::install::verify::damaged;
-use crate::installer::{Installer, NamedInstaller};
 use crate::installer::runfile_record::verdict;
+use crate::installer::{Installer, NamedInstaller};
 use crate::toolkit::packages::exec;
 use crate::toolkit::release::CudaRelease;
 

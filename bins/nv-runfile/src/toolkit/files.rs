@@ -277,10 +277,9 @@ impl ToolkitFiles<'_> {
         let was = match self.root.lstat(path) {
             Err(error) if error.is_not_found() => SavedFile::Absent,
             Err(error) => return Err(error),
-            Ok(stat) if stat.kind == FileKind::Link => SavedFile::Link {
-                target: self.root.read_link(path)?,
-                owner: (stat.uid, stat.gid),
-            },
+            Ok(stat) if stat.kind == FileKind::Link => {
+                SavedFile::Link { target: self.root.read_link(path)?, owner: (stat.uid, stat.gid) }
+            }
             // what cannot be read, such as a directory, cannot be replaced by a file either
             Ok(stat) => SavedFile::File {
                 bytes: self.root.read(path, 1 << 20)?,

@@ -77,11 +77,7 @@ fn from_repository(
 /// A key in the form that the package manager reads: only what was parsed, written anew.
 /// The file itself may hold more, such as a second block behind the first, which rpm would
 /// import as well.
-fn of(
-    keys: Keys,
-    manager: PackageManager,
-    shown: &str,
-) -> Result<RepositoryKey, Failure> {
+fn of(keys: Keys, manager: PackageManager, shown: &str) -> Result<RepositoryKey, Failure> {
     let fingerprint = keys.fingerprints.join(", ");
     let bytes = match (manager, keys.armored) {
         (PackageManager::Apt, _) => keys.binary,
