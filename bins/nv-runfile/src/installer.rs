@@ -8,6 +8,7 @@ mod private_copy;
 pub mod runfile_record;
 pub mod unpacker;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ::cli::{Exit, Failure, Say, fail, records_from_stdin};
@@ -61,6 +62,10 @@ impl Installer {
             HeaderError::NotInstaller(_) if size == 0 => {
                 fail(Exit::Usage, format!("'{shown}': not a .run installer: it is empty"))
                     .hint("download it again")
+            }
+            HeaderError::NotInstaller(_) if is_page(&mut file) => {
+                fail(Exit::Usage, format!("'{shown}': {error}: it is a web page"))
+                    .hint("download the installer itself, not the page about it")
             }
             HeaderError::NotInstaller(_) => fail(Exit::Usage, format!("'{shown}': {error}"))
                 .hint("show what kind of file it is")
@@ -156,7 +161,17 @@ impl Installer {
     }
 }
 
-/// A file that nobody but root can put another in place of.
+/// Whether a file begins as an HTML document does: what a browser saved, or a login page
+/// of the network that came instead.
+fn is_page(file: &mut InputFile) -> bool {
+    let mut start = [0u8; 512];
+    let got = file.rewind().ok().and_then(|()| file.read(&mut start).ok()).unwrap_or(0);
+    let text = String::from_utf8_lossy(&start[..got]).to_ascii_lowercase();
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    ["<!doctype html", "<html", "<head"].iter().any(|tag| text.starts_with(tag))
+}
+
+/// A file that only root can put another in place of.
 enum OwnFile {
     Named(PathBuf),
     Copy(PrivateCopy),

@@ -25,17 +25,7 @@ fn sha256(bytes: &[u8]) -> String {
 /// A recorded host with a stopped container whose volume is a directory.
 fn host() -> Bed {
     let bed = Bed::new("pve9-two-gpus");
-    bed.write("/etc/pve/storage.cfg", "zfspool: tank\n\tpool tank\n\tmountpoint /tank\n");
-    let conf = "arch: amd64\nostype: debian\nrootfs: tank:subvol-910-disk-0\n";
-    bed.write("/etc/pve/lxc/910.conf", conf);
-    bed.write(&format!("{ROOT}/etc/os-release"), "ID=debian\nVERSION_ID=\"12\"\n");
-    for dir in ["usr/lib/x86_64-linux-gnu", "usr/bin", "var/lib"] {
-        fs::create_dir_all(bed.at(&format!("{ROOT}/{dir}"))).unwrap();
-    }
-    bed.link(&format!("{ROOT}/lib"), "usr/lib");
-    bed.link(&format!("{ROOT}/lib64"), "usr/lib64");
-    bed.write(&format!("{ROOT}/usr/lib64/ld-linux-x86-64.so.2"), "loader");
-    bed.write(&format!("{ROOT}/usr/lib/x86_64-linux-gnu/libc.so.6"), "libc");
+    testbed::driver::stopped(&bed, 910);
     driver_tree(&bed.at("/tmp/tree"), V);
     let run = NvidiaRun::new(V, Pack::Gzip).of_dir(&bed.at("/tmp/tree"));
     bed.write("/tmp/NVIDIA-Linux-x86_64-550.163.01.run", run);

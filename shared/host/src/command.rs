@@ -126,7 +126,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long a program that was asked to end may clean up.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
-/// A process that ends a process group when this one is killed: nobody would wait for it
+/// A process that ends a process group when this one is killed: no process would wait for it
 /// any more, and another run would begin beside it.
 struct OrphanGuard {
     /// Where it waits for this process to end; `None`: there is no guard.

@@ -102,7 +102,7 @@ pub fn open_in_container(
 impl Machine {
     /// What a process sees as its root, as [`Machine::container_root`]. Its directory of
     /// /proc is opened once, and `is_it` is asked about that open directory: a process id
-    /// that meanwhile belongs to another process cannot lead elsewhere, since what is
+    /// that by then belongs to another process cannot lead elsewhere, since what is
     /// opened through the directory of a process that has ended is an error (ESRCH).
     /// Errors: the kernel's; it is another process; it has changed its root directory, so
     /// that it does not see the root of its mount namespace.

@@ -1,4 +1,4 @@
-//! Whether nobody but root, or the user who runs the tool, can change what a path leads to.
+//! Whether only root, or the user who runs the tool, can change what a path leads to.
 
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! The rights of a container's root user, for one access at a time.
 //!
-//! The host's root may do in a container's file system what nobody in the container
+//! The host's root may do in a container's file system what no process in the container
 //! may: write through a read-only owner, follow what was bind-mounted there, give
 //! away what belongs to the host. With the file system ids of the container's root
 //! (setfsuid(2)) the kernel judges each access as if the container had made it: it

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::table::render;
-use crate::{Change, ChangeStatus, Record, escape_controls};
+use crate::{Change, ChangeStatus, Record, StreamPart, StreamRecord, escape_controls};
 
 /// What to write. `Auto` is a table on a terminal and JSON lines elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -34,12 +34,15 @@ impl Output {
 
 static OUTLIVES_READER: AtomicBool = AtomicBool::new(false);
 
+/// The tool that prints records of type pci-device, which other tools take from a pipe.
+const LISTER: &str = "gpu-iommu-groups";
+
 /// Whether [`outlive_reader`] was called.
 pub fn outlives_reader() -> bool {
     OUTLIVES_READER.load(Ordering::Relaxed)
 }
 
-/// From now on a reader of standard output that goes away is no error: a tool that
+/// From now on a reader of standard output that goes away is not an error: a tool that
 /// changes something completes its work, whoever still reads what it did. Without this
 /// the first record that cannot be written ends the tool.
 pub fn outlive_reader() {
@@ -54,8 +57,11 @@ pub struct RecordWriter {
     out: BufWriter<io::Stdout>,
     jsonl: bool,
     held: Vec<Record>,
-    /// Nobody reads any more.
+    /// Its reader is gone.
     closed: bool,
+    /// The tool whose records are a stream for other tools to read, once the first of them
+    /// was written, and how many there were.
+    stream: Option<(String, u64)>,
 }
 
 impl RecordWriter {
@@ -66,6 +72,7 @@ impl RecordWriter {
             jsonl: output.is_jsonl(),
             held: Vec::new(),
             closed: false,
+            stream: None,
         }
     }
 
@@ -80,6 +87,24 @@ impl RecordWriter {
         if self.closed {
             return Ok(());
         }
+        match (&record, &mut self.stream) {
+            (Record::Error(_), stream) => *stream = None,
+            (Record::PciDevice(_), Some((_, count))) => *count += 1,
+            (Record::PciDevice(_), None) if self.jsonl => {
+                let tool = LISTER.to_string();
+                self.stream = Some((tool.clone(), 1));
+                self.put_line(Record::Stream(StreamRecord {
+                    tool,
+                    part: StreamPart::Begin,
+                    records: None,
+                }))?;
+            }
+            _ => {}
+        }
+        self.put_line(record)
+    }
+
+    fn put_line(&mut self, record: Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(&record)?;
         let record = match has_controls(&line) {
             true => without_controls(record)?,
@@ -102,6 +127,10 @@ impl RecordWriter {
     /// full disk shows here, so the result must not be dropped.
     pub fn finish(&mut self) -> io::Result<()> {
         let held = std::mem::take(&mut self.held);
+        if let Some((tool, count)) = self.stream.take() {
+            let (part, records) = (StreamPart::End, Some(count));
+            self.put_line(Record::Stream(StreamRecord { tool, part, records }))?;
+        }
         if self.closed {
             return Ok(());
         }

@@ -43,8 +43,11 @@ fn ready() -> Host {
     let recorded = fs::read_to_string(bed.at("/proc/sys/kernel/osrelease"))
         .or_else(|_| fs::read_to_string("/proc/sys/kernel/osrelease"));
     let release = recorded.unwrap().trim().to_string();
-    bed.write(&format!("/usr/src/proxmox-headers-{release}/Makefile"), "");
-    for program in ["gcc", "make", "dkms"] {
+    for file in ["Makefile", "include/linux/kernel.h", "include/linux/version.h"] {
+        bed.write(&format!("/usr/src/proxmox-headers-{release}/{file}"), "");
+    }
+    bed.write("/usr/include/stdlib.h", "");
+    for program in ["cc", "make", "dkms"] {
         let path = format!("/usr/bin/{program}");
         bed.write(&path, "#!/bin/sh\nexit 0\n");
         fs::set_permissions(bed.at(&path), fs::Permissions::from_mode(0o755)).unwrap();

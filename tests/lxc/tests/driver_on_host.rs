@@ -21,7 +21,13 @@ if [ -e /run/fail ]; then
 	printf 'ERROR: Unable to load the kernel module.\nERROR: Installation has failed.\n' >/var/log/nvidia-installer.log
 	exit 1
 fi
-mkdir -p /var/lib/nvidia && echo @V@ >/var/lib/nvidia/log
+lib=/usr/lib/x86_64-linux-gnu
+[ -e /run/read-only ] || for name in *.so.@V@; do
+	cp $name $lib/ && ln -sf $name $lib/${name%.@V@}.1
+done
+[ ! -e /run/read-only ] || cat /run/read-only >/var/log/nvidia-installer.log
+# as nvidia-installer's backup.c writes it
+mkdir -p /var/lib/nvidia && echo '1.0-5603503 (@V@)' >/var/lib/nvidia/log
 "#;
 
 struct Machine {
@@ -33,8 +39,11 @@ struct Machine {
 fn ready(options: Option<&[&str]>) -> Machine {
     let mut bed = Bed::new("pve9-two-gpus");
     let release = release(&bed);
-    bed.write(&format!("/usr/src/proxmox-headers-{release}/Makefile"), "");
-    for program in ["gcc", "make", "dkms"] {
+    for file in ["Makefile", "include/linux/kernel.h", "include/linux/version.h"] {
+        bed.write(&format!("/usr/src/proxmox-headers-{release}/{file}"), "");
+    }
+    bed.write("/usr/include/stdlib.h", "");
+    for program in ["cc", "make", "dkms"] {
         program_at(&bed, &format!("/usr/bin/{program}"), "exit 0\n");
     }
     without_packages(&mut bed);
@@ -201,4 +210,21 @@ fn other_packagings_are_removed_where_that_is_asked_for() {
         "apt-get purge -y nvidia-driver\ndkms remove nvidia-current/550.100 --all\n"
     );
     assert!(machine.args().is_some());
+}
+
+/// With --silent nvidia-installer ends with 0 and records the version although it could
+/// place nothing: "continue anyway" is its default (held against the real program).
+#[test]
+fn an_installer_that_placed_nothing_has_not_succeeded() {
+    let machine = ready(None);
+    let said = "ERROR: Unable to create '/usr/lib/x86_64-linux-gnu/libcuda.so.560.35.03' for \
+        copying (Read-only file system)";
+    machine.host.write("/run/read-only", format!("{said}\n"));
+    let ran = machine.install("").expect(3);
+    let all = records(&ran);
+    assert_eq!(record(&all, "installed")["status"], "ok");
+    let libraries = record(&all, "libraries");
+    assert_eq!(libraries["cause"], "not-placed");
+    let reason = libraries["reason"].as_str().unwrap();
+    assert!(reason.contains("Unable to create '/usr/lib/x86_64-linux-gnu/libcuda"), "{reason}");
 }

@@ -28,7 +28,7 @@ lib=/usr/lib/x86_64-linux-gnu
 for name in libcuda libnvidia-ml; do
 	cp $name.so.@V@ $lib/ && ln -sf $name.so.@V@ $lib/$name.so.1
 done
-mkdir -p /var/lib/nvidia && echo @V@ >/var/lib/nvidia/log
+mkdir -p /var/lib/nvidia && echo '1.0-1 (@V@)' >/var/lib/nvidia/log
 "#;
 
 /// An installer with the stand-in, on the machine that the test runs on.

@@ -213,7 +213,7 @@ fn secure_boot(facts: &HostFacts, asked: HostOptions) -> Check {
         let mut one = check("secure_boot", false, "off", "unknown".into(), Cause::SecureBoot);
         one.status = CheckStatus::Unknown;
         one.reason = Some("the firmware's variable SecureBoot cannot be read".into());
-        one.hint = Some("see 'mokutil --sb-state'; --force goes on without it".into());
+        one.hint = Some("see 'mokutil --sb-state'; --force continues without it".into());
         return one;
     };
     let of_dkms = facts.signing.of_dkms.as_ref().filter(|_| uses_dkms(facts, asked));

@@ -19,7 +19,7 @@ pub fn other_installations(root: &Machine, name: &str) -> Result<Vec<Installatio
     Ok(found.by_other_means().filter(|one| one.has_libraries()).cloned().collect())
 }
 
-/// Whether files of an installation are replaced or refused one by one: nobody says that
+/// Whether files of an installation are replaced or refused one by one: nothing says that
 /// they belong together.
 pub fn is_loose(other: &Installation) -> bool {
     matches!(other.kind, InstallationKind::Unowned)

@@ -74,7 +74,7 @@ fn from_repository(
     of(keys, repository.manager, &url)
 }
 
-/// A key in the form that the package manager reads: only what was parsed, written anew.
+/// A key in the form that the package manager reads: only what was parsed, written again.
 /// The file itself may hold more, such as a second block behind the first, which rpm would
 /// import as well.
 fn of(keys: Keys, manager: PackageManager, shown: &str) -> Result<RepositoryKey, Failure> {
