@@ -34,7 +34,10 @@ fn installer(who: &str) -> Vec<u8> {
     fs::write(tree.join("nvidia-installer"), STAND_IN.replace("@WHO@", who)).unwrap();
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(tree.join("nvidia-installer"), mode).unwrap();
-    fs::read(NvidiaRun::new(VERSION, Pack::Gzip).write(&tree, dir.path())).unwrap()
+    let mut run = NvidiaRun::new(VERSION, Pack::Gzip);
+    // of the version's own, which accepts a driver that is running
+    run.options = Vec::new();
+    fs::read(run.write(&tree, dir.path())).unwrap()
 }
 
 /// A host on which `install --host` finds nothing in its way.

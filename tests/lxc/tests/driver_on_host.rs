@@ -152,7 +152,8 @@ fn the_choice_about_dkms_is_passed_on() {
     machine.install("--no-dkms").expect(0);
     assert!(machine.args().unwrap().starts_with("--silent --no-dkms "));
     for (words, what) in [
-        ("--ct 901 --purge", "--purge needs --host"),
+        ("--share /run/x --purge", "--purge needs --host or --ct"),
+        ("--ct 901 --kernel 6.14.11-4-pve", "--kernel needs --host"),
         ("--share /run/x --no-dkms", "--no-dkms needs --host"),
         ("--host --mode installer", "--mode installer needs --ct"),
     ] {

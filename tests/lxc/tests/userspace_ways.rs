@@ -97,9 +97,12 @@ fn the_installer_runs_inside_with_the_options_of_its_version() {
     assert_eq!(ran.records[0]["status"], "unchanged");
     assert!(!container.at(&format!("/root/nv-runfile-{VERSION}.run")).exists());
 
-    // two ways do not mix
-    let ran = install(&host, &format!("{new} --ct 950")).expect(4);
-    assert!(ran.stderr.contains("run 'nvidia-uninstall' in the container"), "{}", ran.stderr);
+    // what is right already needs no other way, and two ways do not mix
+    let ran = install(&host, &format!("{new} --ct 950")).expect(0);
+    assert_eq!(ran.records[0]["status"], "unchanged");
+    let ran = install(&host, &format!("{old} --ct 950 --force")).expect(4);
+    let hint = "hint: pct exec 950 -- nvidia-uninstall --silent\n";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ::cli::{Exit, Failure, Say, catch_signals};
+use ::cli::{Exit, Failure, Say, catch_signals, interrupted};
 use host::Machine;
 use nvidia::Installation;
 use pve::Guest;
@@ -12,7 +12,7 @@ use crate::cli::{Options, Uninstall};
 use crate::install::common::{PROPERTY, failed, put_changes};
 use crate::install::container::{Container, copy_of, unreachable_files};
 use crate::install::other_installation::{other_installations, words};
-use crate::install::receipt::{PathState, ReceiptEntry, compare, read_copy};
+use crate::install::receipt::{PathState, ReceiptEntry, compare_until, read_copy};
 use crate::install::transaction::TransactionGoal;
 
 pub fn run(
@@ -157,7 +157,7 @@ fn remove_files(
     let mut entries = Vec::new();
     let mut keep = BTreeSet::new();
     for entry in &receipt.entries {
-        let state = compare(&container.root, entry, container.owner)?;
+        let state = compare_until(&container.root, entry, container.owner, &interrupted)?;
         let modified = matches!(state, PathState::Other(_)) && !uninstall.force;
         if modified || state == PathState::OtherFileSystem {
             keep.insert(entry.path.clone());

@@ -44,7 +44,7 @@ pub fn words(other: &Installation) -> String {
 /// Why nothing is installed beside it.
 pub fn refusal(other: &Installation, name: &str, ctid: u32) -> Failure {
     let refused = fail(Exit::Refused, format!("{name}: {}", words(other)));
-    match removal(other) {
+    match other.removal() {
         Some(command) => refused
             .hint("remove it in the container, or use --purge to have it removed")
             .run(pct_exec(ctid, command)),

@@ -4,7 +4,6 @@
 
 use std::io::Read;
 
-use ::cli::interrupted;
 use host::{FileKind, Machine, Owner};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -196,11 +195,23 @@ pub enum PathState {
     Other(String),
 }
 
-/// Compares a path with its entry in the receipt.
+/// Compares a path with its entry in the receipt. A signal does not end it: a roll-back,
+/// which a signal may be the cause of, compares as well.
 pub fn compare(
     machine: &Machine,
     entry: &ReceiptEntry,
     owner: Owner,
+) -> Result<PathState, host::FileError> {
+    compare_until(machine, entry, owner, &|| false)
+}
+
+/// The same for a look that changes nothing: a container decides how many files it takes,
+/// and how large they are. Errors also (EINTR) where `stop` says so.
+pub fn compare_until(
+    machine: &Machine,
+    entry: &ReceiptEntry,
+    owner: Owner,
+    stop: &dyn Fn() -> bool,
 ) -> Result<PathState, host::FileError> {
     let stat = match machine.lstat(&entry.path) {
         Err(error) if error.is_not_found() => return Ok(PathState::Absent),
@@ -217,7 +228,7 @@ pub fn compare(
         }
         (PlacedKind::File { size, sha256, mode }, FileKind::File) => {
             let same_size = stat.size == *size && *size <= MOST_BYTES;
-            if !same_size || digest(machine, &entry.path)? != *sha256 {
+            if !same_size || digest(machine, &entry.path, stop)? != *sha256 {
                 return other("a file with other content");
             }
             match (stat.mode, stat.uid, stat.gid) == (*mode, owner.0, owner.1) {
@@ -230,12 +241,16 @@ pub fn compare(
 }
 
 /// SHA-256 of a file.
-fn digest(machine: &Machine, path: &str) -> Result<String, host::FileError> {
+fn digest(
+    machine: &Machine,
+    path: &str,
+    stop: &dyn Fn() -> bool,
+) -> Result<String, host::FileError> {
     let mut file = machine.open_file(path)?;
     let mut sha = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
-        if interrupted() {
+        if stop() {
             return Err(file.error(std::io::Error::from_raw_os_error(libc::EINTR)));
         }
         match file.read(&mut buffer) {

@@ -18,7 +18,7 @@ use host::{FileError, FileKind, Machine, NewFile, Owner};
 use crate::install::plan::FoundFiles;
 use crate::install::receipt::{
     DIR, FORMAT, INTENT, Intent, PathState, PlacedKind, RECEIPT, Receipt, ReceiptEntry,
-    ReceiptError, bytes, compare, read_intent, read_receipt,
+    ReceiptError, bytes, compare, compare_until, read_intent, read_receipt,
 };
 use crate::install::select_files::{SelectedFile, directories, is_placeable, is_placeable_dir};
 
@@ -129,7 +129,8 @@ impl RootTree<'_> {
         let receipt = self.receipt()?;
         let mut placed = BTreeMap::new();
         for entry in receipt.iter().flat_map(|receipt| &receipt.entries) {
-            placed.insert(entry.path.clone(), compare(self.root, entry, self.owner)?);
+            let state = compare_until(self.root, entry, self.owner, &interrupted)?;
+            placed.insert(entry.path.clone(), state);
         }
         let mut obstacles = BTreeMap::new();
         for file in selected.iter().filter(|file| !placed.contains_key(&file.path)) {
