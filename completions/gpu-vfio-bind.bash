@@ -115,7 +115,7 @@ _gpu__vfio__bind() {
                     return 0
                     ;;
                 --force)
-                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -269,7 +269,7 @@ _gpu__vfio__bind() {
                     return 0
                     ;;
                 --force)
-                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -325,7 +325,7 @@ _gpu__vfio__bind() {
                     return 0
                     ;;
                 --force)
-                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi

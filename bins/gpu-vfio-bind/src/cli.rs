@@ -163,7 +163,7 @@ pub struct Release {
 
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26)
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (group:26)
     ///
     /// Default: the slots of all GPUs.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
@@ -174,8 +174,8 @@ pub struct Status {
 pub struct ForceOption {
     /// Override safety refusals of these kinds
     ///
-    /// Separate several by commas. A refusal names the kinds that it needs. Disks,
-    /// processes and running VMs are of no kind: nothing overrides them.
+    /// Separate several by commas. A refusal names the kinds that it needs; disks,
+    /// processes and running VMs have none.
     #[arg(long = "force", value_enum, value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<ForceKind>,
 }

@@ -32,6 +32,30 @@ pub fn apt_install(package: &str) -> CommandLine {
     command(&["apt-get", "install", package])
 }
 
+/// Installs packages.
+pub fn apt_install_all(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "install"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Installs packages again that are installed: their files and their scripts.
+pub fn apt_reinstall(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "install", "--reinstall"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Configures packages that are unpacked.
+pub fn dpkg_configure() -> CommandLine {
+    command(&["dpkg", "--configure", "--pending"])
+}
+
+/// Completes what an interrupted installation of packages has left.
+pub fn apt_fix_broken() -> CommandLine {
+    command(&["apt-get", "install", "--fix-broken"])
+}
+
 /// Removes packages with their configuration.
 pub fn apt_purge(packages: &[String]) -> CommandLine {
     let mut words = command(&["apt-get", "purge"]);
@@ -75,6 +99,25 @@ pub fn dkms_install(module: &str, release: &str) -> CommandLine {
     command(&["dkms", "install", module, "-k", release])
 }
 
+/// The same although DKMS takes the module for installed, or a module of the same
+/// or of a newer version is in its place: without `--force` dkms 3.0.10 and 3.2
+/// skip both, with exit status 0.
+pub fn dkms_install_forced(module: &str, release: &str) -> CommandLine {
+    command(&["dkms", "install", module, "-k", release, "--force"])
+}
+
+/// Builds a module again for a kernel, and installs it.
+pub fn dkms_build_forced(module: &str, release: &str) -> CommandLine {
+    command(&["dkms", "build", module, "-k", release, "--force"])
+}
+
+/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing.
+/// `dkms remove` refuses it: "Manual intervention is required" (3.2), "Could not
+/// locate dkms.conf file" (3.0.10).
+pub fn dkms_forget(module: &str) -> CommandLine {
+    command(&["rm", "-r", &format!("/var/lib/dkms/{module}")])
+}
+
 /// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
 pub fn dkms_remove(module: &str) -> CommandLine {
     command(&["dkms", "remove", module, "--all"])
@@ -106,6 +149,11 @@ pub fn nvidia_ctk_cdi_generate(output: Option<&str>) -> CommandLine {
 pub fn nvidia_ctk_no_cgroups() -> CommandLine {
     let setting = "nvidia-container-cli.no-cgroups=true";
     command(&["nvidia-ctk", "config", "--set", setting, "--in-place"])
+}
+
+/// Has the firmware ask at the next boot whether to trust a certificate.
+pub fn mokutil_import(certificate: &str) -> CommandLine {
+    command(&["mokutil", "--import", certificate])
 }
 
 /// Loads a kernel module.

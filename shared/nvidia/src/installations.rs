@@ -77,6 +77,8 @@ pub struct DriverPackage {
     pub kernel: bool,
     /// The driver's version: its own without epoch and revision.
     pub version: Option<String>,
+    /// Its own version without epoch: `550.163.01-2`.
+    pub revision: Option<String>,
     /// It is unpacked and configured, not left half-way.
     pub complete: bool,
 }
@@ -255,6 +257,7 @@ fn driver_package(name: &str, version: Option<&str>) -> Option<DriverPackage> {
         libraries: part == DriverPart::Libraries,
         kernel: part == DriverPart::Kernel,
         version: version.and_then(upstream),
+        revision: version.and_then(without_epoch),
         complete: true,
     })
 }
@@ -268,6 +271,11 @@ fn upstream(version: &str) -> Option<String> {
     let large =
         version.split('.').next().and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 99);
     (is_version(version) && large).then(|| version.to_string())
+}
+
+fn without_epoch(version: &str) -> Option<String> {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    upstream(version).map(|_| version.to_string())
 }
 
 fn receipt_version(root: &Machine) -> Option<String> {

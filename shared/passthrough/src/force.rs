@@ -13,6 +13,8 @@ pub enum ForceKind {
     Container,
     /// The other functions of the IOMMU group stay with the host
     Group,
+    /// The ACS override is active: groups prove nothing
+    Acs,
     /// persist: the slot has no GPU
     NoGpu,
 }
@@ -25,6 +27,7 @@ impl ForceKind {
             ForceKind::Network => "network",
             ForceKind::Container => "container",
             ForceKind::Group => "group",
+            ForceKind::Acs => "acs",
             ForceKind::NoGpu => "no-gpu",
         }
     }

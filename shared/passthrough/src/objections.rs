@@ -40,6 +40,16 @@ pub enum ObjectionKind {
     Display,
     /// Other functions of its IOMMU group are with the host.
     GroupMembers,
+    /// Only a bridge of its group with a driver that may be tolerated.
+    UnknownBridge,
+    /// Its group has a range that is mapped one to one (RMRR).
+    ReservedRegion,
+    /// Interrupts are not remapped.
+    Interrupts,
+    /// Groups are no proof of isolation.
+    AcsOverride,
+    /// A virtual function of NVIDIA's vGPU that has no profile.
+    NoProfile,
     /// `persist` of a slot without a GPU.
     NoGpu,
     /// NVIDIA's driver reports a user that is not a process.
@@ -57,7 +67,8 @@ impl ObjectionKind {
             ObjectionKind::Container => Some(ForceKind::Container),
             ObjectionKind::Network => Some(ForceKind::Network),
             ObjectionKind::Display => Some(ForceKind::Display),
-            ObjectionKind::GroupMembers => Some(ForceKind::Group),
+            ObjectionKind::GroupMembers | ObjectionKind::UnknownBridge => Some(ForceKind::Group),
+            ObjectionKind::AcsOverride => Some(ForceKind::Acs),
             ObjectionKind::NoGpu => Some(ForceKind::NoGpu),
             _ => None,
         }

@@ -16,14 +16,14 @@ use crate::boot::plan::{BootPlanError, BootRequest, plan};
 use crate::boot::run;
 use crate::cli::Persist;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots, with_kinds};
+use crate::select::{Reach, functions, select, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
     let chosen = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &chosen)?;
-    let named = slots(&system, &chosen);
+    let named = system.names(&chosen);
     let command = persist(&named, &typed_options(options));
     let facts = BootFacts::read(machine, &system, options.cmdline, report.say)?;
     let request = BootRequest::Add {

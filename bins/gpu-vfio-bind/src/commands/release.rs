@@ -17,7 +17,7 @@ use crate::native_driver::Claims;
 use crate::plan::{DriverAction, DriverGoal, DriverState, FunctionStep, plan};
 use crate::previous_driver;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots, with_kinds};
+use crate::select::{Reach, functions, select, with_kinds};
 
 pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
@@ -30,7 +30,7 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
     let pairs = functions.iter().zip(&steps);
     let changed: Vec<(&Function, Effect)> =
         pairs.filter(|(_, step)| step.is_change()).map(|(f, step)| (*f, effect(step))).collect();
-    let named = slots(&system, &functions);
+    let named = system.names(&functions);
     let users = Users::new(machine);
     let retry = |retry| retry_command(options, &named, retry);
     let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };
