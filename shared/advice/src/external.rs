@@ -250,11 +250,6 @@ pub fn file(path: &str) -> CommandLine {
     command(&["file", path])
 }
 
-/// Has shim ask at the next boot whether a certificate shall be trusted.
-pub fn mokutil_import(certificate: &str) -> CommandLine {
-    command(&["mokutil", "--import", certificate])
-}
-
 /// Stops the graphical login and its X server.
 pub fn stop_display_manager() -> CommandLine {
     command(&["systemctl", "stop", "display-manager"])
