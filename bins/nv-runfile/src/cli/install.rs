@@ -21,7 +21,7 @@ pub struct InstallTarget {
     /// Install in all containers that have a driver from nv-runfile
     ///
     /// Those of this host: after an upgrade of the host's driver.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub all_cts: bool,
 
     /// Install into a new directory for all containers
@@ -118,17 +118,22 @@ pub struct Install {
     ///
     /// Where this version is installed already, only the module of this kernel is built:
     /// the one that boots next, for example.
-    #[arg(long, value_name = "RELEASE", value_parser = kernel_release)]
+    #[arg(
+        long,
+        value_name = "RELEASE",
+        value_parser = kernel_release,
+        hide_short_help = true
+    )]
     pub kernel: Option<String>,
 
     /// With --host: sign the kernel modules with this key
     ///
     /// For Secure Boot: a private key in PEM whose certificate the firmware knows.
-    #[arg(long, value_name = "FILE", requires = "signing_cert")]
+    #[arg(long, value_name = "FILE", requires = "signing_cert", hide_short_help = true)]
     pub signing_key: Option<PathBuf>,
 
     /// With --host: certificate of the signing key, in DER
-    #[arg(long, value_name = "FILE", requires = "signing_key")]
+    #[arg(long, value_name = "FILE", requires = "signing_key", hide_short_help = true)]
     pub signing_cert: Option<PathBuf>,
 
     /// Require this SHA-256
