@@ -100,7 +100,6 @@ fn a_kernel_without_a_module_is_named_and_its_module_is_built_alone() {
     let next = "6.14.11-9-pve";
     root.file(&format!("/boot/vmlinuz-{next}"), "");
     root.file(&format!("/lib/modules/{next}/modules.dep"), "kernel/fs/ext4.ko:\n");
-    host.bed.remove("/etc/kernel/proxmox-boot-pin");
     let ran = host.install("").expect(0);
     let check = ran.one("check", "property", "next_boot_module");
     let command: Vec<&str> =

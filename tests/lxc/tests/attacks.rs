@@ -15,7 +15,7 @@ use testbed::Bed;
 use testbed::runfile::{NvidiaRun, Pack, driver_tree};
 
 /// Of a branch that no kernel of a test machine is too new for.
-const VERSION: &str = "560.35.03";
+const VERSION: &str = "580.126.20";
 /// A user of the host who is not root.
 const OTHER: u32 = 1000;
 
@@ -24,7 +24,7 @@ const OTHER: u32 = 1000;
 const STAND_IN: &str = r#"#!/bin/sh
 echo @WHO@ >>/run/ran
 [ ! -e /run/slow ] || { echo $$ >/run/slow-pid; sleep 600; }
-mkdir -p /var/lib/nvidia && echo '1.0-5603503 (560.35.03)' >/var/lib/nvidia/log
+mkdir -p /var/lib/nvidia && echo '1.0-58012620 (580.126.20)' >/var/lib/nvidia/log
 "#;
 
 fn installer(who: &str) -> Vec<u8> {

@@ -12,7 +12,7 @@ use testbed::runfile::{NvidiaRun, Pack, driver_tree};
 use testbed::{Bed, Ran};
 
 /// Of a branch that no kernel of a test machine is too new for.
-const VERSION: &str = "560.35.03";
+const VERSION: &str = "580.126.20";
 
 const STAND_IN: &str = r#"#!/bin/sh
 trap 'rm -rf "$PWD"' EXIT
@@ -27,7 +27,7 @@ lib=/usr/lib/x86_64-linux-gnu
 done
 [ ! -e /run/read-only ] || cat /run/read-only >/var/log/nvidia-installer.log
 # as nvidia-installer's backup.c writes it
-mkdir -p /var/lib/nvidia && echo '1.0-5603503 (@V@)' >/var/lib/nvidia/log
+mkdir -p /var/lib/nvidia && echo '1.0-58012620 (@V@)' >/var/lib/nvidia/log
 "#;
 
 struct Machine {
@@ -218,7 +218,7 @@ fn other_packagings_are_removed_where_that_is_asked_for() {
 #[test]
 fn an_installer_that_placed_nothing_has_not_succeeded() {
     let machine = ready(None);
-    let said = "ERROR: Unable to create '/usr/lib/x86_64-linux-gnu/libcuda.so.560.35.03' for \
+    let said = "ERROR: Unable to create '/usr/lib/x86_64-linux-gnu/libcuda.so.580.126.20' for \
         copying (Read-only file system)";
     machine.host.write("/run/read-only", format!("{said}\n"));
     let ran = machine.install("").expect(3);
