@@ -22,6 +22,8 @@ const OTHER: u32 = 1000;
 /// NVIDIA's installer, for what is asked here: it says that it ran, may take long, and
 /// records the version as nvidia-installer's backup.c does.
 const STAND_IN: &str = r#"#!/bin/sh
+# unpacked where it was called
+trap 'rm -rf "$PWD"' EXIT
 echo @WHO@ >>/run/ran
 [ ! -e /run/slow ] || { echo $$ >/run/slow-pid; sleep 600; }
 mkdir -p /var/lib/nvidia && echo '1.0-58012620 (580.126.20)' >/var/lib/nvidia/log
@@ -93,7 +95,8 @@ fn the_installer_that_runs_is_the_one_that_was_verified() {
             wait_for_open(&to);
             fs::rename(&from, &to).unwrap();
         });
-        let ran = host.run(&format!("nv-runfile install --host --sha256 {pin} {dir}/x.run"));
+        let ran =
+            host.run(&format!("cd /run && nv-runfile install --host --sha256 {pin} {dir}/x.run"));
         attacker.join().unwrap();
         ran
     });
@@ -106,7 +109,7 @@ fn the_installer_that_runs_is_the_one_that_was_verified() {
     // without the attack the same command runs the copy of it
     host.write(&format!("{dir}/x.run"), &good);
     chown(host.at(&format!("{dir}/x.run")), Some(OTHER), Some(OTHER)).unwrap();
-    let ran = host.run(&format!("nv-runfile install --host --sha256 {pin} {dir}/x.run"));
+    let ran = host.run(&format!("cd /run && nv-runfile install --host --sha256 {pin} {dir}/x.run"));
     assert!(ran.stdout.contains("/var/cache/pve-gpu-tools/verified/copy."), "{ran:?}");
     assert_eq!(fs::read_to_string(host.at("/run/ran")).unwrap().lines().last(), Some("good"));
 }
@@ -119,7 +122,7 @@ fn the_installer_ends_with_the_tool() {
         host.write("/root/x.run", installer("slow"));
         host.write("/run/slow", "");
         let command = format!(
-            "nv-runfile install --host /root/x.run >/run/said 2>&1 & tool=$!\n\
+            "cd /run; nv-runfile install --host /root/x.run >/run/said 2>&1 & tool=$!\n\
              for i in $(seq 300); do [ -s /run/slow-pid ] && break; sleep 0.1; done\n\
              kill -{signal} $tool; wait $tool; echo $?"
         );
