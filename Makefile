@@ -47,6 +47,8 @@ install: build
 	install -m 644 shared/record/schema/*.json $(datadir)/schema
 	install -m 755 tests/record-machine $(datadir)/record-machine
 	$(call for_prefix,bins/lxc-gpu-conf/package/hookscript,$(datadir)/hookscript,755)
+	$(call for_prefix,bins/gpu-vfio-bind/package/vm-hookscript,$(datadir)/vm-hookscript,755)
+	$(call for_prefix,bins/vgpu-profile-set/package/vgpu-hookscript,$(datadir)/vgpu-hookscript,755)
 	$(call for_prefix,bins/nv-version-check/package/cron,$(datadir)/nv-version-check.cron,644)
 	install -m 755 shared/pipelines/support-bundle $(datadir)/support-bundle
 	for unit in bins/*/package/*.service bins/*/package/*.timer; do \

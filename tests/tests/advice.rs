@@ -64,6 +64,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         });
         gpu_vfio_bind::persist(&operands, &PersistOptions {
             by_id: true,
+            group: true,
             driver: Some("auto".into()),
             cmdline: true,
             blacklist: true,
@@ -75,6 +76,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
             timeout: Some(30),
             force: vec!["display".into()],
         });
+        gpu_vfio_bind::reset(&operands);
         gpu_vfio_bind::unpersist(&operands);
         gpu_vfio_bind::unpersist_all();
         lxc_gpu_conf::add(901, &AddOptions { gpus: vec!["all".into()], ..AddOptions::default() });

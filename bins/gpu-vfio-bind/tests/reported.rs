@@ -104,3 +104,115 @@ fn an_override_alone_is_cleared_without_an_unbind() {
     assert_eq!((&gpu["from"], &gpu["to"]), (&json!("nvidia"), &json!("nvidia")));
     assert_eq!(gpu["status"], "planned");
 }
+
+/// A `status` line of a host: exit status, then what stands for a property.
+fn status_of(host: &str, address: &str, property: &str, code: i32) -> serde_json::Value {
+    let ran = run(host, &format!("status {address}"), code);
+    let of = |record: &&serde_json::Value| record["property"] == property;
+    ran.of_type("check").find(of).cloned().unwrap_or_default()
+}
+
+#[test]
+fn status_names_what_binds_a_function_at_the_next_boot() {
+    // driverctl, ids= on the command line, ids= in modprobe.d that worked at this boot
+    for host in ["driverctl", "idscmd", "coop", "kv50"] {
+        let check = status_of(host, "01:00.0", "driver_at_boot", 0);
+        assert_eq!(
+            (&check["status"], &check["actual"]),
+            (&json!("ok"), &json!("vfio-pci")),
+            "{host}"
+        );
+    }
+    // driverctl has an override for it, and the host's driver has it now
+    let check = status_of("override", "01:00.0", "driver_at_boot", 1);
+    assert_eq!((&check["status"], &check["expected"]), (&json!("drift"), &json!("vfio-pci")));
+    assert!(check["hint"].as_str().unwrap().contains("/etc/driverctl.d/0000:01:00.0"));
+    // ids= that the host's driver may forestall
+    let bed = Bed::of(&reported::tree("acs").unwrap());
+    bed.write("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:1e04\n");
+    let at_boot = |bed: &Bed, code: i32| {
+        let ran = bed.tool("gpu-vfio-bind").args("status 01:00.0").run().expect(code);
+        ran.one("check", "property", "driver_at_boot").clone()
+    };
+    let check = at_boot(&bed, 1);
+    assert_eq!(check["status"], "unknown");
+    assert!(check["hint"].as_str().unwrap().contains("may be loaded first"), "{check}");
+    let held = "softdep nvidia pre: vfio-pci\nsoftdep nvidia_drm pre: vfio_pci\n\
+                blacklist nouveau\nblacklist nvidiafb\nblacklist nova_core\n";
+    bed.write("/etc/modprobe.d/held.conf", held);
+    assert_eq!(at_boot(&bed, 1)["status"], "drift");
+}
+
+#[test]
+fn a_slot_that_is_half_bound_is_not_ok() {
+    for (host, others) in [("coop", ["01:00.2", "01:00.3"]), ("kv50", ["01:00.1", "01:00.2"])] {
+        for address in others {
+            let check = status_of(host, address, "driver", 1);
+            assert_eq!(check["status"], "drift", "{host} {address}");
+            let command = check["commands"][0].as_array().unwrap();
+            let words: Vec<&str> = command[1..].iter().map(|w| w.as_str().unwrap()).collect();
+            run(host, &format!("{} -n", words.join(" ")), 0);
+        }
+    }
+}
+
+#[test]
+fn status_never_advises_a_bind_that_is_refused() {
+    // driverctl has an override for a GPU that a container uses
+    let bed = Bed::of(&reported::tree("overinuse").unwrap());
+    bed.write("/etc/driverctl.d/0000:01:00.0", "vfio-pci\n");
+    let ran = bed.tool("gpu-vfio-bind").args("status 01:00.0").run().expect(1);
+    for check in ran.of_type("check").filter(|check| check["status"] == "drift") {
+        let hint = check["hint"].as_str().unwrap();
+        assert!(hint.contains("bind is refused now") && hint.contains("process 777"), "{hint}");
+        assert!(!check["commands"].to_string().contains("\"bind\""), "{check}");
+    }
+    // without it, the override is left over, and a release clears it
+    let check = status_of("overinuse", "01:00.0", "driver_override", 1);
+    assert_eq!(check["commands"], json!([["gpu-vfio-bind", "release", "0000:01:00"]]));
+    run("overinuse", "release 0000:01:00 -n", 0);
+}
+
+#[test]
+fn release_and_unpersist_name_what_still_binds_at_boot() {
+    for (host, what) in [
+        ("idscmd", "'vfio-pci.ids=10de:1e04,10de:10f7' on the kernel command line binds it"),
+        ("scyto", "ids= in '/etc/modprobe.d/vfio.conf' binds it"),
+        ("driverctl", "'/etc/driverctl.d/0000:01:00.0' (driverctl) binds it"),
+    ] {
+        let slot = if host == "scyto" { "21:00" } else { "01:00" };
+        let bed = Bed::of(&reported::tree(host).unwrap());
+        let ran = bed.tool("gpu-vfio-bind").args(&format!("release {slot} -n")).run().expect(0);
+        assert!(ran.stderr.contains(what), "{host}: {}", ran.stderr);
+        bed.tool("gpu-vfio-bind").args(&format!("persist {slot}")).run().expect(0);
+        let ran = bed.tool("gpu-vfio-bind").args(&format!("unpersist {slot}")).run().expect(0);
+        let what = what.replace("binds it", "still binds it");
+        assert!(ran.stderr.contains(&what), "{host}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_the_initramfs_does_not_have_is_not_persisted_by_address() {
+    // an eGPU: authorised after the boot; by id it is bound when it appears
+    let ran = run("egpu", "persist 24:00 -n", 4);
+    assert!(ran.stderr.contains("is removable"), "{}", ran.stderr);
+    run("egpu", "persist 24:00 --by id -n", 0);
+    let ran = run("i915sriov", "persist 00:02.2 -n", 4);
+    assert!(ran.stderr.contains("is a virtual function"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_blacklist_has_the_drivers_of_the_gpu_s_own_vendor() {
+    let bed = Bed::of(&reported::tree("navi10").unwrap());
+    bed.tool("gpu-vfio-bind").args("persist 44:00 --blacklist").run().expect(0);
+    let text = bed.read("/etc/modprobe.d/gpu-vfio-bind.conf");
+    assert!(text.contains("blacklist amdgpu\nblacklist radeon\n"), "{text}");
+    assert!(!text.contains("nvidiafb") && !text.contains("nouveau"), "{text}");
+}
+
+#[test]
+fn a_gpu_that_vfio_has_already_can_be_persisted_though_the_boot_display_was_on_it() {
+    // coop: ids= took the boot display; nothing more is taken
+    let ran = run("coop", "persist 01:00 -n", 0);
+    assert_eq!(ran.one("change", "property", "images")["status"], "planned");
+}

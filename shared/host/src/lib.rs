@@ -31,6 +31,7 @@ mod private_dir;
 mod replace;
 mod rights;
 mod service;
+mod table;
 mod untrusted_root;
 
 pub use atomic_dir::{AtomicDir, Attributes, NewFile};
@@ -52,3 +53,4 @@ pub use private_dir::{PartialFile, PrivateDir, PrivateDirError, PrivateFile};
 pub use replace::ReplaceError;
 pub use rights::Owner;
 pub use service::{FileWatch, WakeReason, notify_service_manager};
+pub use table::TableFile;

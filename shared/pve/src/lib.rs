@@ -13,11 +13,11 @@ mod storage;
 
 pub use conf::{Conf, Fate, Line, Section};
 pub use guest::{
-    Guest, MOST, all_guests, ctid, guest_nodes, has_dev, has_hotplug, is_unprivileged,
-    pve_container_version, require_cluster, require_quorum, require_unlocked,
+    Guest, MOST, all_guests, ctid, guest_nodes, has_dev, has_driver_keep, has_hotplug,
+    is_unprivileged, pve_container_version, require_cluster, require_quorum, require_unlocked,
 };
 pub use host::{Package, PackageState, Packages};
-pub use hostpci::{HostPci, HostPciId, PciMappings, Vm, Vms};
+pub use hostpci::{HostPci, HostPciId, HostPciMode, PciMappings, Vm, Vms};
 pub use ids::{IdMap, id_maps, root_ids};
 pub use keys::is_permitted_lxc_key;
 pub use reservations::{Reservation, Reservations, ReservedUntil};

@@ -52,9 +52,10 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["VERSION", "ARCH", "FLAVOUR", "PACKED", "SIZE", "VERIFIED", "PATH"], Overflow::Wrap)
         }
         Record::RunfileEntry(_) => (&["KIND", "MODE", "SIZE", "TYPE", "PATH"], Overflow::Cut),
-        Record::Vgpu(_) => {
-            (&["ADDRESS", "KIND", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"], Overflow::Cut)
-        }
+        Record::Vgpu(_) => (
+            &["ADDRESS", "KIND", "DRIVER", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"],
+            Overflow::Cut,
+        ),
         Record::VgpuType(_) => {
             (&["GPU", "ID", "PROFILE", "FRAMEBUFFER", "AVAILABLE", "NAME"], Overflow::Cut)
         }
@@ -296,6 +297,10 @@ fn runfile_entry(e: &RunfileEntry) -> Vec<Cell> {
 
 fn vgpu_cells(v: &Vgpu) -> Vec<Cell> {
     let holder = match &v.holder {
+        None if !v.vms.is_empty() => {
+            let of = |of: &crate::VgpuVm| format!("VM {} {}", of.vm, of.mode);
+            format!("({})", v.vms.iter().map(of).collect::<Vec<_>>().join(", "))
+        }
         None if v.managed_by.is_empty() => "-".into(),
         None => {
             let ids: Vec<String> = v.managed_by.iter().map(u32::to_string).collect();
@@ -322,6 +327,7 @@ fn vgpu_cells(v: &Vgpu) -> Vec<Cell> {
     vec![
         v.address.to_string(),
         v.kind.as_str().into(),
+        or_dash(&v.driver),
         or_dash(&interface),
         or_dash(&v.profile),
         or_dash(&v.profile_id),
@@ -337,7 +343,7 @@ fn vgpu_type(t: &VgpuType) -> Vec<Cell> {
         t.id.to_string(),
         t.profile.clone(),
         or_dash(&size),
-        t.available.to_string(),
+        t.available.map_or_else(|| "unknown".into(), |n| n.to_string()),
         t.name.clone(),
     ]
 }

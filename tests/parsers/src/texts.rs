@@ -72,8 +72,10 @@ pub fn vgpu_input_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn vgpu_input(bytes: &[u8]) {
-    let _ = vgpu_profile_set::input::parse(bytes, "input", None);
-    let _ = vgpu_profile_set::input::parse(bytes, "input", Some("default"));
+    use vgpu_profile_set::input::{InputChoice, parse};
+    let choice = |config| InputChoice { config, node: "pve1" };
+    let _ = parse(bytes, "input", choice(None));
+    let _ = parse(bytes, "input", choice(Some("default")));
 }
 
 pub fn vgpu_types_seeds() -> Vec<Vec<u8>> {

@@ -119,7 +119,7 @@ fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
         one.reason = Some(format!(
             "the modules of {version} do not build for {}: {}, {}",
             limit.kernels(),
-            limit.source,
+            limit.report(),
             limit.date
         ));
         one.hint = Some("use a newer driver, or pin an older kernel with proxmox-boot-tool".into());
