@@ -49,7 +49,7 @@ help:
 # --- variables -----------------------------------------------------------------------------------
 
 pipeline_extra := EXTRA PERSIST_EXTRA FETCH_EXTRA INSTALL_EXTRA CUDA_EXTRA
-pipeline_vars := GPU GROUP DRIVER NOW VERSION RUNFILE LIBS PURGE MIRROR CTID CUDA STYLE PROFILES CONFIG OUT DRY ROOT \
+pipeline_vars := GPU GROUP DRIVER NOW FORCE VERSION RUNFILE LIBS PURGE MIRROR CTID CUDA STYLE PROFILES CONFIG OUT DRY ROOT \
 	$(pipeline_extra)
 pipeline_set  := 0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k l m n o p q r s t u v w x y z \
 	A B C D E F G H I J K L M N O P Q R S T U V W X Y Z . _ / : , = @ + -
@@ -137,11 +137,7 @@ $(pipelines) $(pipeline_parts): .SHELLFLAGS = -o pipefail -c '$(pipeline_run)'
 host-vfio:
 	$(call pipeline_need,GPU,GPU=0000:2c:00.0)
 	# At every boot, bind all functions of the slot to vfio-pci before another driver binds them.
-<<<<<<< HEAD
-	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(driver) $(PERSIST_EXTRA) $(opts))
-=======
-	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(group) $(driver) $(force) $(opts))
->>>>>>> main
+	$(lister) | gpu-vfio-bind $(strip persist --cmdline --blacklist $(group) $(driver) $(force) $(PERSIST_EXTRA) $(opts))
 ifneq ($(NOW),0)
 	# Bind them now, if they are not in use: all functions or none.
 	$(lister) | gpu-vfio-bind $(strip bind $(group) $(driver) $(force) $(EXTRA) $(opts))
