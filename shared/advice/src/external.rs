@@ -111,11 +111,15 @@ pub fn dkms_build_forced(module: &str, release: &str) -> CommandLine {
     command(&["dkms", "build", module, "-k", release, "--force"])
 }
 
-/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing.
-/// `dkms remove` refuses it: "Manual intervention is required" (3.2), "Could not
-/// locate dkms.conf file" (3.0.10).
-pub fn dkms_forget(module: &str) -> CommandLine {
-    command(&["rm", "-r", &format!("/var/lib/dkms/{module}")])
+/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing, and
+/// the files that it made: a link that says for which kernel it is installed makes
+/// the next installation fail if it dangles, and so does the module in its place
+/// (3.2). `dkms remove` refuses such a module: "Manual intervention is required"
+/// (3.2), "Could not locate dkms.conf file" (3.0.10).
+pub fn dkms_forget(module: &str, made: &[String]) -> CommandLine {
+    let mut words = command(&["rm", "-r", &format!("/var/lib/dkms/{module}")]);
+    words.extend(made.iter().cloned());
+    words
 }
 
 /// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
@@ -257,4 +261,14 @@ pub fn persistence_mode() -> CommandLine {
 /// Shows what kind of file a path is.
 pub fn file(path: &str) -> CommandLine {
     command(&["file", path])
+}
+
+/// Stops the graphical login and its X server.
+pub fn stop_display_manager() -> CommandLine {
+    command(&["systemctl", "stop", "display-manager"])
+}
+
+/// Allows programs to be executed on a file system, until it is mounted again.
+pub fn remount_exec(dir: &str) -> CommandLine {
+    command(&["mount", "-o", "remount,exec", dir])
 }
