@@ -10,9 +10,10 @@ mod ids;
 mod keys;
 mod reservations;
 mod rootfs;
+mod start;
 mod storage;
 
-pub use conf::{Conf, Fate, Line, Section};
+pub use conf::{Conf, Fate, Line, Section, boolean};
 pub use dpkg::{Package, PackageState, Packages};
 pub use guest::{
     Guest, MOST, all_guests, ctid, guest_nodes, has_dev, has_hotplug, is_unprivileged,
@@ -20,6 +21,11 @@ pub use guest::{
 };
 pub use hostpci::{HostPci, HostPciId, PciMappings, Vm, Vms};
 pub use ids::{IdMap, id_maps, root_ids};
-pub use keys::is_permitted_lxc_key;
+pub use keys::{is_known_to_lxc, is_permitted_lxc_key};
 pub use reservations::{Reservation, Reservations, ReservedUntil};
 pub use rootfs::{RootFs, init_pid, is_running, root_file_system};
+pub use start::{
+    ContainerStart, DevValue, DeviceList, FaultKind, GivenDevice, GivenPath, Giver, GiverKind,
+    InvalidRule, LxcLine, LxcLines, MountLine, Opening, OtherHost, Outcome, StartFault, StartHost,
+    dev_number, is_valid_rule, normal,
+};
