@@ -157,6 +157,12 @@ pub fn require_unlocked(guest: &Guest, conf: &Conf) -> Result<(), Failure> {
         None => Ok(()),
         Some(lock) => {
             let message = format!("{} is locked by Proxmox VE (lock: {lock})", guest.target());
+            // 'pct mount' leaves this lock, and 'pct unmount' ends it
+            if *lock == "mounted" {
+                let command = ["pct", "unmount", &guest.ctid.to_string()];
+                let command = command.map(str::to_string).to_vec();
+                return Err(fail(Exit::Refused, message).run(command));
+            }
             Err(fail(Exit::Refused, message).hint(format!(
                 "wait for the running task; 'pct unlock {}' only if it is known to be dead",
                 guest.ctid

@@ -362,7 +362,13 @@ impl<'a> Starter<'a> {
                     self.host.text(program).ok().flatten().unwrap_or_default()
                 ),
             };
-            let named = if nvidia { nvidia_hook_paths() } else { named_nodes(&text) };
+            let named = match nvidia {
+                true => self.nvidia_hook(&line),
+                false => named_nodes(&text),
+            };
+            if nvidia && named.is_empty() {
+                continue;
+            }
             if named.is_empty() {
                 self.start.not_looked_at.push(format!("{}: {}", line.key, line.value));
             }
@@ -382,6 +388,40 @@ impl<'a> Starter<'a> {
                 });
             }
         }
+    }
+
+    /// What LXC's hook `nvidia` gives: nothing where the environment does not ask for it;
+    /// in a privileged container, and without nvidia-container-cli, it fails.
+    fn nvidia_hook(&mut self, line: &LxcLine) -> Vec<String> {
+        let of = |name: &str| {
+            let lines = self.lxc.list("lxc.environment").into_iter().rev();
+            let mut values = lines.filter_map(|line| line.value.split_once('='));
+            values.find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+        };
+        let legacy = of("CUDA_VERSION").is_some() && of("NVIDIA_REQUIRE_CUDA").is_none();
+        let devices = of("NVIDIA_VISIBLE_DEVICES").or_else(|| legacy.then(|| "all".into()));
+        let Some(devices) = devices.filter(|one| !one.is_empty() && one != "void") else {
+            return Vec::new();
+        };
+        let dirs = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+        let has_cli = dirs
+            .iter()
+            .any(|dir| !matches!(self.host.node(&format!("{dir}/nvidia-container-cli")), Ok(None)));
+        let why = match () {
+            () if !has_cli => Some("nvidia-container-cli is not installed on the host"),
+            () if !self.start.unprivileged => Some("it works in unprivileged containers only"),
+            () => None,
+        };
+        if let Some(why) = why {
+            let reason = format!("NVIDIA's hook fails ({why}): the container cannot start");
+            self.fault(FaultKind::Hook, (&line.key, &line.value), None, reason);
+        }
+        let names = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"];
+        let shared = names.iter().map(|name| format!("/dev/{name}"));
+        // which of the host's GPUs only nvidia-container-cli knows
+        let minors = if devices == "none" { 0..0 } else { 0..8 };
+        let gpus = minors.map(|minor| format!("/dev/nvidia{minor}"));
+        shared.chain(gpus).filter(|path| !matches!(self.host.node(path), Ok(None))).collect()
     }
 
     /// lxc-pve-prestart-hook makes the nodes, lxc-pve-autodev-hook mounts them.
@@ -458,14 +498,6 @@ impl<'a> Starter<'a> {
         let node = Node { mode: dev.mode(), uid, gid, ..*node };
         Outcome::Device(self.device(node, false))
     }
-}
-
-/// What nvidia-container-cli creates (libnvidia-container, nvc_info.c); GPU minors are
-/// those that the host has.
-fn nvidia_hook_paths() -> Vec<String> {
-    let names = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"];
-    let gpus = (0..8).map(|minor| format!("/dev/nvidia{minor}"));
-    names.iter().map(|name| format!("/dev/{name}")).chain(gpus).collect()
 }
 
 /// Paths in /dev that a program's text names in a line with mknod, mount or ln.

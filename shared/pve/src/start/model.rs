@@ -162,6 +162,8 @@ pub enum FaultKind {
     File,
     /// Device rules that the kernel does not load as a program.
     Rules,
+    /// A program that LXC runs fails.
+    Hook,
     /// `lxc.idmap` that Proxmox VE does not take.
     IdMap,
     /// dev[n] in a privileged container whose ostype has no set-up of its own.
