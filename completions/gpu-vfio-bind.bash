@@ -115,7 +115,7 @@ _gpu__vfio__bind() {
                     return 0
                     ;;
                 --force)
-                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -269,7 +269,7 @@ _gpu__vfio__bind() {
                     return 0
                     ;;
                 --force)
-                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -325,7 +325,7 @@ _gpu__vfio__bind() {
                     return 0
                     ;;
                 --force)
-                    COMPREPLY=($(compgen -W "display network container group no-gpu" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -535,7 +535,7 @@ version | cached) versions ;;
 driver | vfio)
 	for dir in "$root"/sys/bus/pci/drivers/*; do
 		case $kind/${dir##*/} in
-		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/"*" | vfio/vfio-pci) ;;
 		driver/* | vfio/*vfio*) printf "%s	driver
 " "${dir##*/}" ;;
 		esac

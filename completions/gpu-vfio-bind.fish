@@ -44,6 +44,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l for
 network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
+acs\t'The ACS override is active: groups prove nothing'
 no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -62,6 +63,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l 
 network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
+acs\t'The ACS override is active: groups prove nothing'
 no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -79,6 +81,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l 
 network\t'The network connection is cut'
 container\t'A container that is given the function loses it'
 group\t'The other functions of the IOMMU group stay with the host'
+acs\t'The ACS override is active: groups prove nothing'
 no-gpu\t'persist: the slot has no GPU'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -218,7 +221,7 @@ version | cached) versions ;;
 driver | vfio)
 	for dir in "$root"/sys/bus/pci/drivers/*; do
 		case $kind/${dir##*/} in
-		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/"*" | vfio/vfio-pci) ;;
 		driver/* | vfio/*vfio*) printf "%s	driver
 " "${dir##*/}" ;;
 		esac

@@ -121,7 +121,7 @@ version | cached) versions ;;
 driver | vfio)
 	for dir in "$root"/sys/bus/pci/drivers/*; do
 		case $kind/${dir##*/} in
-		driver/"*" | vfio/nvgrace-gpu-vfio-pci) ;;
+		driver/"*" | vfio/vfio-pci) ;;
 		driver/* | vfio/*vfio*) printf "%s	driver
 " "${dir##*/}" ;;
 		esac

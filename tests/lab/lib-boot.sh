@@ -21,9 +21,9 @@ boots_host() {
 pipeline() { tool sh -e -o pipefail "/lab/pipelines/$1"; }
 
 host_driver() {
-	rmmod nvidia || lab_fail "host_driver $1: rmmod"
-	cp "/opt/nvidia/$1/nvidia.ko" "/lib/modules/$(uname -r)/updates/nvidia.ko"
-	modprobe nvidia gpus="$LAB_NVIDIA" || lab_fail "host_driver $1: modprobe"
+	nvidia_unload
+	cp "/opt/nvidia/$1"/*.ko "/lib/modules/$(uname -r)/updates/"
+	nvidia_load gpus="$LAB_NVIDIA"
 	lab_log "host_driver $1"
 }
 

@@ -12,6 +12,7 @@
 #   exists PATH / absent PATH
 #   attr_is PATH VALUE      what a read gives, with the escapes of set_attr, or the errno's name
 #   hold MINOR / let_go     a background process, $HOLDER, keeps /dev/nvidia<minor> open / all of them end
+#   hold_nonblock MINOR     the same with O_NONBLOCK: where no GPU can be initialised the only open that succeeds
 #   hold_hidden MINOR       the GPU is in use and no process has it open, as legacy persistence mode does; until let_go
 #   hold_late MINOR         it is idle by all signs and in use when its unbind begins; until let_go
 #   start_unbind ADDR       in the background: write ADDR to its driver's unbind
@@ -21,6 +22,7 @@
 #   within SECONDS CMD...   an expectation: true at the latest then; or any command: came back by then. SECONDS is what a
 #                           machine of its own takes at most; one that is slow and shared is given $PATIENCE times that
 #   expect_that TEXT CMD... any other command must succeed
+#   nvidia_unload / nvidia_load ARG...   the driver's modules; ARG is nvidia's, or uvm_major=N
 #   vgpu_card ADDR          a function with SR-IOV (nvme) becomes a card that can have vGPUs, on nvidia; its VFs are off
 #   vgpu_vfs ADDR N         N virtual functions, as NVIDIA's sriov-manage makes them
 #   note TEXT               a line in the transcript
@@ -132,15 +134,31 @@ unbind_is() { lab_expect unbind_is "$@"; }
 
 hold() {
 	: >/tmp/held
-	raw hold "/dev/nvidia$1" >/tmp/held &
+	raw "hold$2" "/dev/nvidia$1" >/tmp/held &
 	HOLDER=$!
 	HOLDERS="$HOLDERS $HOLDER"
 	lab_until 5 test -s /tmp/held
 	[ "$(cat /tmp/held)" = held ] || lab_fail "hold $1: $(cat /tmp/held)"
 	lab_log "hold $1"
 }
+hold_nonblock() { hold "$1" -nonblock; }
+# The real driver's usage count has no file: a module of ours raises it.
+usage() { # hold|release MINOR
+	if [ "$LAB_DRIVER" = real ]; then
+		[ -e /sys/module/nvhold ] || modprobe nvhold
+		[ "$1" = release ] || lab_held=$(address_of_minor "$2")
+		echo "$lab_held" >"/sys/module/nvhold/parameters/$1"
+	else
+		echo "$2" >"/sys/module/nvidia/parameters/$1"
+	fi
+}
+address_of_minor() {
+	for lab_dir in /proc/driver/nvidia/gpus/*; do
+		if [ "$(sed -n 's/^Device Minor:[^0-9]*//p' "$lab_dir/information")" = "$1" ]; then echo "${lab_dir##*/}"; fi
+	done
+}
 hold_hidden() {
-	echo "$1" >/sys/module/nvidia/parameters/hold || lab_fail "hold_hidden $1"
+	usage hold "$1" || lab_fail "hold_hidden $1"
 	HIDDEN="$HIDDEN $1"
 	lab_log "hold_hidden $1"
 }
@@ -150,7 +168,7 @@ hold_late() {
 	lab_log "hold_late $1"
 }
 let_go() {
-	for lab_minor in $HIDDEN; do echo "$lab_minor" >/sys/module/nvidia/parameters/release; done
+	for lab_minor in $HIDDEN; do usage release "$lab_minor"; done
 	HIDDEN=
 	if [ -n "$HOLDERS" ]; then
 		kill $HOLDERS 2>/dev/null
@@ -176,10 +194,24 @@ state_of_unbind() {
 	done 2>/dev/null </proc/$UNBINDER/status
 	return 0
 }
+nvidia_unload() { rmmod nvidia-uvm nvidia-modeset nvidia || lab_fail nvidia_unload; }
+nvidia_load() {
+	lab_uvm_major=0
+	lab_args=
+	for lab_arg; do
+		case $lab_arg in
+		uvm_major=*) lab_uvm_major=${lab_arg#*=} ;;
+		*) lab_args="$lab_args $lab_arg" ;;
+		esac
+	done
+	modprobe nvidia $lab_args || lab_fail "nvidia_load $*"
+	modprobe nvidia-modeset
+	if [ "$lab_uvm_major" = 0 ]; then modprobe nvidia-uvm; else modprobe nvidia-uvm uvm_major="$lab_uvm_major"; fi
+}
 vgpu_card() {
-	rmmod nvidia
+	nvidia_unload
 	set_attr "$ROOT/sys/bus/pci/drivers/nvme/unbind" "$1"
-	modprobe nvidia gpus="$LAB_NVIDIA,$1"
+	nvidia_load gpus="$LAB_NVIDIA,$1" vgpu_host=1
 	# after nvidia: the functions that come match both, and the driver that registered first has them
 	modprobe pci-pf-stub
 	driver_is "$1" nvidia

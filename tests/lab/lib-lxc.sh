@@ -157,7 +157,8 @@ reload_nvidia() {
 	lab_uvm=$(major_of nvidia-uvm)
 	# the number of nvidia-caps stays: a free one could be the one that nvidia-uvm had
 	lab_caps=$(major_of nvidia-caps)
-	rmmod nvidia && modprobe nvidia gpus="$LAB_NVIDIA" uvm_major="$1" caps_major="$lab_caps" || lab_fail "reload_nvidia $1"
+	nvidia_unload
+	nvidia_load gpus="$LAB_NVIDIA" uvm_major="$1" caps_major="$lab_caps"
 	[ "$lab_uvm" != "$1" ] && [ "$(major_of nvidia-uvm)" = "$1" ] || lab_fail "reload_nvidia $1: it was $lab_uvm"
 	lab_log "reload_nvidia $1"
 }

@@ -5,7 +5,7 @@
 #
 # What is different: the tools get --root; device nodes are lines of $ROOT/dev.list; who has a GPU open is a process
 # in the model's /proc only. A writer that waits for FUSE is S, until it is killed, and then D: state_of_unbind prints
-# D for both where the model says that a write has not come back.
+# what NVIDIA's driver makes of it (S, and R once it was killed) where the model says that a write has not come back.
 # shellcheck disable=SC2034
 SCENARIO=$1.sh
 trap 'cat /tmp/stderr; echo "$SCENARIO: ended too early"' EXIT
@@ -64,11 +64,16 @@ let_go() {
 	HOLDERS=
 	lab_log let_go
 }
+kill_unbind() {
+	KILLED=yes
+	kill -9 $UNBINDER
+	lab_log kill_unbind
+}
 state_of_unbind() {
 	[ -n "$UNBINDER" ] || return 0
 	while read -r lab_key lab_value _; do
 		if [ "$lab_key" != State: ] || [ "$lab_value" = Z ]; then continue; fi
-		if [ "$(ctl blocked)" != 0 ]; then echo D; else echo "$lab_value"; fi
+		if [ "$(ctl blocked)" = 0 ]; then echo "$lab_value"; elif [ -n "$KILLED" ]; then echo R; else echo S; fi
 	done 2>/dev/null </proc/$UNBINDER/status
 	return 0
 }

@@ -5,6 +5,7 @@
 //   raw read PATH          what is in it, with the same escapes
 //   raw open PATH          open for reading and writing, close
 //   raw hold PATH          open for reading and writing, print "held", and wait for a signal
+//   raw open-nonblock PATH, raw hold-nonblock PATH   the same with O_NONBLOCK
 //   raw vm GROUP ADDRESS   take a function of /dev/vfio/GROUP as QEMU does for a VM, print "held", and wait
 //
 // Prints "ok" or what it read, exit 0; or the name of the error, exit 1.
@@ -19,7 +20,7 @@ static long call(long n, word a, word b, word c)
 	return ret;
 }
 enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, IOCTL = 16, PAUSE = 34, EXIT = 60 };
-enum { O_RDONLY, O_WRONLY, O_RDWR };
+enum { O_RDONLY, O_WRONLY, O_RDWR, O_NONBLOCK = 04000 };
 
 static word length(const char *s)
 {
@@ -167,8 +168,9 @@ __attribute__((used)) static void start(word *stack)
 	if (same(argv[1], "vm") && argc == 4) {
 		vm(argv[2], argv[3]);
 	} else {
-		fd = call(OPEN, (word)argv[2], O_RDWR, 0);
-		if (fd < 0 || same(argv[1], "open"))
+		n = same(argv[1], "open-nonblock") || same(argv[1], "hold-nonblock") ? O_NONBLOCK : 0;
+		fd = call(OPEN, (word)argv[2], O_RDWR | n, 0);
+		if (fd < 0 || same(argv[1], "open") || same(argv[1], "open-nonblock"))
 			answer(fd);
 	}
 	put("held\n");

@@ -83,6 +83,20 @@ impl RootFs {
         self.file("/var/lib/nvidia/log", record)
     }
 
+    /// Debian's packages of a version, `550.163.01-2`, in dpkg's status file, in a
+    /// state such as `installed`. The maintainer is that of trixie's packages.
+    pub fn debian_status(&self, packages: &[&str], version: &str, state: &str) -> &RootFs {
+        let path = "/var/lib/dpkg/status";
+        let mut status = fs::read_to_string(self.at(path)).unwrap_or_default();
+        for package in packages {
+            status += &format!(
+                "\nPackage: {package}\nStatus: install ok {state}\nMaintainer: Debian NVIDIA \
+                 Maintainers <pkg-nvidia-devel@lists.alioth.debian.org>\nVersion: {version}\n"
+            );
+        }
+        self.file(path, status)
+    }
+
     /// Packages in dpkg's status file, which are installed.
     pub fn installed(&self, packages: &[&str]) -> &RootFs {
         let path = "/var/lib/dpkg/status";
@@ -181,7 +195,14 @@ impl RootFs {
             assert!(output.status.success(), "{program}");
             self.file(&path, output.stdout);
         }
-        self.file(&format!("/lib/modules/{release}/modules.dep"), format!("{name}{end}:\n"))
+        // depmod keeps the lines of the other modules
+        let dep = format!("/lib/modules/{release}/modules.dep");
+        let mut lines = fs::read_to_string(self.at(&dep)).unwrap_or_default();
+        let line = format!("{name}{end}:\n");
+        if !lines.contains(&line) {
+            lines += &line;
+        }
+        self.file(&dep, lines)
     }
 
     /// What DKMS has of a module: kernels that it is installed for.

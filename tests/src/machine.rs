@@ -104,6 +104,10 @@ fn versions(tree: &mut Tree) {
             continue;
         };
         tree.dir(format!("/sys/module/{name}"));
+        if name == "nvidia_drm" {
+            // not recorded; off is the default (nvidia-drm-os-interface.c)
+            tree.attr(format!("/sys/module/{name}/parameters/modeset"), "N");
+        }
         if let (true, Some(version)) = (name.starts_with("nvidia"), &version) {
             tree.attr(format!("/sys/module/{name}/version"), version);
         }

@@ -89,7 +89,9 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         nv_runfile::fetch(version);
         nv_runfile::fetch_unverified(version);
         nv_runfile::install_in_container(version, 901);
+        nv_runfile::install_in_container_forced(version, 901);
         nv_runfile::install_on_host(version);
+        nv_runfile::install_on_host_purging(version);
         nv_runfile::install_shared(version, "/srv/nvidia");
         nv_runfile::list("NVIDIA-Linux-x86_64-550.163.01.run");
         nv_runfile::prune("/var/cache/pve-gpu-tools/runfiles", 2);

@@ -178,7 +178,7 @@ const TERMS: [(&str, &str, &[&str]); 17] = [
     ("subcommand", "command", &["subcommand(s)"]),
     ("sub-command", "command", &[]),
     ("commandline", "command line", &[]),
-    ("initrd", "initramfs", &["initrd.img", "lsinitrd"]),
+    ("initrd", "initramfs", &["initrd=", "initrd.img", "lsinitrd"]),
     (
         "iommu-group",
         "IOMMU group",

@@ -2,31 +2,37 @@
 
 use std::collections::BTreeSet;
 
+use ::apply::Objection;
 use ::cli::{Exit, Say};
-use pci::{Function, System, passthrough};
-use record::{Blocker, Check, CheckStatus, Hint, Passthrough, Record, RecordWriter, Severity};
+use advice::gpu_vfio_bind::{BindOptions, bind_with};
+use passthrough::{ForceKind, Judge, ObjectionKind, Retry, TakenWhen, possible, warnings};
+use pci::{Function, System};
+use record::{Address, Check, CheckStatus, CommandLine, Hint, Record, RecordWriter, Severity};
+use usage::Users;
 
 use crate::select::Selection;
 
-/// One `check` record a slot; exit 1 unless all are ok. Checks named functions of
-/// any kind, else GPUs. `text`: messages instead of records, for `-o tree`.
+/// One `check` record for what goes to a VM together; exit 1 unless all are ok.
+/// Checks named functions of any kind, else GPUs. `text`: messages instead of
+/// records, for `-o tree`.
 pub fn run(
     system: &System,
+    users: &Users<'_>,
     selection: &Selection,
     say: &Say,
     writer: &mut RecordWriter,
     text: bool,
 ) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
-    let mut seen = BTreeSet::new();
-    let wanted = |f: &&Function| !f.is_bridge() && (selection.named || f.is_gpu());
+    let mut seen: BTreeSet<Vec<Address>> = BTreeSet::new();
+    let is_gpu = |f: &Function| f.is_gpu() && !f.is_bmc_display();
+    let wanted = |f: &&Function| !system.stays_with_host(f) && (selection.named || is_gpu(f));
     for function in selection.functions(system).filter(wanted) {
-        // a VF stands for itself, all other functions for their slot
-        let key = (function.address.slot(), function.pf.is_some().then_some(function.address));
-        if !seen.insert(key) {
+        let slot: Vec<&Function> = system.slot(function).collect();
+        if !seen.insert(slot.iter().map(|f| f.address).collect()) {
             continue;
         }
-        let check = check(system, function);
+        let check = check(system, users, function, &slot);
         if check.status != CheckStatus::Ok {
             exit = Exit::Difference;
         }
@@ -37,80 +43,97 @@ pub fn run(
         }
     }
     if seen.is_empty() {
-        say.note("no GPU is selected; --all selects every function");
+        let only_bmc = selection.functions(system).any(Function::is_bmc_display);
+        say.note(match only_bmc {
+            true => "no GPU is selected; the display of the BMC is not for a VM",
+            false => "no GPU is selected; --all selects every function",
+        });
         exit = Exit::Difference;
     }
     Ok(exit)
 }
 
-fn check(system: &System, function: &Function) -> Check {
-    let verdict = passthrough(system, function);
-    let (status, severity) = match (verdict.isolated, verdict.viable_once_bound) {
-        (Some(true), Some(true)) => (CheckStatus::Ok, Severity::Info),
-        (Some(false), _) | (_, Some(false)) => (CheckStatus::Drift, Severity::Error),
-        _ => (CheckStatus::Unknown, Severity::Warning),
+fn check(system: &System, users: &Users<'_>, function: &Function, slot: &[&Function]) -> Check {
+    let names = system.names(slot);
+    let retry = |retry| bind(&names, retry);
+    let judge = Judge { system, users, retry: &retry, when: TakenWhen::Now };
+    let objections = judge.assign(function);
+    let (status, severity) = match possible(&objections) {
+        Some(true) => (CheckStatus::Ok, Severity::Info),
+        Some(false) => (CheckStatus::Drift, Severity::Error),
+        None => (CheckStatus::Unknown, Severity::Warning),
     };
-    let subject = match function.pf {
-        Some(_) => function.address.to_string(),
-        None => function.address.slot().to_string(),
+    let hint = match status {
+        CheckStatus::Ok if slot.iter().all(|f| f.on_vfio()) => Hint::default(),
+        CheckStatus::Ok => Hint::command(bind_with(&names, &BindOptions::default())),
+        _ => hint(&objections),
     };
-    let hint = hint(system, function, &verdict, status).unwrap_or_default();
+    let remarks = warnings(system, function);
     Check {
-        subject,
+        subject: match names.as_slice() {
+            [name] => name.clone(),
+            _ => function.address.to_string(),
+        },
         property: "passthrough".into(),
         expected: Some("possible".into()),
-        actual: Some(actual(&verdict, status)),
+        actual: Some(actual(&objections)),
         status,
         severity,
         cause: None,
-        reason: None,
+        reason: (!remarks.is_empty()).then(|| remarks.join("; ")),
         hint: hint.words,
         commands: hint.commands,
     }
 }
 
-fn actual(verdict: &Passthrough, status: CheckStatus) -> String {
-    if status == CheckStatus::Ok {
-        return "possible".into();
+/// What several functions of a slot have in common is said once.
+fn actual(objections: &[Objection<ObjectionKind>]) -> String {
+    const SHOWN: usize = 3;
+    let mut whys: Vec<&str> = Vec::new();
+    let mut said: Vec<String> = Vec::new();
+    for objection in objections {
+        if whys.contains(&objection.why.as_str()) {
+            continue;
+        }
+        whys.push(&objection.why);
+        said.push(match objection.kind {
+            ObjectionKind::IommuOff | ObjectionKind::AcsOverride => objection.why.clone(),
+            _ => format!("{}: {}", objection.target, objection.why),
+        });
     }
-    let foreign: Vec<&Blocker> = verdict.blockers.iter().filter(|b| !b.own_slot).collect();
-    let said: Vec<String> = foreign
-        .iter()
-        .take(3)
-        .map(|b| match &b.function {
-            Some(function) => format!("{function} {}", b.why),
-            None => b.why.clone(),
-        })
-        .collect();
-    let more = foreign.len().saturating_sub(said.len());
-    let tail = if more > 0 { format!(" (and {more} more blockers)") } else { String::new() };
-    said.join("; ") + &tail
+    match said.len() {
+        0 => "possible".into(),
+        count if count > SHOWN => {
+            format!("{} (and {} more reasons)", said[..SHOWN].join("; "), count - SHOWN)
+        }
+        _ => said.join("; "),
+    }
 }
 
-fn hint(
-    system: &System,
-    function: &Function,
-    verdict: &Passthrough,
-    status: CheckStatus,
-) -> Option<Hint> {
-    let slot = function.address.slot();
-    if status == CheckStatus::Ok {
-        let bound = verdict.viable == Some(true);
-        return (!bound).then(|| Hint::command(advice::gpu_vfio_bind::bind(slot)));
-    }
-    if !system.iommu.is_on() {
-        return Some(Hint::words(system.iommu.advice()));
-    }
-    Some(match (function.group, verdict.isolated) {
-        (None, _) => Hint::words("use another slot: the IOMMU does not cover this one"),
-        (Some(group), Some(false)) => Hint::words(format!(
-            "try another slot or a firmware update (ACS); otherwise all of group {group} must go \
-             to the same VM; see pve-gpu-groups(7)"
-        )),
-        (Some(_), None) => Hint::words(
+/// What to do about the objection that is hardest to get past. Overriding the
+/// one about the ACS override would leave groups that prove nothing.
+fn hint(objections: &[Objection<ObjectionKind>]) -> Hint {
+    let of_acs =
+        |objection: &&Objection<ObjectionKind>| objection.kind == ObjectionKind::AcsOverride;
+    let last_word = objections.iter().find(|objection| !objection.overridable);
+    match last_word.or_else(|| objections.iter().find(of_acs)).or(objections.first()) {
+        Some(objection) if of_acs(&objection) => Hint::words(
             "remove pcie_acs_override= from the kernel command line to see the real groups",
         ),
-        (Some(group), _) => Hint::command(advice::gpu_iommu_groups::group(group))
-            .because("the blockers of the group have to be removed from it"),
-    })
+        Some(objection) => objection.hint.clone(),
+        None => Hint::default(),
+    }
+}
+
+/// The bind that gets past an objection.
+fn bind(names: &[String], retry: Retry) -> CommandLine {
+    let words = |kinds: BTreeSet<ForceKind>| kinds.iter().map(|k| k.name().to_string()).collect();
+    let options = match retry {
+        Retry::Force(kinds) => BindOptions { force: words(kinds), ..Default::default() },
+        Retry::StopPersistenced => BindOptions { stop_persistenced: true, ..Default::default() },
+        Retry::WithGroup(_, kinds) => {
+            BindOptions { group: true, force: words(kinds), ..Default::default() }
+        }
+    };
+    bind_with(names, &options)
 }

@@ -12,7 +12,9 @@ use cli::{Common, CommonOptions, CommonValues, OutputChoice};
 #[derive(Parser, Debug)]
 #[command(name = "gpu-iommu-groups", version, max_term_width = 100)]
 pub struct Options {
-    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26)
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (group:26)
+    ///
+    /// A bare number is an IOMMU group, unless a GPU has it as minor number.
     ///
     /// Default: all functions that share a slot or a group with a GPU.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]

@@ -9,10 +9,16 @@ pub const MAN: ManText = ManText {
         slot. On a terminal a table. The records are described in pve-gpu-records(5).
 
 The verdict in tables and trees is one of: ready (the slot can be passed through as it is), bindable \
-        (it can be passed through once all its functions are bound to vfio-pci), shared group \
-        (another device would have to be passed through to the same VM), blocked (the kernel \
-        refuses the group), no IOMMU, and unproven (an ACS override makes groups meaningless, or a \
-        bridge's driver is unknown to this tool).
+        (gpu-vfio-bind bind makes it so), in use (USED BY names the user), shared group (a device \
+        of the host would have to be passed through to the same VM), blocked (the kernel refuses \
+        it, or it has virtual functions or no vGPU profile), no IOMMU, unknown (its users cannot be \
+        found out), and unproven (an ACS override makes groups meaningless, or a bridge's driver \
+        is unknown to this tool). gpu-vfio-bind bind refuses for the same reasons.
+
+--check also says what does not prevent passing a slot through and should be known: no reset method, \
+        no other display, an NVLink fabric, another function of the group that has to go to the \
+        same VM. The display of a server's management controller (role bmc-display) is checked \
+        only where it is named.
 
 The messages of the kernel and of QEMU for a group that is not viable (\"Please ensure all devices \
         within the iommu_group are bound to their vfio bus driver\") do not name the device; the \
@@ -26,11 +32,13 @@ The messages of the kernel and of QEMU for a group that is not viable (\"Please 
             "the IOMMU: it is off if this is empty, whatever the kernel command line says",
         ),
         ("/proc/driver/nvidia/gpus", "minor, UUID and model of the GPUs that are bound to nvidia"),
+        ("/proc/interrupts", "whether interrupts are remapped"),
         ("/lib/modules/RELEASE/modules.alias", "which modules claim a function"),
         ("/usr/share/misc/pci.ids", "names (package pci.ids)"),
     ],
     notes: "This tool changes nothing and needs no privileges. Attributes that only root can read \
-        are null for other users.
+        are null for other users, and only root sees all users of a function: USED BY shows a \
+        question mark where they could not be found out.
 
 A read that blocks in the kernel, as some do during a blocked unbind, is given up after three \
         seconds: the function's remaining fields are null, and a warning names the read.

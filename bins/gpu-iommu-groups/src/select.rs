@@ -1,8 +1,9 @@
 //! Which functions the command line selects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::{Exit, Failure, fail};
+use nvidia::GpuInfo;
 use pci::{Function, Group, System};
 use record::{Address, Slot};
 
@@ -17,8 +18,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Errors: an operand names no function of this host.
-    pub fn of(system: &System, options: &Options) -> Result<Selection, Failure> {
+    /// Errors: an operand names no function of this host, or may name two.
+    pub fn of(
+        system: &System,
+        gpus: &BTreeMap<Address, GpuInfo>,
+        options: &Options,
+    ) -> Result<Selection, Failure> {
         let mut addresses = if options.all {
             system.functions.keys().copied().collect()
         } else if options.operands.is_empty() {
@@ -26,6 +31,7 @@ impl Selection {
         } else {
             let mut addresses = BTreeSet::new();
             for operand in &options.operands {
+                one_meaning(system, gpus, operand)?;
                 let named = system.named(operand);
                 addresses.extend(named.map_err(|error| fail(Exit::Usage, error.to_string()))?);
             }
@@ -58,6 +64,35 @@ impl Selection {
     pub fn holds(&self, address: Address) -> bool {
         self.addresses.contains(&address)
     }
+}
+
+/// A bare number is an IOMMU group, unless it could as well be the minor number
+/// of one of NVIDIA's GPUs in another group, which other tools take for a GPU.
+fn one_meaning(
+    system: &System,
+    gpus: &BTreeMap<Address, GpuInfo>,
+    operand: &str,
+) -> Result<(), Failure> {
+    let Ok(number) = operand.parse::<u32>() else { return Ok(()) };
+    let Some(gpu) = gpus.values().find(|gpu| gpu.minor == Some(number)) else { return Ok(()) };
+    let function = system.functions.get(&gpu.address);
+    if function.is_some_and(|f| f.group == Some(number)) {
+        return Ok(());
+    }
+    let slot = gpu.address.slot();
+    let Some(group) = system.groups.get(&number) else {
+        let message =
+            format!("no IOMMU group {number} on this host; /dev/nvidia{number} is {slot}");
+        return Err(fail(Exit::Usage, message)
+            .run(advice::gpu_iommu_groups::list(&gpu.address.to_string())));
+    };
+    let message = format!(
+        "'{number}' may be IOMMU group {} or the GPU of /dev/nvidia{number} ({slot})",
+        group.id
+    );
+    Err(fail(Exit::Usage, message)
+        .hint(format!("name the GPU by its slot ({slot}), or the group as group:{number}"))
+        .run(advice::gpu_iommu_groups::list(&format!("group:{number}"))))
 }
 
 /// Everything that shares a slot or a group with a display-class function.

@@ -77,7 +77,7 @@ fn the_default_is_what_shares_a_slot_or_group_with_a_gpu() {
         roles,
         [
             "bridge",
-            "gpu",
+            "bmc-display",
             "gpu",
             "gpu-audio",
             "gpu-usb",
@@ -138,9 +138,14 @@ fn a_gpu_is_described_in_full() {
 #[test]
 fn operands_are_functions_slots_and_groups() {
     let bed = Bed::new("pve9-two-gpus");
-    for (operands, count) in
-        [("2b:00.0", 1), ("2b:00", 4), ("0000:2b:00", 4), ("28", 4), ("28 2b:00.1 0000:2C:00.0", 5)]
-    {
+    for (operands, count) in [
+        ("2b:00.0", 1),
+        ("2b:00", 4),
+        ("0000:2b:00", 4),
+        ("28", 4),
+        ("group:28", 4),
+        ("28 2b:00.1 0000:2C:00.0", 5),
+    ] {
         assert_eq!(run(&bed, operands).expect(0).records.len(), count, "{operands}");
     }
     for (operand, what) in [
@@ -274,17 +279,23 @@ fn groups_are_records_too() {
 #[test]
 fn check_answers_for_each_slot() {
     let bed = Bed::new("pve9-two-gpus");
-    let ran = run(&bed, "--check --vendor 10de").expect(0);
+    let ran = run(&bed, "--check --vendor 10de").expect(1);
     assert_eq!(ran.values("check", "subject"), ["0000:2b:00", "0000:2c:00"]);
-    let bind = serde_json::json!([["gpu-vfio-bind", "bind", "0000:2b:00"]]);
-    assert_eq!(ran.records[0]["commands"], bind);
+    // a container is given the first one
+    let remove = serde_json::json!([["lxc-gpu-conf", "remove", "902", "--gpu", "0000:2b:00.0"]]);
+    assert_eq!(ran.records[0]["status"], "drift");
+    assert_eq!(ran.records[0]["commands"], remove);
+    let bind = serde_json::json!([["gpu-vfio-bind", "bind", "0000:2c:00"]]);
+    assert_eq!(ran.records[1]["status"], "ok");
+    assert_eq!(ran.records[1]["commands"], bind);
     let ran = run(&Bed::new("desktop-one-group"), "--check").expect(1);
     let shared = ran.one("check", "subject", "0000:06:00");
     assert_eq!(shared["status"], "drift");
     assert!(shared["actual"].as_str().unwrap().contains("0000:02:00.0"));
-    assert_eq!(ran.one("check", "subject", "0000:07:00")["status"], "ok");
+    let given = ran.one("check", "subject", "0000:07:00");
+    assert!(given["actual"].as_str().unwrap().contains("container 101 is given /dev/nvidia"));
     // what is named is checked, GPU or not
-    run(&bed, "--check 2b:00.2").expect(0);
+    run(&bed, "--check 2c:00.2").expect(0);
     // nothing to check is no yes
     run(&bed, "--check --vendor 1234").expect(1).one_line("no GPU is selected");
 }
@@ -297,7 +308,7 @@ fn an_active_acs_override_means_that_groups_prove_nothing() {
     let verdict = &device(&ran, "0000:2b:00.0")["passthrough"];
     assert_eq!(verdict["isolated"], Value::Null);
     assert!(verdict["blockers"].to_string().contains("pcie_acs_override"));
-    let ran = run(&bed, "--check 2b:00").expect(1);
+    let ran = run(&bed, "--check 2c:00").expect(1);
     assert_eq!(ran.records[0]["status"], "unknown");
     assert_eq!(run(&bed, "--groups 28").expect(0).records[0]["acs_override"], true);
 }
@@ -306,13 +317,13 @@ fn an_active_acs_override_means_that_groups_prove_nothing() {
 fn a_direct_reserved_region_blocks_and_a_relaxable_one_does_not() {
     for (kind, viable) in [("direct", false), ("direct-relaxable", true), ("reserved", true)] {
         let bed = changed("pve9-two-gpus", |m| {
-            let group = m.groups.iter_mut().find(|g| g.id == 28).unwrap();
+            let group = m.groups.iter_mut().find(|g| g.id == 29).unwrap();
             group.reserved = Some(vec![format!("0x000000008d000000 0x000000008f7fffff {kind}")]);
         });
-        let ran = run(&bed, "2b:00.0").expect(0);
-        let verdict = &device(&ran, "0000:2b:00.0")["passthrough"];
+        let ran = run(&bed, "2c:00.0").expect(0);
+        let verdict = &device(&ran, "0000:2c:00.0")["passthrough"];
         assert_eq!(verdict["viable_once_bound"], viable, "{kind}");
-        run(&bed, "--check 2b:00").expect(i32::from(!viable));
+        run(&bed, "--check 2c:00").expect(i32::from(!viable));
     }
 }
 
@@ -382,10 +393,10 @@ pci0000:00
 │     ├─0000:06:00.0  group 15  gpu        10de:1288  nvidia         shared group  GK208B [GeForce GT 720]
 │     └─0000:06:00.1  group 15  gpu-audio  10de:0e0f  snd_hda_intel  shared group  GK208 HDMI/DP Audio Controller
 └─0000:00:03.1        group 5   bridge     1022:1483  pcieport       -             PCI bridge
-  ├─0000:07:00.0      group 16  gpu        10de:1e04  nvidia         bindable      TU102 [GeForce RTX 2080 Ti]
-  ├─0000:07:00.1      group 16  gpu-audio  10de:10f7  snd_hda_intel  bindable      TU102 High Definition Audio Controller
-  ├─0000:07:00.2      group 16  gpu-usb    10de:1ad6  xhci_hcd       bindable      TU102 USB 3.1 Host Controller
-  └─0000:07:00.3      group 16  gpu-ucsi   10de:1ad7  nvidia-gpu     bindable      TU102 USB Type-C UCSI Controller
+  ├─0000:07:00.0      group 16  gpu        10de:1e04  nvidia         in use        TU102 [GeForce RTX 2080 Ti]
+  ├─0000:07:00.1      group 16  gpu-audio  10de:10f7  snd_hda_intel  in use        TU102 High Definition Audio Controller
+  ├─0000:07:00.2      group 16  gpu-usb    10de:1ad6  xhci_hcd       in use        TU102 USB 3.1 Host Controller
+  └─0000:07:00.3      group 16  gpu-ucsi   10de:1ad7  nvidia-gpu     in use        TU102 USB Type-C UCSI Controller
 ";
     assert_eq!(ran.stdout, expected);
 }
@@ -394,11 +405,11 @@ pci0000:00
 fn the_table_is_aligned() {
     let ran = Bed::new("pve9-two-gpus").tool(TOOL).args("2b:00 -o table").text().run().expect(0);
     let expected = "\
-ADDRESS       GROUP  ROLE       ID         DRIVER         VERDICT   NAME
-0000:2b:00.0  28     gpu        10de:1e07  nvidia         bindable  TU102 [GeForce RTX 2080 Ti Rev. A]
-0000:2b:00.1  28     gpu-audio  10de:10f7  snd_hda_intel  bindable  TU102 High Definition Audio Controller
-0000:2b:00.2  28     gpu-usb    10de:1ad6  xhci_hcd       bindable  TU102 USB 3.1 Host Controller
-0000:2b:00.3  28     gpu-ucsi   10de:1ad7  nvidia-gpu     bindable  TU102 USB Type-C UCSI Controller
+ADDRESS       GROUP  ROLE       ID         DRIVER         VERDICT  USED BY                  NAME
+0000:2b:00.0  28     gpu        10de:1e07  nvidia         in use   container 902 (stopped)  TU102 [GeForce RTX 2080 Ti Rev. A]
+0000:2b:00.1  28     gpu-audio  10de:10f7  snd_hda_intel  in use   -                        TU102 High Definition Audio Controller
+0000:2b:00.2  28     gpu-usb    10de:1ad6  xhci_hcd       in use   -                        TU102 USB 3.1 Host Controller
+0000:2b:00.3  28     gpu-ucsi   10de:1ad7  nvidia-gpu     in use   -                        TU102 USB Type-C UCSI Controller
 ";
     assert_eq!(ran.stdout, expected);
 }

@@ -3,7 +3,6 @@
 //! writes them, [`images`] rebuilds the initramfs.
 
 pub mod apply;
-pub mod command_line;
 pub mod files;
 pub mod images;
 pub mod list;

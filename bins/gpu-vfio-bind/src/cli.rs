@@ -1,7 +1,8 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
+pub use passthrough::ForceKind;
 
 use crate::boot::list::MatchBy;
 
@@ -162,7 +163,7 @@ pub struct Release {
 
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Functions (41:00.0), slots (41:00) or IOMMU groups (26)
+    /// Functions (41:00.0), slots (41:00) or IOMMU groups (group:26)
     ///
     /// Default: the slots of all GPUs.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
@@ -173,37 +174,10 @@ pub struct Status {
 pub struct ForceOption {
     /// Override safety refusals of these kinds
     ///
-    /// Separate several by commas. A refusal names the kinds that it needs. Disks,
-    /// processes and running VMs are of no kind: nothing overrides them.
+    /// Separate several by commas. A refusal names the kinds that it needs; disks,
+    /// processes and running VMs have none.
     #[arg(long = "force", value_enum, value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<ForceKind>,
-}
-
-/// What `--force` overrides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum ForceKind {
-    /// The local display goes dark
-    Display,
-    /// The network connection is cut
-    Network,
-    /// A container that is given the function loses it
-    Container,
-    /// The other functions of the IOMMU group stay with the host
-    Group,
-    /// persist: the slot has no GPU
-    NoGpu,
-}
-
-impl ForceKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            ForceKind::Display => "display",
-            ForceKind::Network => "network",
-            ForceKind::Container => "container",
-            ForceKind::Group => "group",
-            ForceKind::NoGpu => "no-gpu",
-        }
-    }
 }
 
 #[derive(Args, Debug, Clone, Copy)]

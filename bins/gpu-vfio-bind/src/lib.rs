@@ -1,17 +1,18 @@
 //! Binds whole GPU slots to vfio-pci and releases them.
 //!
-//! `bind` and `release`: [`select`] finds the functions that are named,
-//! [`plan`] makes the steps, [`check`] judges what is against them, [`apply`] carries them out. `persist` and `unpersist` do the same for
-//! the next boot, in [`boot`]. Each verb is a file of [`commands`].
+//! `bind` and `release`: [`select`] finds the functions that are named, [`plan`]
+//! makes the steps, [`passthrough`] judges what is against them, [`apply`] carries
+//! them out. `persist` and `unpersist` do the same for the next boot, in
+//! [`boot`]. Each verb is a file of [`commands`].
 
 #![allow(missing_docs)] // required in shared/ only
 
 pub mod apply;
 pub mod boot;
-mod check;
 pub mod cli;
 mod commands;
 pub mod man;
+mod native_driver;
 pub mod plan;
 mod previous_driver;
 mod report;

@@ -11,7 +11,7 @@ pub use model::{DriverAction, DriverGoal, DriverState, FunctionStep};
 pub fn plan(address: Address, before: DriverState, goal: &DriverGoal) -> FunctionStep {
     match goal {
         DriverGoal::Vfio { driver } => to_vfio(address, before, driver),
-        DriverGoal::Host { driver, none } => to_host(address, before, driver.as_deref(), *none),
+        DriverGoal::Host { driver } => to_host(address, before, driver.as_deref()),
     }
 }
 
@@ -37,27 +37,19 @@ fn to_vfio(address: Address, before: DriverState, driver: &str) -> FunctionStep 
 }
 
 /// The function is unbound first: while the override is set, only VFIO can take
-/// it.
-fn to_host(
-    address: Address,
-    before: DriverState,
-    driver: Option<&str>,
-    none: bool,
-) -> FunctionStep {
+/// it. A function that had no driver when it was bound gets whichever the kernel
+/// finds: the driver may have been installed since.
+fn to_host(address: Address, before: DriverState, driver: Option<&str>) -> FunctionStep {
     let on_vfio = before.driver.as_deref().is_some_and(is_vfio);
     let held = before.driver_override.as_deref().is_some_and(is_vfio);
     let mut wanted = driver.map(str::to_string);
-    if wanted.is_none() && !none && !on_vfio {
+    if wanted.is_none() && !on_vfio {
         // an override that is left over is cleared, and its driver stays
         wanted.clone_from(&before.driver);
     }
-    let done = match (&wanted, none) {
-        (Some(_), _) => before.driver == wanted && !held,
-        (None, true) => !on_vfio && !held,
-        // without a driver and without an override the kernel found none
-        (None, false) => !on_vfio && !held,
-    };
-    if done {
+    // without a driver and without an override the kernel found none
+    let is_as_wanted = if wanted.is_some() { before.driver == wanted } else { !on_vfio };
+    if is_as_wanted && !held {
         let after = before.clone();
         return FunctionStep { address, before, after, actions: Vec::new() };
     }
@@ -68,12 +60,10 @@ fn to_host(
     if before.driver_override.is_some() {
         actions.push(DriverAction::Override(None));
     }
-    if before.driver != wanted || wanted.is_none() {
-        match (&wanted, none) {
-            (Some(driver), _) => actions.push(DriverAction::Bind(driver.clone())),
-            (None, true) => {}
-            (None, false) => actions.push(DriverAction::Probe),
-        }
+    match &wanted {
+        Some(driver) if before.driver != wanted => actions.push(DriverAction::Bind(driver.clone())),
+        Some(_) => {}
+        None => actions.push(DriverAction::Probe),
     }
     let after = DriverState { driver: wanted, driver_override: None };
     FunctionStep { address, before, after, actions }
@@ -98,8 +88,8 @@ mod tests {
         plan(address(), before, &DriverGoal::Vfio { driver: "vfio-pci".into() }).actions
     }
 
-    fn host(before: DriverState, driver: Option<&str>, none: bool) -> Vec<DriverAction> {
-        let goal = DriverGoal::Host { driver: driver.map(str::to_string), none };
+    fn host(before: DriverState, driver: Option<&str>) -> Vec<DriverAction> {
+        let goal = DriverGoal::Host { driver: driver.map(str::to_string) };
         plan(address(), before, &goal).actions
     }
 
@@ -123,7 +113,7 @@ mod tests {
     fn what_is_given_back_is_unbound_before_the_override_goes() {
         let bound = || state(Some("vfio-pci"), Some("vfio-pci"));
         assert_eq!(
-            host(bound(), Some("nvidia"), false),
+            host(bound(), Some("nvidia")),
             [
                 DriverAction::Unbind("vfio-pci".into()),
                 DriverAction::Override(None),
@@ -131,21 +121,17 @@ mod tests {
             ]
         );
         assert_eq!(
-            host(bound(), None, false),
+            host(bound(), None),
             [
                 DriverAction::Unbind("vfio-pci".into()),
                 DriverAction::Override(None),
                 DriverAction::Probe
             ]
         );
+        assert!(host(state(Some("nvidia"), None), None).is_empty());
+        assert!(host(state(None, None), None).is_empty());
         assert_eq!(
-            host(bound(), None, true),
-            [DriverAction::Unbind("vfio-pci".into()), DriverAction::Override(None)]
-        );
-        assert!(host(state(Some("nvidia"), None), None, false).is_empty());
-        assert!(host(state(None, None), None, false).is_empty());
-        assert_eq!(
-            host(state(Some("nvidia"), Some("vfio-pci")), Some("nvidia"), false),
+            host(state(Some("nvidia"), Some("vfio-pci")), Some("nvidia")),
             [DriverAction::Override(None)]
         );
     }

@@ -2,9 +2,9 @@
 
 use ::apply::{Objection, refuse};
 use ::cli::{Exit, Say};
+use passthrough::ObjectionKind;
 use record::{Change, Check, CheckStatus, CommandLine, Hint, Record, RecordWriter, Severity};
 
-use crate::check::ObjectionKind;
 use crate::cli::ForceKind;
 use crate::plan::FunctionStep;
 
@@ -81,6 +81,9 @@ impl Report<'_> {
         for step in steps {
             let mut change = self.driver_change(step);
             change.status = step.planned_status();
+            if step.is_change() && step.after.driver.is_none() {
+                change.reason = Some("the kernel decides which driver binds it".into());
+            }
             self.put_change(change)?;
         }
         Ok(Exit::Done)

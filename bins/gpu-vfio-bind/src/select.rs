@@ -27,6 +27,8 @@ pub fn select(
     say: &Say,
 ) -> anyhow::Result<(System, BTreeSet<Address>)> {
     let asked = operands(named, say)?;
+    let of_group = |operand: &String| pci::group_operand(operand).is_some();
+    let reach = if asked.iter().any(of_group) { Reach::Machine } else { reach };
     let system = match reach {
         Reach::Machine => scan(machine, say)?,
         Reach::Slots => {
@@ -55,12 +57,13 @@ pub fn select(
             let Some(function) = system.functions.get(&address) else { continue };
             // virtual functions are bound with their slot only where they are named
             let only_vf = function.pf.is_some() && operand.parse::<Address>().is_err();
-            if only_vf || function.stays_with_host() {
+            if only_vf || system.stays_with_host(function) {
                 continue;
             }
             match operand.parse::<Address>() {
-                Ok(_) => addresses.extend(movable(system.slot(function))),
-                Err(_) => addresses.extend(of_slot(&system, function)),
+                _ if of_group(operand) => addresses.extend([address]),
+                Ok(_) => addresses.extend(system.movable(system.slot(function))),
+                Err(_) => addresses.extend(system.named_by_slot(function)),
             }
         }
     }
@@ -85,31 +88,6 @@ fn operands(named: &Named, say: &Say) -> anyhow::Result<Vec<String>> {
     Ok(records.into_iter().filter_map(address).collect())
 }
 
-/// What the name of a function's slot stands for: the card where it has a GPU,
-/// else all its functions.
-fn of_slot(system: &System, function: &Function) -> BTreeSet<Address> {
-    let physical = || system.physical_slot(function).filter(|f| f.pf.is_none());
-    match physical().find(|f| f.is_gpu()) {
-        Some(gpu) => movable(system.slot(gpu)).collect(),
-        None => movable(physical()).collect(),
-    }
-}
-
-/// The names of functions for a command line: their slot, where it stands for
-/// no other function.
-pub fn slots(system: &System, functions: &[&Function]) -> Vec<String> {
-    let chosen: BTreeSet<Address> = functions.iter().map(|f| f.address).collect();
-    let name = |f: &&Function| {
-        let whole = of_slot(system, f);
-        match f.pf.is_none() && whole.contains(&f.address) && whole.is_subset(&chosen) {
-            true => f.address.slot().to_string(),
-            false => f.address.to_string(),
-        }
-    };
-    let names: BTreeSet<String> = functions.iter().map(name).collect();
-    names.into_iter().collect()
-}
-
 pub fn scan(machine: &Machine, say: &Say) -> Result<System, Failure> {
     let system = pci::scan(machine, Depth::Verdict)?;
     warn_of(&system, say);
@@ -129,13 +107,8 @@ pub fn add_group_members(system: &System, addresses: &mut BTreeSet<Address>) {
     let groups: BTreeSet<u32> =
         functions(system, addresses).iter().filter_map(|f| f.group).collect();
     for group in groups.iter().filter_map(|id| system.groups.get(id)) {
-        addresses.extend(movable(system.members(group)));
+        addresses.extend(system.movable(system.members(group)));
     }
-}
-
-/// Those that do not stay with the host whatever they share.
-fn movable<'a>(functions: impl Iterator<Item = &'a Function>) -> impl Iterator<Item = Address> {
-    functions.filter(|f| !f.stays_with_host()).map(|f| f.address)
 }
 
 /// The kinds that were typed and these, for a command line.

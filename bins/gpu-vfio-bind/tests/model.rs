@@ -112,10 +112,10 @@ fn moves(
     };
     let goal = |address: &Address| match op {
         Op::Bind(_) => DriverGoal::Vfio { driver: "vfio-pci".into() },
-        Op::To(_, driver) => DriverGoal::Host { driver: Some((*driver).to_string()), none: false },
+        Op::To(_, driver) => DriverGoal::Host { driver: Some((*driver).to_string()) },
         Op::Release(_) => match memory.get(address) {
-            Some(driver) => DriverGoal::Host { driver: driver.clone(), none: driver.is_none() },
-            None => DriverGoal::Host { driver: None, none: false },
+            Some(driver) => DriverGoal::Host { driver: driver.clone() },
+            None => DriverGoal::Host { driver: None },
         },
     };
     slot.iter().map(|address| plan(*address, state(&now[address]), &goal(address))).collect()
@@ -177,7 +177,12 @@ fn done(
 }
 
 fn kernel(model: &ModelKernel) -> DriverWriter<'_> {
-    DriverWriter { files: model, deadline: Duration::from_secs(15), interrupted: &|| false }
+    DriverWriter {
+        files: model,
+        deadline: Duration::from_secs(15),
+        interrupted: &|| false,
+        load: &|_| Err("no module".into()),
+    }
 }
 
 /// One case: gives how often a run failed.

@@ -73,16 +73,14 @@ fn what_a_release_could_not_forget_the_next_one_does() {
 
 #[test]
 fn one_function_that_fails_puts_all_of_them_back() {
-    for nth in 1..=14 {
+    for nth in 1..=13 {
         let (mounted, model) = host();
         let before = model.snapshot();
         model.inject(Fault::Errno(nth, libc::EINVAL));
         let ran =
             Tool::new("gpu-vfio-bind").arg("--root").arg(mounted.path()).args("bind 2c:00").run();
-        // The first two writes ask NVIDIA's driver: not being answered is no
-        // failure, and a question that cannot be taken back is one that
-        // answers itself.
-        if nth <= 2 {
+        // the first write asks NVIDIA's driver: not being answered is not a failure
+        if nth == 1 {
             assert!(ran.code() == 0 || model.snapshot().functions == before.functions);
             continue;
         }
@@ -114,8 +112,8 @@ fn what_nvidia_says_is_in_use_is_refused_before_any_function_is_touched() {
 #[test]
 fn an_unbind_that_blocks_is_given_up_in_time_and_the_lister_works_beside_it() {
     let (mounted, model) = host();
-    // unbindLock twice, override, then unbind
-    model.inject(Fault::Block(4));
+    // unbindLock, override, then unbind
+    model.inject(Fault::Block(3));
     // somebody opens it after all checks
     let late = Arc::clone(&model);
     let opener = std::thread::spawn(move || {

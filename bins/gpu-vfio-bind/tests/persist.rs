@@ -187,6 +187,8 @@ fn the_command_line_gets_what_the_iommu_needs_and_nothing_else() {
         assert!(ran.stderr.contains("the kernel command line needs no option"), "{}", ran.stderr);
     }
     let bed = intel("6.2.16-20-pve\n");
+    let cmdline = "initrd=\\EFI\\proxmox\\6.2.16-20-pve\\initrd.img-6.2.16-20-pve boot=zfs\n";
+    bed.write("/proc/cmdline", cmdline);
     bed.write("/sys/firmware/efi/fw_platform_size", "64\n");
     bed.write("/etc/kernel/proxmox-boot-uuids", "0000-0000\n");
     bed.write("/etc/kernel/cmdline", "root=ZFS=rpool/ROOT/pve-1 boot=zfs\n");
@@ -294,6 +296,21 @@ fn the_script_moves_what_is_meant_and_leaves_other_cards_alone() {
     run(&bed, "persist 2c:00", 0);
     let output = Command::new("sh").arg(bed.at(SCRIPT)).arg("prereqs").output().unwrap();
     assert_eq!((output.status.code(), output.stdout), (Some(0), b"\n".to_vec()));
+}
+
+#[test]
+fn the_script_writes_the_name_that_the_kernel_has_for_a_driver() {
+    // drivers/vfio/pci/nvgrace-gpu/main.c has .name = KBUILD_MODNAME
+    for spelling in ["nvgrace-gpu-vfio-pci", "nvgrace_gpu_vfio_pci"] {
+        let bed = host();
+        run(&bed, "persist 2c:00", 0);
+        bed.write(LIST, bed.read(LIST).replace("vfio-pci", spelling));
+        bed.write("/sys/bus/pci/drivers/nvgrace_gpu_vfio_pci/bind", "");
+        boot(&bed, &["dash"]);
+        let over = bed.read("/sys/bus/pci/devices/0000:2c:00.0/driver_override");
+        assert_eq!(over, "nvgrace_gpu_vfio_pci\n");
+        assert_eq!(bed.read("/modprobe.log"), format!("modprobe {spelling}\n"));
+    }
 }
 
 #[test]

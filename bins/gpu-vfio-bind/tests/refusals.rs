@@ -296,6 +296,27 @@ fn the_variant_is_the_most_exact_by_modules_alias() {
         bed.read(alias) + "alias vfio_pci:v000010DEd00001E07sv*sd*bc*sc*i* special_vfio_pci\n";
     bed.write(alias, text);
     let ran = untouched(&bed, "bind 2c:00 -n --driver auto", 0);
-    assert_eq!(ran.records[0]["to"], "special-vfio-pci");
+    assert_eq!(ran.records[0]["to"], "special_vfio_pci");
     assert_eq!(ran.records[1]["to"], "vfio-pci");
+}
+
+#[test]
+fn a_dry_run_of_a_release_shows_the_driver_that_comes_or_who_decides() {
+    let bed = free();
+    bed.remove("/sys/bus/pci/devices/0000:2c:00.0/driver");
+    bed.link("/sys/bus/pci/devices/0000:2c:00.0/driver", "../../../../bus/pci/drivers/vfio-pci");
+    let driver_of = |bed: &Bed| {
+        let ran = bed.tool(TOOL).args("release 2c:00 -n").run().expect(0);
+        ran.one("change", "target", "0000:2c:00.0").clone()
+    };
+    // nvidia and nouveau claim it, and nvidia is loaded
+    assert_eq!(driver_of(&bed)["to"], "nvidia");
+    bed.write("/sys/bus/pci/drivers/nouveau/bind", "");
+    let change = driver_of(&bed);
+    assert_eq!(change["to"], json!(null));
+    assert_eq!(change["reason"], "the kernel decides which driver binds it");
+    // it had none when it was bound; its driver was installed since
+    bed.write("/run/gpu-vfio-bind/0000:2c:00.0", "driver=\nmoved_to=vfio-pci\n");
+    fs::remove_dir_all(bed.at("/sys/bus/pci/drivers/nouveau")).unwrap();
+    assert_eq!(driver_of(&bed)["to"], "nvidia");
 }

@@ -53,6 +53,43 @@ fn the_command_of_a_refusal_is_not_refused() {
 }
 
 #[test]
+fn the_option_goes_where_the_boot_loader_that_booted_reads_it() {
+    // GRUB booted by Secure Boot, with the files of systemd-boot beside it
+    let bed = Bed::of(&reported::tree("secureboot").unwrap());
+    let ran = bed.tool("gpu-vfio-bind").args("persist 01:00 --cmdline").run().expect(0);
+    let option = ran.one("change", "property", "option");
+    assert_eq!(option["target"], "/etc/default/grub");
+    assert!(bed.read("/etc/default/grub").contains("\"quiet intel_iommu=on\""));
+    assert!(!bed.read("/etc/kernel/cmdline").contains("intel_iommu"));
+    // the file that another loader reads has it already
+    let bed = Bed::of(&reported::tree("notread").unwrap());
+    let ran = bed.tool("gpu-vfio-bind").args("persist 01:00 --cmdline -n").run().expect(0);
+    let option = ran.one("change", "property", "option");
+    assert_eq!(
+        (&option["target"], &option["status"]),
+        (&json!("/etc/default/grub"), &json!("planned"))
+    );
+    // the file that is read has it, and the kernel was started before
+    bed.write("/etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet intel_iommu=on\"\n");
+    let ran = bed.tool("gpu-vfio-bind").args("persist 01:00 --cmdline -n").run().expect(0);
+    assert_eq!(ran.one("change", "property", "option")["status"], "unchanged");
+    assert_eq!(ran.records.last().unwrap()["to"], "yes");
+    assert!(ran.stderr.contains("the running kernel was started without it"), "{}", ran.stderr);
+    // an option that switches it off comes first
+    let ran = run("iommuoff", "persist 03:00 --cmdline -n", 3);
+    assert!(ran.stderr.contains("remove 'intel_iommu=off'"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_driver_s_name_is_the_kernel_s_and_not_a_spelling_of_the_module() {
+    let ran = run("gh200", "bind 0009:01:00 --driver auto -n", 0);
+    assert_eq!(ran.one("change", "target", "0009:01:00.0")["to"], "nvgrace_gpu_vfio_pci");
+    let bed = Bed::of(&reported::tree("gh200").unwrap());
+    bed.tool("gpu-vfio-bind").args("persist 0009:01:00 --driver auto").run().expect(0);
+    assert!(bed.read("/etc/gpu-vfio-bind.list").contains(" nvgrace_gpu_vfio_pci address"));
+}
+
+#[test]
 fn an_apu_s_slot_is_its_gpu_and_its_audio() {
     let ran = run("um890", "bind c5:00.0 -n --force display", 0);
     assert_eq!(ran.values("change", "target"), ["0000:c5:00.0", "0000:c5:00.1"]);

@@ -4,11 +4,13 @@ mod cdi;
 mod container_engine;
 mod cuda;
 mod finding;
+mod gpus;
 mod hints;
 mod host;
 mod kernel;
 mod libraries;
 mod root;
+mod signature;
 mod xid;
 
 pub use cuda::findings as cuda;

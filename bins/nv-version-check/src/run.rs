@@ -57,7 +57,7 @@ fn findings(
         let gpu_given = roots.iter().any(|root| root.root.gpu);
         let scope = HostScope { baseline, gpu_given, next_boot: options.next_boot };
         findings = check::host(host, &scope);
-        findings.extend(check::cuda("host", &host.root, baseline.version.as_deref()));
+        findings.extend(check::cuda("host", &host.root, host, baseline.version.as_deref()));
     }
     for CollectedRoot { root, facts } in roots {
         match facts {

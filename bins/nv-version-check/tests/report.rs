@@ -79,6 +79,8 @@ fn the_table_shows_commands_whole() {
 STATUS  SUBJECT  PROPERTY   EXPECTED    ACTUAL
 DRIFT   ct 901   userspace  550.163.01  535.247.01
                                         /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.535.247.01: older than the loaded module
+    pct start 901
+    pct exec 901 -- nvidia-uninstall --silent
     nv-runfile fetch 550.163.01
     nv-runfile install /var/cache/pve-gpu-tools/runfiles/NVIDIA-Linux-x86_64-550.163.01.run --ct 901
 ";

@@ -32,11 +32,53 @@ pub fn apt_install(package: &str) -> CommandLine {
     command(&["apt-get", "install", package])
 }
 
+/// Installs packages.
+pub fn apt_install_all(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "install"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Installs packages again that are installed: their files and their scripts.
+pub fn apt_reinstall(packages: &[String]) -> CommandLine {
+    let mut words = command(&["apt-get", "install", "--reinstall"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Configures packages that are unpacked.
+pub fn dpkg_configure() -> CommandLine {
+    command(&["dpkg", "--configure", "--pending"])
+}
+
+/// Completes what an interrupted installation of packages has left.
+pub fn apt_fix_broken() -> CommandLine {
+    command(&["apt-get", "install", "--fix-broken"])
+}
+
 /// Removes packages with their configuration.
 pub fn apt_purge(packages: &[String]) -> CommandLine {
     let mut words = command(&["apt-get", "purge"]);
     words.extend(packages.iter().cloned());
     words
+}
+
+/// Removes packages of Arch Linux.
+pub fn pacman_remove(packages: &[String]) -> CommandLine {
+    let mut words = command(&["pacman", "-R"]);
+    words.extend(packages.iter().cloned());
+    words
+}
+
+/// Removes the package that owns a file, on Fedora and its relatives: dnf takes a
+/// file for the package that provides it (dnf(8), "Specifying provides").
+pub fn dnf_remove(file: &str) -> CommandLine {
+    command(&["dnf", "remove", file])
+}
+
+/// Removes what NVIDIA's installer installed.
+pub fn nvidia_uninstall() -> CommandLine {
+    command(&["nvidia-uninstall", "--silent"])
 }
 
 /// Upgrades packages that are installed, and installs no other.
@@ -55,6 +97,25 @@ pub fn headers_package(release: &str) -> String {
 /// Builds and installs a module that DKMS knows, `NAME/VERSION`, for a kernel.
 pub fn dkms_install(module: &str, release: &str) -> CommandLine {
     command(&["dkms", "install", module, "-k", release])
+}
+
+/// The same although DKMS takes the module for installed, or a module of the same
+/// or of a newer version is in its place: without `--force` dkms 3.0.10 and 3.2
+/// skip both, with exit status 0.
+pub fn dkms_install_forced(module: &str, release: &str) -> CommandLine {
+    command(&["dkms", "install", module, "-k", release, "--force"])
+}
+
+/// Builds a module again for a kernel, and installs it.
+pub fn dkms_build_forced(module: &str, release: &str) -> CommandLine {
+    command(&["dkms", "build", module, "-k", release, "--force"])
+}
+
+/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing.
+/// `dkms remove` refuses it: "Manual intervention is required" (3.2), "Could not
+/// locate dkms.conf file" (3.0.10).
+pub fn dkms_forget(module: &str) -> CommandLine {
+    command(&["rm", "-r", &format!("/var/lib/dkms/{module}")])
 }
 
 /// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
@@ -88,6 +149,11 @@ pub fn nvidia_ctk_cdi_generate(output: Option<&str>) -> CommandLine {
 pub fn nvidia_ctk_no_cgroups() -> CommandLine {
     let setting = "nvidia-container-cli.no-cgroups=true";
     command(&["nvidia-ctk", "config", "--set", setting, "--in-place"])
+}
+
+/// Has the firmware ask at the next boot whether to trust a certificate.
+pub fn mokutil_import(certificate: &str) -> CommandLine {
+    command(&["mokutil", "--import", certificate])
 }
 
 /// Loads a kernel module.
@@ -171,6 +237,12 @@ pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.
 pub fn unload_nvidia() -> CommandLine {
     command(&["modprobe", "-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])
+}
+
+/// Unloads NVIDIA's DRM driver and nothing else: `modprobe -r` would also unload
+/// the modules that it used.
+pub fn unload_nvidia_drm() -> CommandLine {
+    command(&["rmmod", "nvidia_drm"])
 }
 
 /// Keeps idle GPUs initialised until the next boot.

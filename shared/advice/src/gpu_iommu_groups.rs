@@ -26,5 +26,5 @@ pub fn groups() -> CommandLine {
 
 /// Shows one IOMMU group with its members and blockers.
 pub fn group(id: u32) -> CommandLine {
-    command(&["gpu-iommu-groups", "--groups", &id.to_string()])
+    command(&["gpu-iommu-groups", "--groups", &format!("group:{id}")])
 }

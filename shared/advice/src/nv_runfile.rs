@@ -47,6 +47,19 @@ pub fn install_in_container(version: &str, ctid: u32) -> CommandLine {
     command(&["nv-runfile", "install", &cached(version), "--ct", &ctid.to_string()])
 }
 
+/// The same although the loaded module has another version.
+pub fn install_in_container_forced(version: &str, ctid: u32) -> CommandLine {
+    let mut words = install_in_container(version, ctid);
+    words.push("--force".into());
+    words
+}
+
+/// Installs a driver from the cache on the host, after removing what was
+/// installed by other means.
+pub fn install_on_host_purging(version: &str) -> CommandLine {
+    command(&["nv-runfile", "install", &cached(version), "--host", "--purge"])
+}
+
 /// Installs a driver from the cache on the host.
 pub fn install_on_host(version: &str) -> CommandLine {
     command(&["nv-runfile", "install", &cached(version), "--host"])

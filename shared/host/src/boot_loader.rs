@@ -10,6 +10,12 @@ const COMMAND_LINE: &str = "/etc/kernel/cmdline";
 /// The ESPs that proxmox-boot-tool keeps, one UUID a line.
 const ESPS: &str = "/etc/kernel/proxmox-boot-uuids";
 
+/// systemd's vendor GUID for variables of boot loaders (the Boot Loader
+/// Interface). systemd-boot writes its name and version there; so does GRUB's
+/// module bli, since 2.12.
+const LOADER_INFO: &str =
+    "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+
 /// What takes the kernel command line of the next boot from a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootLoader {
@@ -31,18 +37,32 @@ pub struct BootFileEdit {
 }
 
 impl BootLoader {
-    /// Which one this host uses; `None` where it has neither's file.
-    ///
-    /// Proxmox VE boots by systemd-boot where it has EFI, a /etc/kernel/cmdline
-    /// and partitions of proxmox-boot-tool; everywhere else by GRUB.
-    pub fn find(machine: &Machine) -> Option<BootLoader> {
-        let systemd = machine.exists("/sys/firmware/efi")
-            && uses_proxmox_boot_tool(machine)
-            && machine.exists(COMMAND_LINE);
-        if systemd {
+    /// Which one booted this host. The running system says it: the boot loader's
+    /// own EFI variable, else the kernel command line, to which GRUB adds
+    /// `BOOT_IMAGE=` and systemd-boot an `initrd=` with backslashes. A host
+    /// without EFI has GRUB. `None` where nothing says it: which files exist
+    /// proves nothing, Proxmox VE has those of both.
+    pub fn booted(machine: &Machine) -> Option<BootLoader> {
+        let variable = machine.read(LOADER_INFO, 4096).unwrap_or_default();
+        // four bytes of flags, then UTF-16
+        let name: String =
+            variable.iter().skip(4).step_by(2).map(|byte| char::from(*byte)).collect();
+        if name.starts_with("systemd-boot") {
             return Some(BootLoader::SystemdBoot);
         }
-        machine.exists(GRUB).then_some(BootLoader::Grub)
+        if name.starts_with("GRUB") {
+            return Some(BootLoader::Grub);
+        }
+        let line = machine.attr("/proc/cmdline").unwrap_or_default();
+        let mut words = line.split_ascii_whitespace();
+        if words.clone().any(|word| word.starts_with("BOOT_IMAGE=")) {
+            return Some(BootLoader::Grub);
+        }
+        if words.any(|word| word.starts_with("initrd=\\")) {
+            return Some(BootLoader::SystemdBoot);
+        }
+        let has_grub = !machine.exists("/sys/firmware/efi") && machine.exists(GRUB);
+        has_grub.then_some(BootLoader::Grub)
     }
 
     /// The file in which an administrator looks for the command line.
@@ -53,11 +73,18 @@ impl BootLoader {
         }
     }
 
-    /// The command that makes the loader use a changed file.
-    pub fn update_command(self) -> &'static [&'static str] {
-        match self {
-            BootLoader::Grub => &["update-grub"],
-            BootLoader::SystemdBoot => &["proxmox-boot-tool", "refresh"],
+    /// The commands that make the loader use a changed file. Where
+    /// proxmox-boot-tool keeps ESPs, GRUB reads its menu from there, and only
+    /// `refresh` writes that. Empty where no command of this host is known:
+    /// systemd-boot without proxmox-boot-tool.
+    pub fn update_commands(self, machine: &Machine) -> Vec<&'static [&'static str]> {
+        const UPDATE_GRUB: &[&str] = &["update-grub"];
+        const REFRESH: &[&str] = &["proxmox-boot-tool", "refresh"];
+        match (self, uses_proxmox_boot_tool(machine)) {
+            (BootLoader::Grub, false) => vec![UPDATE_GRUB],
+            (BootLoader::Grub, true) => vec![UPDATE_GRUB, REFRESH],
+            (BootLoader::SystemdBoot, true) => vec![REFRESH],
+            (BootLoader::SystemdBoot, false) => Vec::new(),
         }
     }
 
@@ -287,6 +314,37 @@ mod tests {
             assert_eq!(grub(&file(odd)), None, "{odd}");
         }
         assert_eq!(grub("GRUB_TIMEOUT=5\n"), None);
+    }
+
+    #[test]
+    fn what_booted_is_read_from_the_running_system() {
+        let root = std::env::temp_dir().join(format!("host-loader-{}", std::process::id()));
+        let put = |path: &str, bytes: &[u8]| {
+            let path = root.join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        // Proxmox VE 8 on ZFS, installed with Secure Boot: the files of both
+        put(GRUB, b"GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n");
+        put(COMMAND_LINE, b"root=ZFS=rpool/ROOT/pve-1 boot=zfs\n");
+        put(ESPS, b"1234-ABCD\n");
+        put("/sys/firmware/efi/fw_platform_size", b"64\n");
+        let machine = Machine::new(Some(&root)).unwrap();
+        assert_eq!(BootLoader::booted(&machine), None);
+        put("/proc/cmdline", b"BOOT_IMAGE=/vmlinuz-6.2.16-20-pve root=ZFS=rpool/ROOT/pve-1 ro\n");
+        assert_eq!(BootLoader::booted(&machine), Some(BootLoader::Grub));
+        let commands = BootLoader::Grub.update_commands(&machine);
+        assert_eq!(commands, [&["update-grub"][..], &["proxmox-boot-tool", "refresh"]]);
+        put(
+            "/proc/cmdline",
+            b"initrd=\\EFI\\proxmox\\6.8.12-4-pve\\initrd.img-6.8.12-4-pve root=ZFS=rpool/ROOT/pve-1\n",
+        );
+        assert_eq!(BootLoader::booted(&machine), Some(BootLoader::SystemdBoot));
+        let mut info = vec![6, 0, 0, 0];
+        info.extend("GRUB 2.12".bytes().flat_map(|byte| [byte, 0]));
+        put(LOADER_INFO, &info);
+        assert_eq!(BootLoader::booted(&machine), Some(BootLoader::Grub));
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

@@ -178,6 +178,18 @@ impl Machine {
         read().map_err(|error| self.error("read", path, error))
     }
 
+    /// The first `most` bytes of a file of procfs: the kernel makes only what is
+    /// read, and the rest may be megabytes.
+    pub fn read_start(&self, path: &str, most: usize) -> Result<Vec<u8>, FileError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let fd = self.open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY, Mode::empty())?;
+            let mut bytes = Vec::new();
+            File::from(fd).take(most as u64).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| self.error("read", path, error))
+    }
+
     /// [`Machine::read`] as text; bytes that are not UTF-8 become U+FFFD.
     pub fn read_text(&self, path: &str, cap: usize) -> Result<String, FileError> {
         Ok(String::from_utf8_lossy(&self.read(path, cap)?).into_owned())

@@ -4,7 +4,7 @@
 
 use host::{FileError, Machine};
 
-use crate::ldcache;
+use crate::ldcache::{self, LibraryBits};
 use crate::library_dirs::{LIBRARY_DIRS, LINKER_DIRS};
 
 /// Bytes of a cache; a desktop's ld.so.cache has 200 KB.
@@ -32,11 +32,19 @@ impl DynamicLinker {
     /// musl or was never started; there the directories of all packagings count
     /// as well.
     pub fn candidates(&self, soname: &str) -> Vec<String> {
-        let cached = self.cache.as_deref().and_then(|bytes| ldcache::lookup(bytes, soname));
+        let lookup = |bytes| ldcache::lookup(bytes, soname, LibraryBits::SixtyFour);
+        let cached = self.cache.as_deref().and_then(lookup);
         let known = cached.is_some();
         let more = LIBRARY_DIRS.iter().filter(|_| !known);
         let dirs = LINKER_DIRS.iter().chain(more).map(|dir| format!("{dir}/{soname}"));
         cached.into_iter().flatten().chain(dirs).collect()
+    }
+
+    /// Paths that its cache has for a soname, of 64-bit or of 32-bit libraries.
+    pub fn cached(&self, soname: &str, is_64: bool) -> Vec<String> {
+        let bits = if is_64 { LibraryBits::SixtyFour } else { LibraryBits::ThirtyTwo };
+        let lookup = |bytes| ldcache::lookup(bytes, soname, bits);
+        self.cache.as_deref().and_then(lookup).unwrap_or_default()
     }
 }
 

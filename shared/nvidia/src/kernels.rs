@@ -2,6 +2,7 @@
 //! installed, and which boots next.
 
 use host::Machine;
+use host::boot_loader::{GrubDefaults, grub_variable, pinned_kernel, uses_proxmox_boot_tool};
 
 use crate::numbers;
 
@@ -37,23 +38,20 @@ pub struct NextBoot {
 }
 
 /// Finds the next-boot kernel as Proxmox VE and GRUB do. Errors: a pin or a menu
-/// entry names no installed kernel, or none is installed; the text is for people.
+/// entry names no installed kernel, none is installed, or a file cannot be read; the
+/// text is for people.
 ///
 /// proxmox-boot-tool's pins come first: for the next boot only, then for all.
 /// With GRUB, `grub-reboot` and `grub-set-default` leave an entry in grubenv;
 /// otherwise GRUB_DEFAULT names an entry, and the first is the newest kernel.
 pub fn next_boot(machine: &Machine, kernels: &[String]) -> Result<NextBoot, String> {
     let known = |text: &str| kernel_in(text, kernels);
-    for pin in ["/etc/kernel/next-boot-pin", "/etc/kernel/proxmox-boot-pin"] {
-        let Ok(text) = machine.read_text(pin, 4096) else { continue };
-        let release = text.lines().next().unwrap_or_default().trim();
-        if release.is_empty() {
-            continue;
-        }
-        if !kernels.iter().any(|kernel| kernel == release) {
+    let unread = |error: host::FileError| error.to_string();
+    if let Some((release, pin)) = pinned_kernel(machine).map_err(unread)? {
+        if !kernels.contains(&release) {
             return Err(format!("{pin} pins {release}, which is not installed"));
         }
-        return Ok(NextBoot { release: release.into(), by: pin.into() });
+        return Ok(NextBoot { release, by: pin.into() });
     }
     let newest = || {
         // the running kernel may have been removed since
@@ -63,19 +61,16 @@ pub fn next_boot(machine: &Machine, kernels: &[String]) -> Result<NextBoot, Stri
         Ok(NextBoot { release: last.clone(), by: "the newest in /boot".into() })
     };
     // on ESPs that proxmox-boot-tool manages, the newest kernel is first
-    if machine.exists("/etc/kernel/proxmox-boot-uuids") {
+    if uses_proxmox_boot_tool(machine) {
         return newest();
     }
-    let env = machine.read_text("/boot/grub/grubenv", 64 << 10).unwrap_or_default();
-    let variable = |name: &str| {
-        let line = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.map(str::trim).filter(|value| !value.is_empty())
-    };
-    let default = grub_default(machine);
-    let entry = match variable("next_entry") {
-        Some(entry) => Some(("next_entry of /boot/grub/grubenv", entry.to_string())),
-        None if default.as_deref() == Some("saved") => variable("saved_entry")
-            .map(|entry| ("saved_entry of /boot/grub/grubenv", entry.to_string())),
+    let variable = |name: &str| grub_variable(machine, name).map_err(unread);
+    let default = GrubDefaults::read(machine).map_err(unread)?.value("GRUB_DEFAULT");
+    let entry = match variable("next_entry")? {
+        Some(entry) => Some(("next_entry of /boot/grub/grubenv", entry)),
+        None if default.as_deref() == Some("saved") => {
+            variable("saved_entry")?.map(|entry| ("saved_entry of /boot/grub/grubenv", entry))
+        }
         None => default.map(|entry| ("GRUB_DEFAULT", entry)),
     };
     match entry {
@@ -86,24 +81,6 @@ pub fn next_boot(machine: &Machine, kernels: &[String]) -> Result<NextBoot, Stri
             None => Err(format!("{by} is '{entry}', which names no installed kernel")),
         },
     }
-}
-
-/// GRUB_DEFAULT as update-grub reads it: the files of grub.d come later.
-fn grub_default(machine: &Machine) -> Option<String> {
-    let names = machine.list("/etc/default/grub.d").unwrap_or_default();
-    let files = names.iter().filter(|name| name.ends_with(".cfg"));
-    let files = std::iter::once("/etc/default/grub".to_string())
-        .chain(files.map(|name| format!("/etc/default/grub.d/{name}")));
-    let mut value = None;
-    for file in files {
-        let text = machine.read_text(&file, 1 << 20).unwrap_or_default();
-        for line in text.lines() {
-            if let Some(text) = line.trim().strip_prefix("GRUB_DEFAULT=") {
-                value = Some(text.trim_matches(['"', '\'']).to_string());
-            }
-        }
-    }
-    value
 }
 
 /// The installed kernel that a menu entry's title or id names: the longest

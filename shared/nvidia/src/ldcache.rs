@@ -7,9 +7,25 @@ const ENTRY: usize = 24;
 /// FLAG_ELF_LIBC6 with the machine in the high byte: 64-bit x86 and ARM.
 const FLAGS_64: [u32; 2] = [0x0303, 0x0a03];
 
-/// Paths that the cache has for a soname, 64-bit libraries only, in the
+/// FLAG_ELF_LIBC6 alone: 32-bit x86.
+const FLAGS_32: [u32; 1] = [0x0003];
+
+/// The width of libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LibraryBits {
+    /// Of x86_64 and of 64-bit ARM.
+    SixtyFour,
+    /// Of 32-bit x86.
+    ThirtyTwo,
+}
+
+/// Paths that the cache has for a soname, of libraries of one width, in the
 /// linker's order. `None`: this is not a cache.
-pub fn lookup(cache: &[u8], soname: &str) -> Option<Vec<String>> {
+pub fn lookup(cache: &[u8], soname: &str, bits: LibraryBits) -> Option<Vec<String>> {
+    let wanted: &[u32] = match bits {
+        LibraryBits::SixtyFour => &FLAGS_64,
+        LibraryBits::ThirtyTwo => &FLAGS_32,
+    };
     let at = memchr::memmem::find(cache, MAGIC)?;
     // offsets of strings count from here
     let cache = &cache[at..];
@@ -28,7 +44,7 @@ pub fn lookup(cache: &[u8], soname: &str) -> Option<Vec<String>> {
         else {
             break;
         };
-        if FLAGS_64.contains(&flags) && text(key) == Some(soname.as_bytes()) {
+        if wanted.contains(&flags) && text(key) == Some(soname.as_bytes()) {
             found.extend(text(value).map(|path| String::from_utf8_lossy(path).into_owned()));
         }
     }
@@ -38,6 +54,10 @@ pub fn lookup(cache: &[u8], soname: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lookup(cache: &[u8], soname: &str) -> Option<Vec<String>> {
+        super::lookup(cache, soname, LibraryBits::SixtyFour)
+    }
 
     fn cache(entries: &[(u32, &str, &str)]) -> Vec<u8> {
         let mut strings = Vec::new();
@@ -72,6 +92,8 @@ mod tests {
         let paths = ["/opt/libcuda.so.1", "/usr/lib/x86_64-linux-gnu/libcuda.so.1"];
         assert_eq!(lookup(&new, "libcuda.so.1").unwrap(), paths);
         assert_eq!(lookup(&new, "libnvidia-ml.so.1").unwrap(), Vec::<String>::new());
+        let old = super::lookup(&new, "libcuda.so.1", LibraryBits::ThirtyTwo).unwrap();
+        assert_eq!(old, ["/usr/lib/i386-linux-gnu/libcuda.so.1"]);
         // after the old format
         let both = [&b"ld.so-1.7.0\0\0\0\0\0"[..], &new].concat();
         assert_eq!(lookup(&both, "libcuda.so.1").unwrap(), paths);

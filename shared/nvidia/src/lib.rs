@@ -4,7 +4,9 @@
 
 mod devices;
 pub mod dynamic_linker;
+mod generations;
 mod gpus;
+mod installations;
 mod installer_record;
 mod kernels;
 mod ldcache;
@@ -21,7 +23,9 @@ mod version;
 mod vgpu;
 
 pub use devices::CharDevices;
+pub use generations::Generation;
 pub use gpus::{GpuInfo, module_version, read_gpus};
+pub use installations::{DriverPackage, Installation, InstallationKind, Installations, RECEIPT};
 pub use installer_record::{INSTALLER_RECORD, RunInstallation};
 pub use kernels::{NextBoot, installed_kernels, next_boot};
 pub use library_dirs::{LIBRARY_DIRS, LibraryArch, LibraryDirError, library_dir};
@@ -35,7 +39,8 @@ pub use nouveau::Nouveau;
 pub use packages::{DriverPart, driver_package_patterns, driver_part, is_driver_dkms_module};
 pub use params::NodeParams;
 pub use tables::{
-    CudaNeed, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit, kernel_limits, xid, xids,
+    BuildSource, CudaNeed, DriverBuild, KernelLimit, Xid, XidSeverity, cuda_need, kernel_limit,
+    kernel_limits, unpublished, xid, xids,
 };
 pub use version::{branch, compare_versions, is_version, numbers};
 pub use vgpu::{Profile, VgpuOffer, parse_creatable, short_name};

@@ -63,11 +63,11 @@ const MOST_BYTES: usize = 1 << 29;
 const MOST_FILES: usize = 20_000;
 const MOST_DEPTH: usize = 6;
 
-/// The version that programs of a root file system would load, from what its
-/// dynamic linker takes for `libnvidia-ml.so.1`, else for `libcuda.so.1`. `None` where it
+/// The library that programs of a root file system would load: what its dynamic
+/// linker takes for `libnvidia-ml.so.1`, else for `libcuda.so.1`. `None` where it
 /// has neither library. Libraries for forward compatibility
 /// (/usr/local/cuda-*/compat) do not count.
-pub fn loaded_version(machine: &Machine) -> Option<String> {
+pub fn loaded_library(machine: &Machine) -> Option<String> {
     let (linker, _) = DynamicLinker::read(machine);
     ["libnvidia-ml.so.1", "libcuda.so.1"].iter().find_map(|soname| {
         let candidates = linker.candidates(soname);
@@ -76,8 +76,14 @@ pub fn loaded_version(machine: &Machine) -> Option<String> {
             LinkEnd::File(file) if !is_compat(&file) => Some(file),
             _ => None,
         });
-        version_of(&files.next()?)
+        files.next()
     })
+}
+
+/// The version that programs of a root file system would load; see
+/// [`loaded_library`].
+pub fn loaded_version(machine: &Machine) -> Option<String> {
+    version_of(&loaded_library(machine)?)
 }
 
 /// The version at the end of a library's file name.

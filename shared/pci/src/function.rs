@@ -7,6 +7,10 @@ use crate::alias::Modalias;
 /// NVIDIA's vendor id.
 pub const NVIDIA: u16 = 0x10de;
 
+const ASPEED: u16 = 0x1a03;
+const MATROX: u16 = 0x102b;
+const HUAWEI: u16 = 0x19e5;
+
 /// One PCI function. What could not be read is `None` or empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
@@ -36,6 +40,9 @@ pub struct Function {
     pub bridge: bool,
     /// The firmware used it as boot display; only VGA class functions say.
     pub boot_vga: Option<bool>,
+    /// The firmware or the boot console used a display on it (Linux 6.17 and newer:
+    /// drivers/pci/pci-sysfs.c, boot_display_show()); any display class says.
+    pub boot_display: Option<bool>,
     /// NUMA node.
     pub numa_node: Option<u32>,
     /// Reset methods in the kernel's order of preference.
@@ -56,6 +63,8 @@ pub struct Function {
     pub drm: Vec<String>,
     /// It has NVIDIA's vGPU directory.
     pub vgpu_vendor: bool,
+    /// The id of its vGPU profile; 0 is none, `None` unknown or not such a function.
+    pub vgpu_type: Option<u32>,
     /// It has mediated device types.
     pub mdev: bool,
     /// What could not be read and why, for people.
@@ -79,6 +88,7 @@ impl Function {
             group: None,
             bridge: false,
             boot_vga: None,
+            boot_display: None,
             numa_node: None,
             reset_methods: Vec::new(),
             link: None,
@@ -89,6 +99,7 @@ impl Function {
             vfio_device: None,
             drm: Vec::new(),
             vgpu_vendor: false,
+            vgpu_type: None,
             mdev: false,
             warnings: Vec::new(),
         }
@@ -104,6 +115,21 @@ impl Function {
         self.class.is_some_and(|class| class >> 16 == 0x03)
     }
 
+    /// The display of a server's management controller (BMC): what shows there is
+    /// seen through the network, and no VM has a use for it. The ids are those of
+    /// the kernel's drivers for them: ast (all of its vendor), hibmc (1711), and
+    /// the G200 of servers in mgag200's table, without the cards 0520 and 0521.
+    pub fn is_bmc_display(&self) -> bool {
+        let (Some(vendor), Some(device)) = (self.vendor, self.device) else { return false };
+        self.is_gpu()
+            && match vendor {
+                ASPEED => true,
+                HUAWEI => device == 0x1711,
+                MATROX => (0x0522..=0x0538).contains(&device) && device != 0x0525,
+                _ => false,
+            }
+    }
+
     /// A PCI bridge: by the bus behind it, or by class where that is not shown.
     pub fn is_bridge(&self) -> bool {
         self.bridge || self.class16() == Some(0x0604)
@@ -114,6 +140,11 @@ impl Function {
     /// the board itself.
     pub fn stays_with_host(&self) -> bool {
         self.is_bridge() || matches!(self.class16(), Some(0x0600 | 0x0601 | 0x0607 | 0x0609))
+    }
+
+    /// A switch of NVIDIA's NVLink fabric.
+    pub fn is_nvswitch(&self) -> bool {
+        self.class16() == Some(0x0680) && self.vendor == Some(NVIDIA)
     }
 
     /// Of a class that a graphics card has beside its display: audio, USB, UCSI.
@@ -132,12 +163,13 @@ impl Function {
     /// What it is to a user of GPUs; `gpu_in_slot` says whether a GPU shares its slot.
     pub fn role(&self, gpu_in_slot: bool) -> Role {
         match self.class16() {
+            _ if self.is_bmc_display() => Role::BmcDisplay,
             _ if self.is_gpu() => Role::Gpu,
             _ if self.is_bridge() => Role::Bridge,
             Some(0x0403) if gpu_in_slot => Role::GpuAudio,
             Some(0x0c03) if gpu_in_slot => Role::GpuUsb,
             Some(0x0c80) if gpu_in_slot => Role::GpuUcsi,
-            Some(0x0680) if self.vendor == Some(NVIDIA) => Role::Nvswitch,
+            _ if self.is_nvswitch() => Role::Nvswitch,
             _ => Role::Other,
         }
     }
@@ -154,7 +186,7 @@ impl Function {
     }
 }
 
-/// `vfio-pci` and its variants (`mlx5_vfio_pci`, `nvgrace-gpu-vfio-pci`, ...).
+/// `vfio-pci` and its variants (`mlx5_vfio_pci`, `nvgrace_gpu_vfio_pci`, ...).
 pub fn is_vfio_driver(name: &str) -> bool {
     let name = name.replace('_', "-");
     name == "vfio-pci" || name.ends_with("-vfio-pci") || name.starts_with("vfio-pci-")

@@ -27,6 +27,57 @@ pub struct Names {
     pub subsystem: Option<String>,
 }
 
+impl Names {
+    /// What the function is called: by its device, else by the model that its
+    /// driver knows, else by vendor and class. A bridge is a bridge whoever made it.
+    pub fn of_function(&self, function: &Function, model: Option<&str>) -> Option<String> {
+        let known = self.device.as_deref().or(model);
+        let vendor = self.vendor.as_deref().or_else(|| vendor_name(function.vendor?));
+        let vendor = vendor.filter(|_| !function.is_bridge());
+        let class = self.class.as_deref().or_else(|| class_name(function.class16()?));
+        match (known, vendor, class) {
+            (Some(name), _, _) => Some(name.to_string()),
+            (None, Some(vendor), Some(class)) => Some(format!("{vendor} {class}")),
+            (None, vendor, class) => vendor.or(class).map(str::to_string),
+        }
+    }
+}
+
+/// The makers of what these tools are about, for a host without pci.ids; spelt as
+/// there.
+fn vendor_name(vendor: u16) -> Option<&'static str> {
+    Some(match vendor {
+        0x1002 => "Advanced Micro Devices, Inc. [AMD/ATI]",
+        0x1022 => "Advanced Micro Devices, Inc. [AMD]",
+        0x102b => "Matrox Electronics Systems Ltd.",
+        0x10de => "NVIDIA Corporation",
+        0x1a03 => "ASPEED Technology, Inc.",
+        0x8086 => "Intel Corporation",
+        _ => return None,
+    })
+}
+
+/// The classes that are beside GPUs; spelt as in pci.ids.
+fn class_name(class: u16) -> Option<&'static str> {
+    Some(match class {
+        0x0106 => "SATA controller",
+        0x0108 => "Non-Volatile memory controller",
+        0x0200 => "Ethernet controller",
+        0x0300 => "VGA compatible controller",
+        0x0302 => "3D controller",
+        0x0380 => "Display controller",
+        0x0403 => "Audio device",
+        0x0600 => "Host bridge",
+        0x0601 => "ISA bridge",
+        0x0604 => "PCI bridge",
+        0x0680 => "Bridge",
+        0x0c03 => "USB controller",
+        0x0c80 => "Serial bus controller",
+        0x1080 => "Encryption controller",
+        _ => return None,
+    })
+}
+
 /// The part of pci.ids that names some functions.
 #[derive(Debug, Default)]
 pub struct PciIds {

@@ -17,6 +17,12 @@ pub struct Iommu {
     pub release: Option<String>,
     /// How the kernel decides whether a group may be handed out.
     pub rule: ViabilityRule,
+    /// Interrupts of devices are remapped. `None`: not an x86 host, or not known.
+    /// Without, VFIO refuses a device with EPERM (vfio_iommu_type1.c,
+    /// vfio_iommu_type1_attach_group()).
+    pub interrupt_remapping: Option<bool>,
+    /// VFIO was told to do without interrupt remapping.
+    pub unsafe_interrupts: bool,
     cmdline: String,
     cpu: Cpu,
     intel_default_on: Option<bool>,
@@ -26,6 +32,7 @@ pub struct Iommu {
 enum Cpu {
     Intel,
     Amd,
+    Arm,
     Other,
 }
 
@@ -44,11 +51,17 @@ impl Iommu {
             noiommu,
             rule: viability_rule(release.as_deref()),
             release,
+            interrupt_remapping: None,
+            unsafe_interrupts: false,
             cmdline,
             cpu: Cpu::Other,
             intel_default_on: None,
         };
-        if !iommu.is_on() {
+        if iommu.is_on() {
+            iommu.interrupt_remapping = interrupt_remapping(machine);
+            let is_missing = iommu.interrupt_remapping == Some(false);
+            iommu.unsafe_interrupts = is_missing && unsafe_interrupts(machine, &iommu.cmdline);
+        } else {
             // only then do we have to explain
             iommu.cpu = cpu(machine);
             iommu.intel_default_on = iommu.kernel_default(machine);
@@ -78,10 +91,7 @@ impl Iommu {
     /// only Intel's, and only where the kernel does not switch it on by itself.
     /// AMD's is on by default in every kernel; amd_iommu=on is not such an option.
     pub fn needed_option(&self) -> Option<&'static str> {
-        let asked = self
-            .cmdline
-            .split_ascii_whitespace()
-            .any(|word| word.starts_with("intel_iommu=") && word.contains("on"));
+        let asked = self.values_of("intel_iommu").any(|(_, value)| value == "on");
         let needed = !self.is_on()
             && !asked
             && self.cpu == Cpu::Intel
@@ -89,18 +99,43 @@ impl Iommu {
         needed.then_some("intel_iommu=on")
     }
 
+    /// The word of the kernel command line that switches it off. Of intel_iommu=
+    /// the last value counts (intel_iommu_setup()), amd_iommu=off and iommu=off
+    /// stay (parse_amd_iommu_options(), iommu_setup()).
+    pub fn off_option(&self) -> Option<&str> {
+        let is_off = |(_, value): &(&str, &str)| *value == "off";
+        let intel = self.values_of("intel_iommu").filter(|(_, v)| matches!(*v, "on" | "off"));
+        let of_intel = intel.last().filter(|found| self.cpu != Cpu::Amd && is_off(found));
+        let of_amd =
+            || self.values_of("amd_iommu").find(|found| self.cpu != Cpu::Intel && is_off(found));
+        let of_both = || self.values_of("iommu").find(is_off);
+        of_intel.or_else(of_amd).or_else(of_both).map(|(word, _)| word)
+    }
+
+    /// The word of the kernel command line that leaves Intel's graphics
+    /// untranslated, so that they have no group.
+    pub fn graphics_left_out_by(&self) -> Option<&str> {
+        self.values_of("intel_iommu").find(|(_, value)| *value == "igfx_off").map(|(word, _)| word)
+    }
+
+    /// The values of an option that takes a list, each with the word that it is in.
+    fn values_of<'a>(&'a self, option: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let words = self.cmdline.split_ascii_whitespace().filter_map(move |word| {
+            let list = word.strip_prefix(option)?.strip_prefix('=')?;
+            Some((word, list))
+        });
+        words.flat_map(|(word, list)| list.split(',').map(move |value| (word, value)))
+    }
+
     /// What to do where it is off: one sentence.
     pub fn advice(&self) -> String {
         let firmware = match self.cpu {
             Cpu::Intel => "VT-d",
             Cpu::Amd => "AMD-Vi (IOMMU)",
+            Cpu::Arm => "the IOMMU (SMMU)",
             Cpu::Other => "VT-d or AMD-Vi (IOMMU)",
         };
-        let off = self
-            .cmdline
-            .split_ascii_whitespace()
-            .find(|word| matches!(*word, "intel_iommu=off" | "amd_iommu=off" | "iommu=off"));
-        if let Some(off) = off {
+        if let Some(off) = self.off_option() {
             return format!("remove '{off}' from the kernel command line and reboot");
         }
         let needs_option = self.needed_option().is_some();
@@ -126,7 +161,52 @@ fn cpu(machine: &Machine) -> Cpu {
     match vendor.and_then(|line| line.split(':').nth(1)).map(str::trim) {
         Some("GenuineIntel") => Cpu::Intel,
         Some("AuthenticAMD" | "HygonGenuine") => Cpu::Amd,
+        // its kernel names no vendor in words
+        None if text.contains("CPU implementer") => Cpu::Arm,
         _ => Cpu::Other,
+    }
+}
+
+/// Whether the kernel remaps interrupts: the names of its interrupt controllers
+/// begin with `IR-` then (arch/x86/kernel/apic/io_apic.c, ioapic_ir_chip; the
+/// interrupt remapping domains of drivers/iommu/*/irq_remapping.c). The timer and
+/// other lines of the I/O APIC come first.
+fn interrupt_remapping(machine: &Machine) -> Option<bool> {
+    let start = machine.read_start("/proc/interrupts", 64 << 10).ok()?;
+    let text = String::from_utf8_lossy(&start);
+    let mut words = text.split_ascii_whitespace();
+    match words.clone().any(|word| word.starts_with("IR-")) {
+        true => Some(true),
+        false => words.any(|word| word == "IO-APIC").then_some(false),
+    }
+}
+
+/// Whether `allow_unsafe_interrupts` is set: of the loaded module, else for when
+/// it is loaded.
+fn unsafe_interrupts(machine: &Machine, cmdline: &str) -> bool {
+    const MODULE: &str = "vfio_iommu_type1";
+    const PARAMETER: &str = "allow_unsafe_interrupts";
+    let is_yes = |value: &str| matches!(value.trim(), "Y" | "y" | "1");
+    if let Ok(value) = machine.attr(&format!("/sys/module/{MODULE}/parameters/{PARAMETER}")) {
+        return is_yes(&value);
+    }
+    let set = |word: &str| {
+        let value = word.strip_prefix(PARAMETER).and_then(|rest| rest.strip_prefix('='));
+        value.is_some_and(is_yes)
+    };
+    let words = cmdline.split_ascii_whitespace().filter_map(|word| word.split_once('.'));
+    let of_module = words.filter(|(module, _)| *module == MODULE);
+    of_module.map(|(_, word)| word).any(set) || {
+        let names = machine.list("/etc/modprobe.d").unwrap_or_default();
+        names.iter().filter(|name| name.ends_with(".conf")).any(|name| {
+            let text = machine.read_text(&format!("/etc/modprobe.d/{name}"), 1 << 20);
+            text.unwrap_or_default().lines().any(|line| {
+                let mut words = line.split_ascii_whitespace();
+                words.next() == Some("options")
+                    && words.next().is_some_and(|module| module.replace('-', "_") == MODULE)
+                    && words.any(set)
+            })
+        })
     }
 }
 
@@ -155,11 +235,29 @@ mod tests {
             noiommu: false,
             release: None,
             rule: ViabilityRule::DmaOwner,
+            interrupt_remapping: None,
+            unsafe_interrupts: false,
             cmdline: cmdline.into(),
             cpu,
             intel_default_on,
         }
         .advice()
+    }
+
+    #[test]
+    fn the_word_that_switches_it_off_is_the_one_that_the_kernel_obeys() {
+        let removed = |cpu, cmdline: &str| off(cpu, cmdline, Some(true));
+        for (cpu, cmdline, word) in [
+            (Cpu::Amd, "quiet amd_iommu=off", "amd_iommu=off"),
+            (Cpu::Amd, "iommu=pt iommu=off", "iommu=off"),
+            (Cpu::Intel, "intel_iommu=on intel_iommu=sm_on,off", "intel_iommu=sm_on,off"),
+        ] {
+            let advice = removed(cpu, cmdline);
+            assert!(advice.starts_with(&format!("remove '{word}'")), "{cmdline}: {advice}");
+        }
+        assert!(removed(Cpu::Intel, "intel_iommu=off intel_iommu=on").contains("VT-d"));
+        assert!(removed(Cpu::Amd, "intel_iommu=off").contains("AMD-Vi"));
+        assert!(removed(Cpu::Arm, "quiet").contains("SMMU"));
     }
 
     #[test]

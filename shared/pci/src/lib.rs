@@ -17,6 +17,8 @@ pub use function::{Function, NVIDIA, is_vfio_driver};
 pub use group::{Group, OtherMember};
 pub use ids::{Names, PciIds};
 pub use iommu::{Iommu, viability_rule};
-pub use operand::{OperandError, gpus_hint};
+pub use operand::{OperandError, gpus_hint, group_operand};
 pub use scan::{Depth, System, scan, scan_slots};
-pub use verdict::{blocks_group, group_verdict, passthrough};
+pub use verdict::{
+    GroupObstacle, GroupObstacleKind, group_obstacles, group_verdict, passthrough, shares_group,
+};

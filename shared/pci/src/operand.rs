@@ -1,10 +1,11 @@
 //! Operands that name functions: an address, a slot, a group.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use record::{Address, Slot, address_hint};
 
-use crate::System;
+use crate::{Function, System};
 
 /// An operand that names nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl fmt::Display for OperandError {
             OperandError::Form(text) => {
                 write!(
                     f,
-                    "'{text}' is neither a function (41:00.0), nor a slot (41:00), nor a group (26)"
+                    "'{text}' is neither a function (41:00.0), nor a slot (41:00), nor a group (group:26)"
                 )?;
                 match address_hint(text) {
                     Some(hint) => write!(f, "; {hint}"),
@@ -56,11 +57,21 @@ pub fn gpus_hint(gpus: &[Address]) -> String {
     }
 }
 
+/// The IOMMU group that an operand in the written form names, `group:26`.
+pub fn group_operand(operand: &str) -> Option<u32> {
+    number(operand.strip_prefix("group:")?)
+}
+
+/// A plain decimal number: `+1` is none.
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 impl System {
     /// The functions that an operand names, by address: one function, all of a
-    /// slot, or all of an IOMMU group.
+    /// slot, or all of an IOMMU group (`group:26`, also `26`).
     pub fn named(&self, operand: &str) -> Result<Vec<Address>, OperandError> {
-        let found = |test: &dyn Fn(&crate::Function) -> bool, what: String| {
+        let found = |test: &dyn Fn(&Function) -> bool, what: String| {
             let found: Vec<Address> =
                 self.functions.values().filter(|f| test(f)).map(|f| f.address).collect();
             match found.is_empty() {
@@ -74,18 +85,49 @@ impl System {
         if let Ok(slot) = operand.parse::<Slot>() {
             return found(&|f| f.address.slot() == slot, format!("slot {slot}"));
         }
-        let plain = !operand.is_empty() && operand.bytes().all(|b| b.is_ascii_digit());
-        match operand.parse::<u32>() {
-            Ok(group) if plain => {
-                found(&|f| f.group == Some(group), format!("IOMMU group {group}"))
-            }
-            _ => Err(OperandError::Form(operand.chars().take(40).collect())),
+        match group_operand(operand).or_else(|| number(operand)) {
+            Some(group) => found(&|f| f.group == Some(group), format!("IOMMU group {group}")),
+            None => Err(OperandError::Form(operand.chars().take(40).collect())),
         }
     }
 
-    /// The GPUs, virtual functions left out.
+    /// What the name of a function's slot stands for: the card where it has a GPU,
+    /// else all its functions; without what stays with the host.
+    pub fn named_by_slot(&self, function: &Function) -> BTreeSet<Address> {
+        let physical = || self.physical_slot(function).filter(|f| f.pf.is_none());
+        match physical().find(|f| f.is_gpu()) {
+            Some(gpu) => self.movable(self.slot(gpu)).collect(),
+            None => self.movable(physical()).collect(),
+        }
+    }
+
+    /// Those that do not stay with the host whatever they share.
+    pub fn movable<'a>(
+        &'a self,
+        functions: impl Iterator<Item = &'a Function>,
+    ) -> impl Iterator<Item = Address> {
+        functions.filter(|f| !self.stays_with_host(f)).map(|f| f.address)
+    }
+
+    /// The names of functions for a command line: their slot, where it stands for
+    /// no other function.
+    pub fn names(&self, functions: &[&Function]) -> Vec<String> {
+        let chosen: BTreeSet<Address> = functions.iter().map(|f| f.address).collect();
+        let name = |f: &&Function| {
+            let whole = self.named_by_slot(f);
+            match f.pf.is_none() && whole.contains(&f.address) && whole.is_subset(&chosen) {
+                true => f.address.slot().to_string(),
+                false => f.address.to_string(),
+            }
+        };
+        let names: BTreeSet<String> = functions.iter().map(name).collect();
+        names.into_iter().collect()
+    }
+
+    /// The GPUs, virtual functions and the display of a BMC left out.
     pub fn gpus(&self) -> Vec<Address> {
-        let gpus = self.functions.values().filter(|f| f.is_gpu() && f.pf.is_none());
+        let is_gpu = |f: &&Function| f.is_gpu() && !f.is_bmc_display() && f.pf.is_none();
+        let gpus = self.functions.values().filter(is_gpu);
         gpus.map(|f| f.address).collect()
     }
 }

@@ -80,6 +80,18 @@ impl System {
         })
     }
 
+    /// Whether a function stays with the host whatever it shares: a bridge, or the
+    /// management function of a PCI Express switch, which sits in the slot of the
+    /// switch's upstream port.
+    pub fn stays_with_host(&self, function: &Function) -> bool {
+        let first = Address { function: 0, ..function.address };
+        let of_port = || self.functions.get(&first).is_some_and(Function::is_bridge);
+        // memory controllers, other bridges and base system peripherals: a chipset
+        // has its USB and SATA controllers beside a bridge, too
+        let manages = matches!(function.class16(), Some(0x0500..=0x05ff | 0x0680 | 0x0880));
+        function.stays_with_host() || (manages && function.parent.is_some() && of_port())
+    }
+
     /// All functions at the slot of `of`, its virtual functions as well.
     pub fn physical_slot<'a>(&'a self, of: &'a Function) -> impl Iterator<Item = &'a Function> {
         let slot = of.address.slot();
@@ -140,6 +152,9 @@ pub fn scan_slots(machine: &Machine, slots: &BTreeSet<Slot>) -> Result<System, F
     let ids: BTreeSet<u32> = scanned.functions.values().filter_map(|f| f.group).collect();
     let ids: Vec<u32> = ids.into_iter().collect();
     let mut others: Vec<Address> = scanned.listed_members.values().flatten().copied().collect();
+    // what a member is may depend on the first function of its slot
+    let first: Vec<Address> = others.iter().map(|a| Address { function: 0, ..*a }).collect();
+    others.extend(first.into_iter().filter(|first| addresses.binary_search(first).is_ok()));
     others.sort_unstable();
     others.dedup();
     others.retain(|address| !scanned.functions.contains_key(address));

@@ -3,7 +3,6 @@
 //! systems.
 
 mod conf;
-mod dpkg;
 mod guest;
 mod hostpci;
 mod ids;
@@ -14,11 +13,11 @@ mod start;
 mod storage;
 
 pub use conf::{Conf, Fate, Line, Section, boolean};
-pub use dpkg::{Package, PackageState, Packages};
 pub use guest::{
     Guest, MOST, all_guests, ctid, guest_nodes, has_dev, has_hotplug, is_unprivileged,
     pve_container_version, require_cluster, require_quorum, require_unlocked,
 };
+pub use host::{Package, PackageState, Packages};
 pub use hostpci::{HostPci, HostPciId, PciMappings, Vm, Vms};
 pub use ids::{IdMap, id_maps, root_ids};
 pub use keys::{is_known_to_lxc, is_permitted_lxc_key};

@@ -10,6 +10,8 @@ use crate::{Address, Slot};
 pub enum Role {
     /// Display class, 03xx.
     Gpu,
+    /// The display of a server's management controller (ASPEED, Matrox G200).
+    BmcDisplay,
     /// HD audio (0403) in a GPU's slot.
     GpuAudio,
     /// USB controller (0c03) in a GPU's slot.
@@ -29,6 +31,7 @@ impl Role {
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Gpu => "gpu",
+            Role::BmcDisplay => "bmc-display",
             Role::GpuAudio => "gpu-audio",
             Role::GpuUsb => "gpu-usb",
             Role::GpuUcsi => "gpu-ucsi",
@@ -90,6 +93,10 @@ pub struct PciDevice {
     /// `0x` and two hex digits.
     #[serde(default)]
     pub revision: Option<String>,
+    /// What it is called: the name of the device in pci.ids, else NVIDIA's model,
+    /// else vendor and class.
+    #[serde(default)]
+    pub name: Option<String>,
     /// From pci.ids.
     #[serde(default)]
     pub class_name: Option<String>,
@@ -114,6 +121,9 @@ pub struct PciDevice {
     /// Whether the firmware used it as the boot display.
     #[serde(default)]
     pub boot_vga: Option<bool>,
+    /// Whether a display on it showed the boot, as kernels since 6.17 say.
+    #[serde(default)]
+    pub boot_display: Option<bool>,
     /// NUMA node; the kernel's -1 is `None`.
     #[serde(default)]
     pub numa_node: Option<u32>,
@@ -141,6 +151,9 @@ pub struct PciDevice {
     /// Whether it may be passed through.
     #[serde(default)]
     pub passthrough: Option<Passthrough>,
+    /// Who uses it; `None` for a bridge.
+    #[serde(default)]
+    pub usage: Option<FunctionUsage>,
 }
 
 impl PciDevice {
@@ -163,6 +176,7 @@ impl PciDevice {
             subsystem_vendor: None,
             subsystem_device: None,
             revision: None,
+            name: None,
             class_name: None,
             vendor_name: None,
             device_name: None,
@@ -171,6 +185,7 @@ impl PciDevice {
             driver_override: None,
             modules: Vec::new(),
             boot_vga: None,
+            boot_display: None,
             numa_node: None,
             reset_methods: Vec::new(),
             link: None,
@@ -180,6 +195,7 @@ impl PciDevice {
             nvidia: None,
             vgpu_interface: None,
             passthrough: None,
+            usage: None,
         }
     }
 }
@@ -242,6 +258,10 @@ pub enum VgpuInterface {
 /// The verdict on passing a function's slot through to a VM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Passthrough {
+    /// Nothing is against it: the slot is on VFIO, or `gpu-vfio-bind bind` would
+    /// not be refused. `None`: it cannot be known.
+    #[serde(default)]
+    pub possible: Option<bool>,
     /// No endpoint of another slot shares the group. `None`: it cannot be known.
     pub isolated: Option<bool>,
     /// The kernel would hand the group out now.
@@ -250,11 +270,17 @@ pub struct Passthrough {
     pub viable_once_bound: Option<bool>,
     /// What prevents it, function by function.
     pub blockers: Vec<Blocker>,
+    /// What does not prevent it and should be known.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One thing that prevents passing a group through.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Blocker {
+    /// Its kind, for scripts.
+    #[serde(default)]
+    pub kind: Option<BlockerKind>,
     /// Full address, name of a non-PCI member, or `None` where it is the machine.
     pub function: Option<String>,
     /// The driver it is bound to.
@@ -263,6 +289,86 @@ pub struct Blocker {
     pub own_slot: bool,
     /// Why, for a message.
     pub why: String,
+}
+
+/// What kind of thing prevents passing a slot through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockerKind {
+    /// The IOMMU is off.
+    IommuOff,
+    /// The function has no IOMMU group.
+    NoGroup,
+    /// A member of the group is on a driver of the host.
+    GroupMember,
+    /// A bridge of the group has a driver of which the kernel's answer is unknown.
+    UnknownBridge,
+    /// The group has a range that is mapped one to one.
+    ReservedRegion,
+    /// Interrupts are not remapped.
+    Interrupts,
+    /// Groups are no proof of isolation.
+    AcsOverride,
+    /// It has virtual functions, which would go away.
+    VirtualFunctions,
+    /// A virtual function without a vGPU profile.
+    NoProfile,
+    /// Something uses it.
+    InUse,
+    /// Whether something uses it is not known.
+    Unknown,
+}
+
+/// Something that uses a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedBy {
+    /// What it is.
+    pub kind: UsedByKind,
+    /// Its name: `/dev/sda1`, `eno1`, `VM 100`.
+    pub name: String,
+    /// What it does with the function, in words that follow the name.
+    pub what: String,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// The container that it is, or whose process it is.
+    pub ctid: Option<u32>,
+    /// The VM that it is, or whose process or device it is.
+    pub vm: Option<u32>,
+    /// A guest that runs now; `None`: not a guest.
+    pub running: Option<bool>,
+}
+
+/// What kind of user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UsedByKind {
+    /// A block device that is mounted, swapped to or part of another.
+    Disk,
+    /// A network interface that is in use.
+    Network,
+    /// The local console.
+    Display,
+    /// A process with an open device node.
+    Process,
+    /// A kernel module that holds it.
+    KernelModule,
+    /// A driver in the middle of its removal.
+    Removal,
+    /// A container that is given one of its nodes.
+    Container,
+    /// A VM that is given the function.
+    Vm,
+    /// A mediated device.
+    MediatedDevice,
+}
+
+/// Who uses a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionUsage {
+    /// Its users.
+    pub users: Vec<UsedBy>,
+    /// What could not be found out, in words.
+    pub unknown: Vec<String>,
 }
 
 /// One IOMMU group.

@@ -4,8 +4,9 @@
 use crate::columns::{Cell, Overflow, Table, has_colour, terminal_width};
 use crate::hint::shell_words;
 use crate::{
-    Change, Check, CheckStatus, ErrorRecord, IommuGroup, LxcGpu, Passthrough, PciDevice, Record,
-    Role, Runfile, RunfileEntry, Severity, Vgpu, VgpuAssignment, VgpuKind, VgpuType,
+    BlockerKind, Change, Check, CheckStatus, ErrorRecord, FunctionUsage, IommuGroup, LxcGpu,
+    Passthrough, PciDevice, Record, Role, Runfile, RunfileEntry, Severity, Vgpu, VgpuAssignment,
+    VgpuKind, VgpuType,
 };
 
 /// All records as tables, in their order.
@@ -32,9 +33,10 @@ pub(crate) fn render(records: &[Record]) -> String {
 
 fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
     match record {
-        Record::PciDevice(_) => {
-            (&["ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "NAME"], Overflow::Cut)
-        }
+        Record::PciDevice(_) => (
+            &["ADDRESS", "GROUP", "ROLE", "ID", "DRIVER", "VERDICT", "USED BY", "NAME"],
+            Overflow::Cut,
+        ),
         Record::IommuGroup(_) => (
             &["GROUP", "VIABLE", "ISOLATED", "MEMBER", "ROLE", "DRIVER", "BLOCKED BY"],
             Overflow::Cut,
@@ -113,8 +115,6 @@ fn ids(vendor: &Option<String>, device: &Option<String>) -> String {
 }
 
 fn pci_device(d: &PciDevice) -> Vec<Cell> {
-    // the ids name the vendor: in 80 columns the card's own name is worth more
-    let name = d.device_name.as_ref().or(d.vendor_name.as_ref());
     vec![
         d.address.to_string(),
         or_dash(&d.group),
@@ -122,8 +122,33 @@ fn pci_device(d: &PciDevice) -> Vec<Cell> {
         ids(&d.vendor, &d.device),
         or_dash(&d.driver),
         verdict(d.passthrough.as_ref(), d.role).into(),
-        or_dash(&name),
+        used_by(d.usage.as_ref()),
+        or_dash(&d.name.as_ref().or(d.device_name.as_ref())),
     ]
+}
+
+/// The first users, and how many more there are.
+fn used_by(usage: Option<&FunctionUsage>) -> Cell {
+    const SHOWN: usize = 2;
+    let Some(usage) = usage else { return "-".into() };
+    let mut names: Vec<String> = Vec::new();
+    for user in &usage.users {
+        let name = match user.running {
+            Some(false) => format!("{} (stopped)", user.name),
+            _ => user.name.clone(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    match (names.len(), usage.unknown.is_empty()) {
+        (0, true) => "-".into(),
+        (0, false) => "?".into(),
+        (count, _) if count > SHOWN => {
+            format!("{} (+{})", names[..SHOWN].join(", "), count - SHOWN)
+        }
+        _ => names.join(", "),
+    }
 }
 
 /// One or two words for a verdict; bridges are not passed through and have none.
@@ -138,13 +163,16 @@ pub(crate) fn verdict(p: Option<&Passthrough>, role: Option<Role>) -> &'static s
 impl Passthrough {
     /// The verdict in one or two words, as tables and trees show it.
     pub fn verdict(&self) -> &'static str {
-        match (self.isolated, self.viable, self.viable_once_bound) {
-            (Some(true), Some(true), _) => "ready",
-            (Some(true), _, Some(true)) => "bindable",
-            (Some(false), _, _) => "shared group",
-            (_, _, Some(false)) if self.blockers.iter().any(|b| b.function.is_some()) => "blocked",
-            (_, _, Some(false)) => "no IOMMU",
-            _ => "unproven",
+        let has = |kind| self.blockers.iter().any(|b| !b.own_slot && b.kind == Some(kind));
+        match (self.possible, self.viable) {
+            (Some(true), Some(true)) => "ready",
+            (Some(true), _) => "bindable",
+            _ if has(BlockerKind::IommuOff) => "no IOMMU",
+            _ if has(BlockerKind::GroupMember) => "shared group",
+            (Some(false), _) if has(BlockerKind::InUse) => "in use",
+            (Some(false), _) => "blocked",
+            (None, _) if has(BlockerKind::Unknown) => "unknown",
+            (None, _) => "unproven",
         }
     }
 }

@@ -12,7 +12,7 @@ const MOST: usize = 16 << 20;
 pub(crate) fn below(
     machine: &Machine,
     address: Address,
-    boot_vga: Option<bool>,
+    is_boot_display: bool,
     below: &Subtree,
     usage: &mut Usage,
 ) {
@@ -20,7 +20,7 @@ pub(crate) fn below(
         let user = User { kind: UserKind::Display, name: name.into(), what: what.into() };
         usage.users.push(user);
     };
-    if boot_vga == Some(true) {
+    if is_boot_display {
         add("boot display", "is on it");
     }
     let frame_buffers = class_devices(machine, "graphics").unwrap_or_default();

@@ -8,6 +8,7 @@
 mod disks;
 mod display;
 mod guests;
+mod kernel_modules;
 mod mediated;
 mod network;
 mod nodes;
@@ -16,11 +17,13 @@ mod removal;
 mod sysfs;
 mod user;
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 
 use host::{Machine, OpenNodes, PendingWriter};
+use nvidia::GpuInfo;
 use pci::Function;
+use record::Address;
 
 use disks::Disks;
 use guests::Guests;
@@ -42,6 +45,7 @@ pub struct Users<'a> {
     guests: OnceCell<Guests>,
     mediated: OnceCell<Result<Vec<ClassDevice>, String>>,
     writers: OnceCell<Result<Vec<PendingWriter>, String>>,
+    answers: RefCell<BTreeMap<Address, Usage>>,
 }
 
 impl<'a> Users<'a> {
@@ -56,23 +60,53 @@ impl<'a> Users<'a> {
             guests: OnceCell::new(),
             mediated: OnceCell::new(),
             writers: OnceCell::new(),
+            answers: RefCell::default(),
         }
     }
 
-    /// Who uses a function.
+    /// The same, for who has read NVIDIA's GPUs already: each read of them may
+    /// have to be given up after seconds.
+    pub fn with_gpus(
+        machine: &'a Machine,
+        gpus: BTreeMap<Address, GpuInfo>,
+        unread: Vec<String>,
+    ) -> Users<'a> {
+        let users = Users::new(machine);
+        let _ = users.nodes.set(NodeTable::new(machine, gpus, unread));
+        users
+    }
+
+    /// Who uses a function. It is looked up once.
     pub fn of(&self, function: &Function) -> Usage {
+        if let Some(known) = self.answers.borrow().get(&function.address) {
+            return known.clone();
+        }
+        let usage = self.look_up(function);
+        self.answers.borrow_mut().insert(function.address, usage.clone());
+        usage
+    }
+
+    fn look_up(&self, function: &Function) -> Usage {
         let machine = self.machine;
         let mut usage = Usage::default();
         self.removal_of(function, &mut usage);
         let below = Subtree::of(machine, function.address, &function.vfs);
+        usage.unknown.extend(below.unknown().iter().cloned());
         let disks = self.disks.get_or_init(|| Disks::read(machine));
         disks.below(machine, &below, &mut usage);
         let interfaces = self.interfaces.get_or_init(|| Interfaces::read(machine));
         interfaces.below(machine, &below, &mut usage);
-        display::below(machine, function.address, function.boot_vga, &below, &mut usage);
+        // what VFIO has draws nothing for the host
+        let is_boot_display = !function.on_vfio()
+            && (function.boot_vga == Some(true) || function.boot_display == Some(true));
+        display::below(machine, function.address, is_boot_display, &below, &mut usage);
         let nodes = self.nodes_below(function, &below);
         usage.unknown.extend(self.node_table().unknown().iter().cloned());
-        processes::of(self.open(), &nodes, &mut usage);
+        // without a node there is nothing that a process could have open
+        if !nodes.is_empty() {
+            processes::of(self.open(), &nodes, &mut usage);
+        }
+        kernel_modules::of(machine, function, &nodes, &mut usage);
         let guests = self.guests.get_or_init(|| Guests::read(machine));
         guests.of(machine, function, &nodes, &mut usage);
         mediated::of(self.mediated.get_or_init(|| mediated::read(machine)), &below, &mut usage);

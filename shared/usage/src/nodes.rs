@@ -48,6 +48,15 @@ impl NodeTable {
     /// Lists them.
     pub fn read(machine: &Machine) -> NodeTable {
         let (gpus, unread) = nvidia::read_gpus(machine);
+        NodeTable::new(machine, gpus, unread)
+    }
+
+    /// Lists them, where NVIDIA's GPUs were read already.
+    pub fn new(
+        machine: &Machine,
+        gpus: BTreeMap<Address, GpuInfo>,
+        unread: Vec<String>,
+    ) -> NodeTable {
         let mut table = NodeTable { devices: Vec::new(), gpus, unknown: unread };
         for class in CLASSES {
             match class_devices(machine, class) {

@@ -61,15 +61,27 @@ fn resolve(dir: &str, target: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subtree {
     paths: BTreeSet<String>,
+    unknown: Vec<String>,
 }
 
 impl Subtree {
     /// That of a function and its virtual functions.
     pub fn of(machine: &Machine, address: Address, vfs: &[Address]) -> Subtree {
-        let all = std::iter::once(&address).chain(vfs);
-        let paths = all
-            .filter_map(|address| link_path(machine, "/sys/bus/pci/devices", &address.to_string()));
-        Subtree { paths: paths.collect() }
+        const DEVICES: &str = "/sys/bus/pci/devices";
+        let mut tree = Subtree::default();
+        for address in std::iter::once(&address).chain(vfs) {
+            match machine.read_link(&format!("{DEVICES}/{address}")) {
+                Ok(target) => drop(tree.paths.insert(resolve(DEVICES, &target))),
+                // without its path nothing is found below it
+                Err(error) => tree.unknown.push(format!("what is below {address}: {error}")),
+            }
+        }
+        tree
+    }
+
+    /// What could not be found out, in words.
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
     }
 
     /// Whether a device's path passes through the function.
@@ -90,7 +102,8 @@ mod tests {
         let target = "../../devices/pci0000:00/0000:00:17.0/ata1/host0/block/sda";
         let path = resolve("/sys/class/block", target);
         assert_eq!(path, "/sys/devices/pci0000:00/0000:00:17.0/ata1/host0/block/sda");
-        let below = Subtree { paths: ["/sys/devices/pci0000:00/0000:00:17.0".into()].into() };
+        let paths = ["/sys/devices/pci0000:00/0000:00:17.0".into()].into();
+        let below = Subtree { paths, unknown: Vec::new() };
         assert!(below.holds(&path));
         assert!(!below.holds("/sys/devices/pci0000:00/0000:00:17.01/x"));
     }

@@ -1,5 +1,7 @@
 //! The answer: users, and what could not be found out.
 
+use record::{FunctionUsage, UsedBy, UsedByKind};
+
 /// What kind of user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UserKind {
@@ -20,6 +22,8 @@ pub enum UserKind {
         /// It is NVIDIA's persistence daemon.
         is_persistenced: bool,
     },
+    /// A module that holds it from inside the kernel.
+    KernelModule,
     /// A write to its driver that an earlier run left to the kernel, or a driver
     /// in the middle of its removal.
     Removal {
@@ -45,6 +49,55 @@ pub enum UserKind {
         /// The VM for which Proxmox VE made it.
         vmid: Option<u32>,
     },
+}
+
+impl User {
+    fn to_record(&self) -> UsedBy {
+        let mut record = UsedBy {
+            kind: UsedByKind::Disk,
+            name: self.name.clone(),
+            what: self.what.clone(),
+            pid: None,
+            ctid: None,
+            vm: None,
+            running: None,
+        };
+        record.kind = match self.kind {
+            UserKind::Disk => UsedByKind::Disk,
+            UserKind::Network => UsedByKind::Network,
+            UserKind::Display => UsedByKind::Display,
+            UserKind::Process { pid, vm, ctid, .. } => {
+                (record.pid, record.ctid, record.vm) = (Some(pid), ctid, vm);
+                UsedByKind::Process
+            }
+            UserKind::KernelModule => UsedByKind::KernelModule,
+            UserKind::Removal { pid } => {
+                record.pid = pid;
+                UsedByKind::Removal
+            }
+            UserKind::Container { ctid, is_running } => {
+                (record.ctid, record.running) = (Some(ctid), Some(is_running));
+                UsedByKind::Container
+            }
+            UserKind::Vm { vmid, is_running } => {
+                (record.vm, record.running) = (Some(vmid), Some(is_running));
+                UsedByKind::Vm
+            }
+            UserKind::MediatedDevice { vmid } => {
+                record.vm = vmid;
+                UsedByKind::MediatedDevice
+            }
+        };
+        record
+    }
+}
+
+impl Usage {
+    /// The same, as in records.
+    pub fn to_record(&self) -> FunctionUsage {
+        let users = self.users.iter().map(User::to_record).collect();
+        FunctionUsage { users, unknown: self.unknown.clone() }
+    }
 }
 
 /// One user of a function.

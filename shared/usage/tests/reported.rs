@@ -262,3 +262,21 @@ fn mediated_devices_and_stale_reservations() {
     tree.file("/proc/99999/comm", "kvm\n");
     assert_eq!(users(&tree, &["01:00.0"])[0], "01:00.0 VM 103 has reserved 0000:01:00.0");
 }
+
+#[test]
+fn a_gpu_that_nvidia_drm_holds_inside_the_kernel_has_a_user() {
+    let mut tree = host("overinuse");
+    let modeset = "/sys/module/nvidia_drm/parameters/modeset";
+    let held = "01:00.0 kernel module nvidia_drm holds it (modeset=1)".to_string();
+    let all = |tree: &Tree| users(tree, &["01:00.0"]);
+    assert!(!all(&tree).contains(&held));
+    tree.attr(modeset, "Y");
+    assert!(all(&tree).contains(&held));
+    tree.attr(modeset, "N");
+    assert!(!all(&tree).contains(&held));
+    // loaded, and its parameter cannot be read
+    let mut tree = host("overinuse");
+    tree.dir("/sys/module/nvidia_drm/parameters");
+    let unknown = |line: &String| line.contains("unknown: whether nvidia_drm holds it");
+    assert!(all(&tree).iter().any(unknown));
+}

@@ -5,10 +5,12 @@
  * with a usage count, remove() that waits for it, /proc/driver/nvidia, and the vGPU files of
  * virtual functions. There is no GPU behind any of it.
  *
- * Its attributes and texts follow driver 550.163.01; the usage count's wait and unbindLock follow
- * the open kernel modules (nv-pci.c, nv-procfs.c).
+ * Its attributes and texts are what the open kernel modules 550.163.01 showed in this lab (tests/lab/real), the usage
+ * count's wait and unbindLock follow their source (nv-pci.c, nv-procfs.c). As there, nvidia-uvm and nvidia-modeset are
+ * modules of their own.
  */
 #include <linux/cdev.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -16,7 +18,8 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/wait.h>
+
+#include "stand-in.h"
 
 #define NV_VENDOR 0x10de
 #define NV_GEFORCE 0x2204 /* RTX 3090 */
@@ -31,18 +34,15 @@
 #endif
 
 #define NV_MAJOR 195
-#define NV_MODESET_MINOR 254
+#define NV_MODESET_MINOR 254 /* nvidia-modeset.c has it */
 #define NV_CTL_MINOR 255
 #define NV_MAX_GPUS 16
+#define NV_CAPS 4324 /* the last is fabric-imex-mgmt */
 
 static char *gpus[NV_MAX_GPUS];
 static int gpus_given;
 module_param_array(gpus, charp, &gpus_given, 0444);
 MODULE_PARM_DESC(gpus, "functions to disguise: DDDD:BB:DD.F,...");
-
-static unsigned int uvm_major;
-module_param(uvm_major, uint, 0444);
-MODULE_PARM_DESC(uvm_major, "major number of nvidia-uvm (0: any free one)");
 
 static unsigned int caps_major;
 module_param(caps_major, uint, 0444);
@@ -51,6 +51,14 @@ MODULE_PARM_DESC(caps_major, "major number of nvidia-caps (0: any free one)");
 static bool hardware;
 module_param(hardware, bool, 0444);
 MODULE_PARM_DESC(hardware, "only disguise the functions: a machine as its firmware hands it over, without the driver");
+
+static bool uninitialized;
+module_param(uninitialized, bool, 0444);
+MODULE_PARM_DESC(uninitialized, "no GPU can be initialised: what opens its node gets EIO");
+
+static bool vgpu_host;
+module_param(vgpu_host, bool, 0444);
+MODULE_PARM_DESC(vgpu_host, "as the module of a vGPU host: unbindLock is there");
 
 static bool mig;
 module_param(mig, bool, 0444);
@@ -65,7 +73,6 @@ struct gpu {
 	bool going; /* remove() has begun */
 	bool locked; /* unbindLock was granted */
 	bool late; /* somebody will have it when remove() begins */
-	wait_queue_head_t idle;
 	struct proc_dir_entry *proc;
 };
 
@@ -105,8 +112,8 @@ static void gpu_drop(int minor)
 	gpu = minor < NV_MAX_GPUS ? gpu_by_minor[minor] : NULL;
 	if (gpu) {
 		gpu->late = false;
-		if (gpu->usage > 0 && --gpu->usage == 0)
-			wake_up(&gpu->idle);
+		if (gpu->usage > 0)
+			gpu->usage--;
 	}
 	mutex_unlock(&gpus_lock);
 }
@@ -155,14 +162,22 @@ module_param_cb(release, &release_ops, NULL, 0200);
 
 /* ---- device nodes --------------------------------------------------------------------------- */
 
+/* A GPU is initialised when it is opened. With O_NONBLOCK that is put off, and open(2) succeeds whatever comes of it. */
 static int gpu_open(struct inode *inode, struct file *file)
 {
-	return gpu_take(iminor(inode));
+	int ret = gpu_take(iminor(inode));
+
+	if (ret || !uninitialized)
+		return ret;
+	gpu_drop(iminor(inode));
+	pr_err("NVRM: GPU %d: RmInitAdapter failed! (0x22:0x56:884)\n", iminor(inode));
+	return file->f_flags & O_NONBLOCK ? 0 : -EIO;
 }
 
 static int gpu_release(struct inode *inode, struct file *file)
 {
-	gpu_drop(iminor(inode));
+	if (!uninitialized)
+		gpu_drop(iminor(inode));
 	return 0;
 }
 
@@ -189,10 +204,11 @@ struct region {
 
 static struct region regions[] = {
 	{ "nvidia", NV_MAJOR, 0, NV_MODESET_MINOR, &gpu_fops },
-	{ "nvidia-modeset", NV_MAJOR, NV_MODESET_MINOR, 1, &other_fops },
 	{ "nvidiactl", NV_MAJOR, NV_CTL_MINOR, 1, &other_fops },
-	{ "nvidia-uvm", 0, 0, 2, &other_fops },
-	{ "nvidia-caps", 0, 0, 256, &other_fops },
+	{ "nvidia-caps", 0, 0, NV_CAPS, &other_fops },
+	{ "nvidia-caps-imex-channels", 0, 0, 2048, &other_fops },
+	{ "nvidia-nvlink", 0, 0, 1, &other_fops },
+	{ "nvidia-nvswitch", 0, 0, 256, &other_fops },
 };
 
 static void regions_remove(int n)
@@ -205,8 +221,7 @@ static int regions_add(void)
 {
 	int i, ret;
 
-	regions[3].major = uvm_major;
-	regions[4].major = caps_major;
+	regions[2].major = caps_major;
 	for (i = 0; i < ARRAY_SIZE(regions); i++) {
 		struct region *r = &regions[i];
 
@@ -223,29 +238,48 @@ static int regions_add(void)
 
 /* ---- /proc/driver/nvidia -------------------------------------------------------------------- */
 
-static struct proc_dir_entry *proc_top, *proc_gpus, *proc_caps;
+static struct proc_dir_entry *proc_top, *proc_gpus, *proc_caps, *proc_nvlink, *proc_nvswitch;
 
-static int version_show(struct seq_file *s, void *unused)
+static int text_show(struct seq_file *s, void *unused)
 {
-	seq_puts(s, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  " NV_VERSION "  Tue Apr  8 12:41:17 UTC 2025\n");
-	seq_puts(s, "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n");
+	seq_puts(s, s->private);
 	return 0;
 }
 
-static int params_show(struct seq_file *s, void *unused)
+static void text(const char *name, umode_t mode, struct proc_dir_entry *dir, const char *content)
 {
-	seq_puts(s, "ResmanDebugLevel: 4294967295\nRmLogonRC: 1\nModifyDeviceFiles: 1\n"
-		    "DeviceFileUID: 0\nDeviceFileGID: 0\nDeviceFileMode: 438\n"
-		    "EnableMSI: 1\nPreserveVideoMemoryAllocations: 0\nDynamicPowerManagement: 3\n"
-		    "EnableResizableBar: 0\nEnableGpuFirmware: 18\nRegistryDwords: \"\"\n"
-		    "RmMsg: \"\"\nGpuBlacklist: \"\"\nTemporaryFilePath: \"\"\nExcludedGpus: \"\"\n");
-	return 0;
+	proc_create_single_data(name, mode, dir, text_show, (void *)content);
 }
 
-static int mig_show(struct seq_file *s, void *unused)
+static const char version_text[] =
+	"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  " NV_VERSION "  Release Build  (buildd@debian)  "
+	"Mon Jul 21 21:45:24 UTC 2025\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n";
+static const char params_text[] =
+	"ResmanDebugLevel: 4294967295\nRmLogonRC: 1\nModifyDeviceFiles: 1\n"
+	"DeviceFileUID: 0\nDeviceFileGID: 0\nDeviceFileMode: 438\n"
+	"InitializeSystemMemoryAllocations: 1\nUsePageAttributeTable: 4294967295\nEnableMSI: 1\nEnablePCIeGen3: 0\n"
+	"MemoryPoolSize: 0\nKMallocHeapMaxSize: 0\nVMallocHeapMaxSize: 0\nIgnoreMMIOCheck: 0\nTCEBypassMode: 0\n"
+	"EnableStreamMemOPs: 0\nEnableUserNUMAManagement: 1\nNvLinkDisable: 0\nRmProfilingAdminOnly: 1\n"
+	"PreserveVideoMemoryAllocations: 0\nEnableS0ixPowerManagement: 0\n"
+	"S0ixPowerManagementVideoMemoryThreshold: 256\nDynamicPowerManagement: 3\n"
+	"DynamicPowerManagementVideoMemoryThreshold: 200\nRegisterPCIDriver: 1\n"
+	"EnablePCIERelaxedOrderingMode: 0\nEnableResizableBar: 0\nEnableGpuFirmware: 18\nEnableGpuFirmwareLogs: 2\n"
+	"EnableDbgBreakpoint: 0\nOpenRmEnableUnsupportedGpus: 1\nDmaRemapPeerMmio: 1\nImexChannelCount: 2048\n"
+	"RegistryDwords: \"\"\nRegistryDwordsPerDevice: \"\"\nRmMsg: \"\"\nGpuBlacklist: \"\"\n"
+	"TemporaryFilePath: \"\"\nExcludedGpus: \"\"\n";
+static const char power_text[] =
+	"Runtime D3 status:          ?\nVideo Memory:               ?\n\nGPU Hardware Support:\n"
+	" Video Memory Self Refresh: ?\n Video Memory Off:          ?\n";
+static const char registry_text[] = "Binary: \"\"\n";
+
+static const char *capability(int minor, int mode)
 {
-	seq_puts(s, "DeviceFileMinor: 1\nDeviceFileMode: 256\nDeviceFileModify: 1\n");
-	return 0;
+	static char texts[8][80];
+	static int used;
+	char *made = texts[used++ % ARRAY_SIZE(texts)];
+
+	snprintf(made, sizeof(texts[0]), "DeviceFileMinor: %d\nDeviceFileMode: %d\nDeviceFileModify: 1\n", minor, mode);
+	return made;
 }
 
 /* As the driver does, every instance that could be has its numbers; one is there. */
@@ -262,16 +296,13 @@ static int minors_show(struct seq_file *s, void *unused)
 	return 0;
 }
 
-static int gi_show(struct seq_file *s, void *unused)
+static const char *model_of(unsigned short device)
 {
-	seq_puts(s, "DeviceFileMinor: 21\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
-	return 0;
-}
-
-static int ci_show(struct seq_file *s, void *unused)
-{
-	seq_puts(s, "DeviceFileMinor: 22\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
-	return 0;
+	switch (device) {
+	case NV_L40S: return "NVIDIA L40S";
+	case 0x1e07: return "NVIDIA GeForce RTX 2080 Ti";
+	default: return "NVIDIA GeForce RTX 3090";
+	}
 }
 
 static int information_show(struct seq_file *s, void *unused)
@@ -279,13 +310,16 @@ static int information_show(struct seq_file *s, void *unused)
 	struct gpu *gpu = s->private;
 	struct pci_dev *pdev = gpu->pdev;
 
-	seq_printf(s, "Model: \t\t %s\n", pdev->device == NV_L40S ? "NVIDIA L40S" : "NVIDIA GeForce RTX 3090");
+	seq_printf(s, "Model: \t\t %s\n", model_of(pdev->device));
 	seq_printf(s, "IRQ:   \t\t %d\n", pdev->irq);
-	seq_printf(s, "GPU UUID: \t GPU-%08x-0000-4000-8000-%012x\n", pci_dev_id(pdev), pci_domain_nr(pdev->bus));
-	seq_puts(s, "Video BIOS: \t 94.02.42.00.b4\n");
+	if (uninitialized)
+		seq_puts(s, "GPU UUID: \t GPU-????????-????-????-????-????????????\nVideo BIOS: \t ??.??.??.??.??\n");
+	else
+		seq_printf(s, "GPU UUID: \t GPU-%08x-0000-4000-8000-%012x\nVideo BIOS: \t 94.02.42.00.b4\n",
+			   pci_dev_id(pdev), pci_domain_nr(pdev->bus));
 	seq_puts(s, "Bus Type: \t PCIe\n");
-	seq_puts(s, "DMA Size: \t 47 bits\n");
-	seq_puts(s, "DMA Mask: \t 0x7fffffffffff\n");
+	seq_puts(s, uninitialized ? "DMA Size: \t 36 bits\nDMA Mask: \t 0xfffffffff\n" :
+				    "DMA Size: \t 47 bits\nDMA Mask: \t 0x7fffffffffff\n");
 	seq_printf(s, "Bus Location: \t %s\n", pci_name(pdev));
 	seq_printf(s, "Device Minor: \t %u\n", gpu->minor);
 	seq_puts(s, "GPU Firmware: \t N/A\n");
@@ -346,36 +380,46 @@ static const struct proc_ops unbind_lock_ops = {
 
 static int proc_add(void)
 {
-	struct proc_dir_entry *caps, *proc_gi;
+	struct proc_dir_entry *caps, *dir;
 
 	proc_top = proc_mkdir("driver/nvidia", NULL);
-	if (!proc_top)
+	proc_caps = proc_mkdir("driver/nvidia-caps", NULL);
+	proc_nvlink = proc_mkdir("driver/nvidia-nvlink", NULL);
+	proc_nvswitch = proc_mkdir("driver/nvidia-nvswitch", NULL);
+	if (!proc_top || !proc_caps || !proc_nvlink || !proc_nvswitch)
 		return -ENOMEM;
-	proc_create_single("version", 0444, proc_top, version_show);
-	proc_create_single("params", 0444, proc_top, params_show);
+	text("version", 0444, proc_top, version_text);
+	text("params", 0444, proc_top, params_text);
+	text("registry", 0644, proc_top, registry_text);
+	text("suspend", 0644, proc_top, "suspend hibernate resume\n");
+	text("suspend_depth", 0644, proc_top, "default modeset uvm\n");
+	text("README", 0444, proc_mkdir("patches", proc_top), "");
+	text("README", 0444, proc_mkdir("warnings", proc_top), "");
 	proc_gpus = proc_mkdir("gpus", proc_top);
 	caps = proc_mkdir("capabilities", proc_top);
-	if (caps && mig) {
-		proc_gi = proc_mkdir("gpu0", caps);
-		proc_gi = proc_gi ? proc_mkdir("mig", proc_gi) : NULL;
-		proc_gi = proc_gi ? proc_mkdir("gi2", proc_gi) : NULL;
-		if (!proc_gi)
-			return -ENOMEM;
-		proc_create_single("access", 0444, proc_gi, gi_show);
-		proc_gi = proc_mkdir("ci0", proc_gi);
-		if (!proc_gi)
-			return -ENOMEM;
-		proc_create_single("access", 0444, proc_gi, ci_show);
-		proc_caps = proc_mkdir("driver/nvidia-caps", NULL);
-		if (!proc_caps)
-			return -ENOMEM;
-		proc_create_single("mig-minors", 0444, proc_caps, minors_show);
+	dir = proc_mkdir("mig", caps);
+	text("config", 0444, dir, capability(1, 256));
+	text("monitor", 0444, dir, capability(2, 292));
+	text("fabric-imex-mgmt", 0444, caps, capability(4323, 256));
+	if (mig) {
+		dir = proc_mkdir("gi2", proc_mkdir("mig", proc_mkdir("gpu0", caps)));
+		text("access", 0444, dir, capability(21, 292));
+		text("access", 0444, proc_mkdir("ci0", dir), capability(22, 292));
 	}
-	if (caps)
-		caps = proc_mkdir("mig", caps);
-	if (caps)
-		proc_create_single("config", 0400, caps, mig_show);
+	proc_create_single("mig-minors", 0444, proc_caps, minors_show);
+	text("nvlink-minors", 0444, proc_caps, "fabric-mgmt 0\n");
+	text("sys-minors", 0444, proc_caps, "fabric-imex-mgmt 4323\n");
+	text("permissions", 0444, proc_nvlink, "DeviceFileMinor: 0\n");
+	text("permissions", 0444, proc_nvswitch, "DeviceFileMinor: 255\n");
 	return 0;
+}
+
+static void proc_take_away(void)
+{
+	proc_remove(proc_nvswitch);
+	proc_remove(proc_nvlink);
+	proc_remove(proc_caps);
+	proc_remove(proc_top);
 }
 
 /* ---- vGPU files of a virtual function ------------------------------------------------------- */
@@ -538,6 +582,8 @@ static void vf_remove(struct pci_dev *pdev)
 
 /* ---- the PCI driver ------------------------------------------------------------------------- */
 
+static int probed;
+
 static int nv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct gpu *gpu;
@@ -549,7 +595,6 @@ static int nv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (!gpu)
 		return -ENOMEM;
 	gpu->pdev = pdev;
-	init_waitqueue_head(&gpu->idle);
 	mutex_lock(&gpus_lock);
 	for (minor = 0; minor < NV_MAX_GPUS && gpu_by_minor[minor]; minor++)
 		;
@@ -561,11 +606,15 @@ static int nv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	gpu->minor = minor;
 	gpu_by_minor[minor] = gpu;
 	mutex_unlock(&gpus_lock);
+	probed++;
 	pci_set_drvdata(pdev, gpu);
 	gpu->proc = proc_mkdir(pci_name(pdev), proc_gpus);
 	if (gpu->proc) {
 		proc_create_single_data("information", 0444, gpu->proc, information_show, gpu);
-		proc_create_data("unbindLock", 0644, gpu->proc, &unbind_lock_ops, gpu);
+		text("power", 0444, gpu->proc, power_text);
+		text("registry", 0644, gpu->proc, registry_text);
+		if (vgpu_host)
+			proc_create_data("unbindLock", 0644, gpu->proc, &unbind_lock_ops, gpu);
 	}
 	return 0;
 }
@@ -585,9 +634,13 @@ static void nv_remove(struct pci_dev *pdev)
 		gpu->usage++;
 	if (gpu->usage) {
 		pr_err("NVRM: Attempting to remove device %s with non-zero usage count!\n", pci_name(pdev));
-		mutex_unlock(&gpus_lock);
-		wait_event(gpu->idle, READ_ONCE(gpu->usage) == 0);
-		mutex_lock(&gpus_lock);
+		/* As os_delay() there: an interruptible sleep whose end nobody looks at. With a signal pending that is not
+		 * ignored it returns at once, and the loop spins. */
+		while (gpu->usage) {
+			mutex_unlock(&gpus_lock);
+			msleep_interruptible(500);
+			mutex_lock(&gpus_lock);
+		}
 		pr_err("NVRM: Continuing with GPU removal for device %s\n", pci_name(pdev));
 	}
 	gpu_by_minor[gpu->minor] = NULL;
@@ -689,13 +742,17 @@ static int __init nv_init(void)
 	}
 	bus_register_notifier(&pci_bus_type, &pci_watch);
 	ret = pci_register_driver(&nv_driver);
-	if (!ret)
+	if (!ret && probed)
 		return 0;
+	if (!ret) {
+		pr_err("NVRM: No NVIDIA GPU found.\n");
+		pci_unregister_driver(&nv_driver);
+		ret = -ENODEV;
+	}
 	bus_unregister_notifier(&pci_bus_type, &pci_watch);
 no_driver:
-	proc_remove(proc_caps);
-	proc_remove(proc_top);
 no_proc:
+	proc_take_away();
 	regions_remove(ARRAY_SIZE(regions));
 	return ret;
 }
@@ -706,11 +763,17 @@ static void __exit nv_exit(void)
 		return;
 	pci_unregister_driver(&nv_driver);
 	bus_unregister_notifier(&pci_bus_type, &pci_watch);
-	proc_remove(proc_caps);
-	proc_remove(proc_top);
+	proc_take_away();
 	regions_remove(ARRAY_SIZE(regions));
 }
 
+int nvidia_stand_in(void)
+{
+	return 0;
+}
+EXPORT_SYMBOL(nvidia_stand_in);
+
+MODULE_ALIAS_CHARDEV_MAJOR(NV_MAJOR);
 module_init(nv_init);
 module_exit(nv_exit);
 MODULE_LICENSE("GPL");

@@ -7,9 +7,9 @@
 pf=0000:03:00.0
 dir=$ROOT/sys/bus/pci/devices/$pf
 pci=$ROOT/sys/bus/pci
-rmmod nvidia
+nvidia_unload
 set_attr "$pci/drivers/nvme/unbind" $pf
-modprobe nvidia gpus="$LAB_NVIDIA,$pf"
+nvidia_load gpus="$LAB_NVIDIA,$pf" vgpu_host=1
 modprobe pci-pf-stub
 set_attr "$pci/drivers/nvidia/unbind" $pf
 set_attr "$pci/drivers/pci-pf-stub/new_id" '10de 26b9'

@@ -38,14 +38,14 @@ both_work
 lxc-attach -n 901 -- /bin/raw hold /dev/nvidia0 >/tmp/held &
 HOLDERS="$HOLDERS $!"
 within 5 attr_is /tmp/held 'held\n'
-lock=/proc/driver/nvidia/gpus/0000:01:00.0/unbindLock
-set_attr $lock 1
-attr_is $lock '0\n'
+expect_that "the driver is in use" [ "$(raw open /dev/nvidia0)" = ok ]
+start_unbind 0000:01:00.0
+within 5 unbind_is S
 ct_stop 901
+within 5 unbind_is gone
 ct_stop 902
-set_attr $lock 1
-attr_is $lock '1\n'
-set_attr $lock 0
+set_attr /sys/bus/pci/drivers_probe 0000:01:00.0
+driver_is 0000:01:00.0 nvidia
 
 reload_nvidia 300
 nodes

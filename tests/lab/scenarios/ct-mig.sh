@@ -9,8 +9,8 @@ pve_host
 nodes
 shared='/dev/nvidiactl /dev/nvidia-uvm'
 
-rmmod nvidia
-modprobe nvidia gpus="$LAB_NVIDIA" mig=1
+nvidia_unload
+nvidia_load gpus="$LAB_NVIDIA" mig=1
 nodes
 for cap in 21 22; do exists /dev/nvidia-caps/nvidia-cap$cap; done
 for cap in 1 23; do

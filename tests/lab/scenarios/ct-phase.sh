@@ -73,7 +73,7 @@ first() {
 	# what the next boot will find another
 	major_of nvidia-uvm >/var/uvm
 	mkdir -p /etc/modprobe.d
-	echo 'options nvidia uvm_major=300' >/etc/modprobe.d/lab.conf
+	echo 'options nvidia_uvm uvm_major=300' >/etc/modprobe.d/lab.conf
 }
 
 second() {

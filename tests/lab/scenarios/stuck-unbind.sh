@@ -7,11 +7,10 @@
 gpu=0000:01:00.0
 hold 0
 start_unbind $gpu
-within 5 unbind_is D
+within 5 unbind_is S
+note "it sleeps and looks; kill -9 does not end it, but makes it spin in the kernel"
 kill_unbind
-sleep 0.5
-note "kill -9 does not end it"
-unbind_is D
+within 5 unbind_is R
 note "the driver link goes before the driver's remove() is called: it says nothing about whether that came back"
 driver_is $gpu none
 absent "$ROOT/sys/bus/pci/drivers/nvidia/$gpu"

@@ -183,6 +183,9 @@ impl State {
             self.files.put(path, crate::files::Node::File(modules));
         }
         let name = driver.name.clone();
+        // drivers/base/module.c, module_add_driver()
+        let link = format!("/sys/module/{module}/drivers/pci:{name}");
+        self.files.link_to(&link, &format!("{DRIVERS}/{name}"));
         if self.driver(&name).is_none() {
             self.register(driver);
             if self.autoprobe {

@@ -163,8 +163,9 @@ impl Driver {
                 driver.sriov = true;
                 driver.ids = vec![Id::class(None, 0, 0)];
             }
-            // drivers/vfio/pci/nvgrace-gpu/main.c
-            "nvgrace-gpu-vfio-pci" => {
+            // drivers/vfio/pci/nvgrace-gpu/main.c: .name = KBUILD_MODNAME, as all
+            // variants have it, and that has underscores
+            "nvgrace_gpu_vfio_pci" => {
                 (driver.vfio, driver.managed_dma, driver.override_only) = (true, true, true);
                 driver.ids = [0x2342, 0x2345, 0x2348, 0x2941]
                     .map(|device| Id::exact(0x10de, device))
@@ -199,7 +200,7 @@ impl Driver {
             "ahci",
             "bochs-drm",
             "vfio-pci",
-            "nvgrace-gpu-vfio-pci",
+            "nvgrace_gpu_vfio_pci",
             "pci-stub",
             "pci-pf-stub",
         ];

@@ -1,29 +1,41 @@
 //! Records of functions and groups.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use ::apply::Objection;
 use ::cli::Say;
 use host::Machine;
 use nvidia::GpuInfo;
-use pci::{Function, Group, ModuleAliases, NVIDIA, PciIds, System, group_verdict, passthrough};
-use record::{Address, GroupMember, IommuGroup, PciDevice, Sriov, VgpuInterface};
+use passthrough::{Judge, ObjectionKind, TakenWhen};
+use pci::{Function, Group, ModuleAliases, PciIds, System, group_verdict};
+use record::{Address, GroupMember, IommuGroup, Passthrough, PciDevice, Sriov, VgpuInterface};
+use usage::Users;
 
 /// modules.alias of a distribution kernel has 1.5 MB.
 const MODULES_ALIAS_MOST: usize = 64 << 20;
 
+/// What [`Judge::assign`] says, by the first function of what goes together.
+type Objections = Rc<Vec<Objection<ObjectionKind>>>;
+
 pub struct RecordMaker<'a> {
     system: &'a System,
+    users: &'a Users<'a>,
     ids: PciIds,
     aliases: ModuleAliases,
     gpus: BTreeMap<Address, GpuInfo>,
+    objections: RefCell<BTreeMap<Address, Objections>>,
 }
 
 impl<'a> RecordMaker<'a> {
-    /// Reads what the records of `functions` need besides sysfs.
+    /// Reads what the records of `functions` need besides sysfs; `names` and
+    /// NVIDIA's GPUs are known.
     pub fn new(
         machine: &Machine,
         system: &'a System,
-        ids: PciIds,
+        users: &'a Users<'a>,
+        (ids, gpus): (PciIds, BTreeMap<Address, GpuInfo>),
         functions: &[Function],
         say: &Say,
     ) -> RecordMaker<'a> {
@@ -38,13 +50,30 @@ impl<'a> RecordMaker<'a> {
                 Err(error) => say.detail(&format!("{error}: the records name no modules")),
             }
         }
-        let mut gpus = BTreeMap::new();
-        if vendors.contains(&NVIDIA) {
-            let (found, warnings) = nvidia::read_gpus(machine);
-            warnings.iter().for_each(|warning| say.warn(warning));
-            gpus = found;
-        }
-        RecordMaker { system, ids, aliases, gpus }
+        let objections = RefCell::default();
+        RecordMaker { system, users, ids, aliases, gpus, objections }
+    }
+
+    /// What a function is called.
+    pub fn name(&self, f: &Function) -> Option<String> {
+        let model = self.gpus.get(&f.address).and_then(|gpu| gpu.model.as_deref());
+        self.ids.names(f).of_function(f, model)
+    }
+
+    /// Whether a function may be passed through.
+    pub fn verdict(&self, f: &Function) -> Passthrough {
+        // the commands of hints are not in records of functions
+        let retry = |_| Vec::new();
+        let (system, users) = (self.system, self.users);
+        let judge = Judge { system, users, retry: &retry, when: TakenWhen::Now };
+        let first = system.slot(f).next().map_or(f.address, |f| f.address);
+        let known = self.objections.borrow().get(&first).cloned();
+        let objections = known.unwrap_or_else(|| {
+            let found = Rc::new(judge.assign(f));
+            self.objections.borrow_mut().insert(first, found.clone());
+            found
+        });
+        judge.verdict(f, &objections)
     }
 
     pub fn function(&self, f: &Function) -> PciDevice {
@@ -66,6 +95,7 @@ impl<'a> RecordMaker<'a> {
         device.subsystem_vendor = hex4(f.subsystem_vendor);
         device.subsystem_device = hex4(f.subsystem_device);
         device.revision = f.revision.map(|revision| format!("0x{revision:02x}"));
+        device.name = self.name(f);
         device.class_name = names.class;
         device.vendor_name = names.vendor;
         device.device_name = names.device;
@@ -74,6 +104,7 @@ impl<'a> RecordMaker<'a> {
         device.driver_override = f.driver_override.clone();
         device.modules = f.modalias().map(|of| self.aliases.modules(&of)).unwrap_or_default();
         device.boot_vga = f.boot_vga;
+        device.boot_display = f.boot_display;
         device.numa_node = f.numa_node;
         device.reset_methods = f.reset_methods.clone();
         device.link = f.link.clone();
@@ -86,7 +117,9 @@ impl<'a> RecordMaker<'a> {
         } else {
             f.mdev.then_some(VgpuInterface::Mdev)
         };
-        device.passthrough = (!f.is_bridge()).then(|| passthrough(self.system, f));
+        let stays = self.system.stays_with_host(f);
+        device.passthrough = (!stays).then(|| self.verdict(f));
+        device.usage = (!f.is_bridge()).then(|| self.users.of(f).to_record());
         device
     }
 

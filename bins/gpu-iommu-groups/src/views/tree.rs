@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pci::{Function, PciIds, System, passthrough};
+use pci::{Function, System};
 use record::{Address, escape_controls};
 
+use super::records::RecordMaker;
 use crate::select::Selection;
 
 /// Draws the selected functions and the bridges above them.
-pub fn draw(system: &System, selection: &Selection, ids: &PciIds) -> String {
+pub fn draw(system: &System, selection: &Selection, maker: &RecordMaker<'_>) -> String {
     let mut shown: BTreeSet<Address> = BTreeSet::new();
     for function in selection.functions(system) {
         let mut at = Some(function);
@@ -34,7 +35,7 @@ pub fn draw(system: &System, selection: &Selection, ids: &PciIds) -> String {
     for function in tops {
         buses.entry((function.address.domain, function.address.bus)).or_default().push(function);
     }
-    let painter = Painter { system, ids, below: &below, selection };
+    let painter = Painter { system, maker, below: &below, selection };
     for ((domain, bus), functions) in buses {
         rows.push(Row { line: format!("pci{domain:04x}:{bus:02x}"), cells: Vec::new() });
         painter.functions(&functions, "", &mut rows);
@@ -49,7 +50,7 @@ struct Row {
 
 struct Painter<'a> {
     system: &'a System,
-    ids: &'a PciIds,
+    maker: &'a RecordMaker<'a>,
     below: &'a BTreeMap<Option<Address>, Vec<&'a Function>>,
     selection: &'a Selection,
 }
@@ -68,14 +69,14 @@ impl Painter<'_> {
     }
 
     fn row(&self, f: &Function, line: String) -> Row {
-        let names = self.ids.names(f);
         let role = f.role(self.system.gpu_in_slot(f));
         let id = |id: Option<u16>| id.map_or("????".to_string(), |id| format!("{id:04x}"));
-        let name = names.device.or(names.class).unwrap_or_default();
-        let verdict = if f.is_bridge() || !self.selection.holds(f.address) {
+        let name = self.maker.name(f).unwrap_or_default();
+        let stays = self.system.stays_with_host(f);
+        let verdict = if stays || !self.selection.holds(f.address) {
             "-".to_string()
         } else {
-            passthrough(self.system, f).verdict().to_string()
+            self.maker.verdict(f).verdict().to_string()
         };
         Row {
             line,

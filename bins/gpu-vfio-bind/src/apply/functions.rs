@@ -24,6 +24,8 @@ pub struct DriverWriter<'a> {
     pub deadline: Duration,
     /// Asked between writes.
     pub interrupted: &'a dyn Fn() -> bool,
+    /// Loads a driver that is not there.
+    pub load: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
 impl DriverWriter<'_> {
@@ -90,6 +92,11 @@ impl DriverWriter<'_> {
             if (self.interrupted)() {
                 return Err(StepError::Interrupted);
             }
+            if let DriverAction::Bind(driver) = action {
+                if self.load_for(step.address, driver)? {
+                    continue;
+                }
+            }
             self.act(step.address, action)?;
         }
         let probed = step.actions.last() == Some(&DriverAction::Probe);
@@ -108,6 +115,18 @@ impl DriverWriter<'_> {
             return Ok(());
         }
         Err(StepError::Failed(format!("reads back as {}, not {}", shown(&now), shown(&step.after))))
+    }
+
+    /// Loads the driver that a function is about to be bound to, if it is not
+    /// there. Only now: NVIDIA's driver does not load while vfio-pci has every
+    /// GPU. Whether its registration has bound the function.
+    fn load_for(&self, address: Address, driver: &str) -> Result<bool, StepError> {
+        if self.files.exists(&format!("/sys/bus/pci/drivers/{driver}")) {
+            return Ok(false);
+        }
+        let why = |why| StepError::Failed(format!("driver {driver} is not loaded: {why}"));
+        (self.load)(driver).map_err(why)?;
+        Ok(self.driver(address)?.as_deref() == Some(driver))
     }
 
     /// Proxmox VE binds by new_id and never removes the id: vfio-pci then takes

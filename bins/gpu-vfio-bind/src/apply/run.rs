@@ -11,7 +11,7 @@ use record::{Address, ChangeStatus};
 use usage::{FunctionNode, Users};
 
 use super::functions::{DriverWriter, FunctionOutcome};
-use super::prepare::{ask_nvidia, load_drivers};
+use super::prepare::{load_driver, load_drivers, lock_nvidia};
 use crate::plan::{DriverState, FunctionStep};
 use crate::previous_driver::{self, PreviousDriver};
 use crate::report::Report;
@@ -44,13 +44,25 @@ impl FunctionRun<'_> {
     pub fn apply(&self, report: &mut Report<'_>) -> anyhow::Result<Exit> {
         let _lock = lock_run(self.machine, report.say.tool())?;
         let files = self.machine;
-        let writer = DriverWriter { files, deadline: self.deadline, interrupted: &interrupted };
+        let load = |driver: &str| load_driver(files, driver).map(drop);
+        let writer =
+            DriverWriter { files, deadline: self.deadline, interrupted: &interrupted, load: &load };
         self.require_unmodified(&writer)?;
-        if self.direction == Direction::ToVfio {
-            load_drivers(self.machine, self.steps)?;
-            report.refuse(ask_nvidia(self.machine, self.steps, report.say), &[])?;
-            self.remember()?;
+        if self.direction == Direction::ToHost {
+            return self.write(&writer, report);
         }
+        let steps = &load_drivers(self.machine, self.steps)?;
+        let (locks, objections) = lock_nvidia(self.machine, steps, report.say);
+        let run = FunctionRun { steps, ..*self };
+        let ended = report.refuse(objections, &[]).and_then(|()| {
+            run.remember()?;
+            run.write(&writer, report)
+        });
+        locks.release(self.machine);
+        ended
+    }
+
+    fn write(&self, writer: &DriverWriter<'_>, report: &mut Report<'_>) -> anyhow::Result<Exit> {
         // read before the unbind: in the middle of it the driver no longer says
         // which nodes belong to the function
         let users = Users::new(self.machine);
@@ -67,7 +79,7 @@ impl FunctionRun<'_> {
                 }
             }
         }
-        self.report(&outcomes, stop.as_ref(), &writer, report)?;
+        self.report(&outcomes, stop.as_ref(), writer, report)?;
         for (group, node) in group_nodes {
             let mut change = report.change(&format!("group {group}"), "vfio_group");
             change.to = Some(node);

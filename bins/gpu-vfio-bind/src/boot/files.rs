@@ -121,14 +121,10 @@ fn modprobe(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::list::example;
 
     fn entry(address: &str, device: &str, by: MatchBy) -> BootEntry {
-        BootEntry {
-            address: address.parse().unwrap(),
-            ids: ["0x10de", device, "0x1458", "0x37a9"].map(str::to_string),
-            driver: "vfio-pci".into(),
-            by,
-        }
+        BootEntry { by, ..example(address, device) }
     }
 
     #[test]

@@ -122,17 +122,23 @@ pub fn is_replaced(entries: &[BootEntry], function: &Function) -> bool {
     entries.iter().find(at).is_some_and(|entry| !entry.is(function))
 }
 
+/// An entry for tests.
+#[cfg(test)]
+pub fn example(address: &str, device: &str) -> BootEntry {
+    BootEntry {
+        address: address.parse().unwrap(),
+        ids: ["0x10de", device, "0x1458", "0x37a9"].map(str::to_string),
+        driver: "vfio-pci".into(),
+        by: MatchBy::Address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn entry(address: &str, device: &str, by: MatchBy) -> BootEntry {
-        BootEntry {
-            address: address.parse().unwrap(),
-            ids: ["0x10de", device, "0x1458", "0x37a9"].map(str::to_string),
-            driver: "vfio-pci".into(),
-            by,
-        }
+        BootEntry { by, ..example(address, device) }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use ::cli::{Exit, Failure, Say, fail};
+use host::boot_loader::{BootFileEdit, BootLoader};
 use host::{FileError, Machine};
 use pci::System;
 
-use super::command_line::Loader;
 use super::files::{Initramfs, MODPROBE, paths};
 use super::list::{BootEntry, LIST, parse_list};
 use crate::vfio_driver::modules_alias;
@@ -22,8 +22,19 @@ pub struct BootFacts {
     /// The word of the running kernel's command line that sets them.
     pub booted_ids: Option<String>,
     pub modules_alias: Vec<u8>,
-    /// The file of the kernel command line, and its text, where it was asked for.
-    pub loader: Option<(Loader, String)>,
+    /// How the boot loader gets an option, where one is asked for and the
+    /// loader is known.
+    pub loader: Option<LoaderFacts>,
+}
+
+/// What an option on the kernel command line of the next boot takes.
+pub struct LoaderFacts {
+    pub loader: BootLoader,
+    pub option: &'static str,
+    /// `None`: the loader's file has a form that is not edited.
+    pub edit: Option<BootFileEdit>,
+    /// What makes the loader use the changed file.
+    pub commands: Vec<&'static [&'static str]>,
 }
 
 impl BootFacts {
@@ -40,9 +51,15 @@ impl BootFacts {
         for path in paths(initramfs) {
             texts.extend(read_existing(machine, path)?.map(|text| (path, text)));
         }
-        let loader = match Loader::find(machine).filter(|_| with_loader) {
-            Some(loader) => Some((loader, machine.read_text(loader.path(), MOST)?)),
-            None => None,
+        let option = system.iommu.needed_option().filter(|_| with_loader);
+        let loader = match (option, BootLoader::booted(machine)) {
+            (Some(option), Some(loader)) => Some(LoaderFacts {
+                loader,
+                option,
+                edit: loader.with_option(machine, option)?,
+                commands: loader.update_commands(machine),
+            }),
+            _ => None,
         };
         let cmdline = machine.attr("/proc/cmdline").unwrap_or_default();
         let sets_ids =
@@ -83,10 +100,13 @@ pub fn read_existing(machine: &Machine, path: &str) -> Result<Option<String>, Fi
 
 /// Which generator this host has.
 fn initramfs(machine: &Machine) -> Result<Initramfs, Failure> {
-    if machine.exists("/usr/sbin/update-initramfs") {
+    let has_dracut = machine.exists("/usr/bin/dracut") || machine.exists("/usr/sbin/dracut");
+    // Debian's dracut has an update-initramfs of its own
+    let is_wrapper = has_dracut && !machine.exists("/usr/share/initramfs-tools/hook-functions");
+    if machine.exists("/usr/sbin/update-initramfs") && !is_wrapper {
         return Ok(Initramfs::InitramfsTools);
     }
-    if machine.exists("/usr/bin/dracut") || machine.exists("/usr/sbin/dracut") {
+    if has_dracut {
         return Ok(Initramfs::Dracut);
     }
     Err(fail(Exit::System, "neither update-initramfs nor dracut is installed")

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use ::apply::Objection;
+use host::boot_loader::BootFileEdit;
+use passthrough::ObjectionKind;
 use pci::{Function, ModuleAliases, System, is_vfio_driver};
 use record::{Address, CommandLine, Hint};
 
-use super::command_line::Loader;
 use super::files::{Initramfs, MODPROBE, files};
+use super::images::ImageContents;
 use super::list::{BootEntry, MatchBy, next_boot_driver};
 use super::observe::BootFacts;
-use crate::check::ObjectionKind;
 
 /// Drivers of a display that have nothing to do where all GPUs go to VMs.
 const DISPLAY_MODULES: [&str; 2] = ["nouveau", "nvidiafb"];
@@ -33,38 +34,36 @@ pub enum BootRequest<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootStep {
     CommandLine {
-        loader: Loader,
         option: &'static str,
-        before: String,
-        after: String,
+        edit: BootFileEdit,
+        /// What makes the boot loader use the changed file.
+        commands: Vec<&'static [&'static str]>,
     },
     /// `None`: the file does not exist.
-    File {
-        path: &'static str,
-        mode: u32,
-        before: Option<String>,
-        after: Option<String>,
-    },
-    /// The images are rebuilt; `with_list`: they have to contain the list.
+    File { path: &'static str, mode: u32, before: Option<String>, after: Option<String> },
+    /// The images are rebuilt.
     Images {
         initramfs: Initramfs,
-        with_list: bool,
+        /// What they have to contain then.
+        contents: ImageContents,
+        /// The same without this run.
+        before: ImageContents,
     },
 }
 
 impl BootStep {
     pub fn is_change(&self) -> bool {
         match self {
-            BootStep::CommandLine { before, after, .. } => before != after,
+            BootStep::CommandLine { edit, .. } => edit.before != edit.after,
             BootStep::File { before, after, .. } => before != after,
             BootStep::Images { .. } => true,
         }
     }
 
     /// Target and property of its records.
-    pub fn name(&self) -> (&'static str, &'static str) {
+    pub fn name(&self) -> (&str, &'static str) {
         match self {
-            BootStep::CommandLine { loader, .. } => (loader.path(), "option"),
+            BootStep::CommandLine { edit, .. } => (&edit.path, "option"),
             BootStep::File { path, .. } => (path, "file"),
             BootStep::Images { .. } => ("initramfs", "images"),
         }
@@ -83,8 +82,12 @@ pub struct BootPlan {
 /// Why the command line cannot be planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootPlanError {
-    /// No file of a known boot loader exists.
+    /// What booted this host is not known.
     NoLoader { option: &'static str },
+    /// No command is known that makes the boot loader use a changed file.
+    NoUpdate { path: &'static str, option: &'static str },
+    /// An option that switches the IOMMU off is on the command line.
+    SwitchedOff { option: String },
     /// The file has a form that is not edited.
     UnknownForm { path: &'static str, option: &'static str },
 }
@@ -125,9 +128,13 @@ pub fn plan(
     let is_file_change =
         |step: &BootStep| matches!(step, BootStep::File { .. }) && step.is_change();
     if plan.steps.iter().any(is_file_change) {
-        plan.steps.push(BootStep::Images { initramfs, with_list: !entries.is_empty() });
+        plan.steps.push(BootStep::Images {
+            initramfs,
+            contents: ImageContents::of(&entries),
+            before: ImageContents::of(&facts.entries()),
+        });
     }
-    plan.reboot_required = system.functions.values().any(|function| {
+    plan.reboot_required |= system.functions.values().any(|function| {
         next_boot_driver(&entries, function).is_some_and(|driver| function.driver != Some(driver))
     });
     Ok(plan)
@@ -197,14 +204,32 @@ fn command_line(
     facts: &BootFacts,
     plan: &mut BootPlan,
 ) -> Result<(), BootPlanError> {
+    if let Some(option) = system.iommu.off_option() {
+        return Err(BootPlanError::SwitchedOff { option: option.to_string() });
+    }
     let Some(option) = system.iommu.needed_option() else {
         plan.notes.push("the kernel command line needs no option".into());
         return Ok(());
     };
-    let (loader, before) = facts.loader.clone().ok_or(BootPlanError::NoLoader { option })?;
-    let path = loader.path();
-    let after = loader.add(&before, option).ok_or(BootPlanError::UnknownForm { path, option })?;
-    plan.steps.push(BootStep::CommandLine { loader, option, before, after });
+    let facts = facts.loader.as_ref().ok_or(BootPlanError::NoLoader { option })?;
+    let path = facts.loader.path();
+    let edit = facts.edit.clone().ok_or(BootPlanError::UnknownForm { path, option })?;
+    if facts.commands.is_empty() {
+        return Err(BootPlanError::NoUpdate { path, option });
+    }
+    if edit.before == edit.after {
+        // a line that nothing made the loader use, or that another loader reads
+        let commands: Vec<String> = facts.commands.iter().map(|words| words.join(" ")).collect();
+        plan.warnings.push(format!(
+            "'{}' has '{option}', but the running kernel was started without it: run '{}', then \
+             reboot",
+            edit.path,
+            commands.join("' and '")
+        ));
+        plan.reboot_required = true;
+    }
+    let commands = facts.commands.clone();
+    plan.steps.push(BootStep::CommandLine { option, edit, commands });
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use host::Machine;
 use record::{Change, ChangeStatus, Check, CommandLine, Hint, Severity};
 
 use super::apply::{BootOutcome, apply, modified_since};
-use super::images::rebuild_command;
+use super::images::{rebuild_command, runner};
 use super::plan::{BootPlan, BootStep};
 use crate::cli::ForceKind;
 use crate::report::{Report, drift};
@@ -46,7 +46,7 @@ pub fn run(
         let message = format!("'{path}' was modified by another process; nothing was changed");
         return Err(fail(Exit::System, message).run(command).into());
     }
-    let (outcomes, stop) = apply(machine, steps);
+    let (outcomes, stop) = apply(machine, &runner(machine), steps);
     put_outcomes(steps, &outcomes, stop.as_ref(), machine, report)?;
     if stop.is_none() {
         put_reboot(plan.reboot_required, ChangeStatus::Changed, report)?;

@@ -6,27 +6,27 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{BindOptions, bind_with};
 use host::Machine;
+use passthrough::{Judge, Retry, TakenWhen};
 use pci::{Function, System};
 use record::CommandLine;
 use usage::{UserKind, Users};
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Bind;
 use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use crate::report::Report;
-use crate::select::{Reach, add_group_members, functions, select, slots, with_kinds};
+use crate::select::{Reach, add_group_members, functions, select, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Bind, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, mut addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
-    let named = slots(&system, &functions(&system, &addresses));
+    let named = system.names(&functions(&system, &addresses));
     if options.group {
         add_group_members(&system, &mut addresses);
     }
     let functions = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &functions)?;
-    let goal = |f: &Function| DriverGoal::Vfio { driver: driver.of(f) };
+    let goal = |f: &Function| DriverGoal::Vfio { driver: driver.of(machine, f) };
     let steps: Vec<FunctionStep> =
         functions.iter().map(|f| plan(f.address, DriverState::of(f), &goal(f))).collect();
     let pairs = functions.iter().zip(&steps);
@@ -79,6 +79,7 @@ impl BindRun<'_> {
         let retry = |retry| self.command(retry);
         let judge = Judge { system: self.system, users, retry: &retry, when };
         report.refuse(judge.bind(self.changed), &self.options.force.kinds)?;
+        self.warn(&judge, steps, report);
         for function in self.changed {
             for user in users.of(function).users {
                 if let UserKind::Vm { is_running: false, .. } = user.kind {
@@ -98,6 +99,20 @@ impl BindRun<'_> {
             ref change if change.check => report.check_steps(steps, |_| self.command_as_typed()),
             ref change if change.dry_run || !run.is_needed() => report.planned_steps(steps),
             _ => run.apply(report),
+        }
+    }
+
+    /// What keeps a VM from starting with functions that are bound already, and
+    /// what should be known of the others.
+    fn warn(&self, judge: &Judge<'_>, steps: &[FunctionStep], report: &Report<'_>) {
+        for step in steps {
+            let Some(function) = self.system.functions.get(&step.address) else { continue };
+            for objection in judge.assign_bound(function) {
+                report.say.warn(&format!("{}: {}", objection.target, objection.why));
+            }
+            for remark in passthrough::warnings(self.system, function) {
+                report.say.note(&format!("{}: {remark}", step.address));
+            }
         }
     }
 

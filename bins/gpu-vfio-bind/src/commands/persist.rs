@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{PersistOptions, persist};
 use host::Machine;
+use passthrough::{Judge, ObjectionKind, Retry, RetryCommand, TakenWhen};
 use pci::{Function, System};
 use record::CommandLine;
 use usage::Users;
@@ -13,21 +14,20 @@ use crate::boot::list::{BootEntry, MatchBy};
 use crate::boot::observe::BootFacts;
 use crate::boot::plan::{BootPlanError, BootRequest, plan};
 use crate::boot::run;
-use crate::check::{self, Judge, ObjectionKind, Retry, TakenWhen};
 use crate::cli::Persist;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots, with_kinds};
+use crate::select::{Reach, functions, select, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
     let chosen = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &chosen)?;
-    let named = slots(&system, &chosen);
+    let named = system.names(&chosen);
     let command = persist(&named, &typed_options(options));
     let facts = BootFacts::read(machine, &system, options.cmdline, report.say)?;
     let request = BootRequest::Add {
-        entries: entries(&chosen, &driver, options.by)?,
+        entries: entries(machine, &chosen, &driver, options.by)?,
         blacklist: options.blacklist,
         cmdline: options.cmdline,
         by_address: &|| persist(&named, &PersistOptions { by_id: false, ..typed_options(options) }),
@@ -46,7 +46,7 @@ fn objections(
     machine: &Machine,
     system: &System,
     chosen: &[&Function],
-    retry: &check::RetryCommand<'_>,
+    retry: &RetryCommand<'_>,
 ) -> Vec<::apply::Objection<ObjectionKind>> {
     let users = Users::new(machine);
     let judge = Judge { system, users: &users, retry, when: TakenWhen::AtBoot };
@@ -57,6 +57,7 @@ fn objections(
 }
 
 fn entries(
+    machine: &Machine,
     chosen: &[&Function],
     driver: &VfioDriver,
     by: MatchBy,
@@ -65,7 +66,8 @@ fn entries(
         fail(Exit::System, format!("{}: cannot read its vendor and device id", f.address))
             .run(advice::gpu_iommu_groups::list(&f.address.to_string()))
     };
-    let entry = |f: &&Function| BootEntry::of(f, &driver.of(f), by).ok_or_else(|| unknown(f));
+    let entry =
+        |f: &&Function| BootEntry::of(f, &driver.of(machine, f), by).ok_or_else(|| unknown(f));
     chosen.iter().map(entry).collect()
 }
 
@@ -99,7 +101,17 @@ impl From<BootPlanError> for Failure {
     fn from(error: BootPlanError) -> Failure {
         let (message, option) = match error {
             BootPlanError::NoLoader { option } => {
-                ("neither /etc/default/grub nor /etc/kernel/cmdline exists".to_string(), option)
+                ("the boot loader that started this host is unknown".to_string(), option)
+            }
+            BootPlanError::NoUpdate { path, option } => (
+                format!("'{path}' is used by a boot loader that this tool does not update"),
+                option,
+            ),
+            BootPlanError::SwitchedOff { option } => {
+                let message =
+                    format!("the kernel command line has '{option}'; nothing was changed");
+                return fail(Exit::System, message)
+                    .hint(format!("remove '{option}' from the kernel command line, then reboot"));
             }
             BootPlanError::UnknownForm { path, option } => {
                 (format!("'{path}' has a form that this tool does not edit"), option)

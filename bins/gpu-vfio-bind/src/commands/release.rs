@@ -6,33 +6,35 @@ use std::time::Duration;
 use ::cli::Exit;
 use advice::gpu_vfio_bind::{ReleaseOptions, release_with};
 use host::Machine;
+use passthrough::{Judge, Release as Effect, Retry, TakenWhen};
 use pci::{Function, is_vfio_driver};
 use record::CommandLine;
 use usage::Users;
 
 use crate::apply::{Direction, FunctionRun};
-use crate::check::{Judge, Retry, TakenWhen};
 use crate::cli::Release;
-use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
+use crate::native_driver::Claims;
+use crate::plan::{DriverAction, DriverGoal, DriverState, FunctionStep, plan};
 use crate::previous_driver;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, slots, with_kinds};
+use crate::select::{Reach, functions, select, with_kinds};
 
 pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
     let functions = functions(&system, &addresses);
+    let claims = Claims::read(machine, &system, &functions);
     let steps: Vec<FunctionStep> = functions
         .iter()
-        .map(|f| plan(f.address, DriverState::of(f), &goal(options.to.as_deref(), machine, f)))
+        .map(|f| plan(f.address, DriverState::of(f), &goal(options, machine, &claims, f)))
         .collect();
     let pairs = functions.iter().zip(&steps);
-    let (changed, planned): (Vec<&Function>, Vec<&FunctionStep>) =
-        pairs.filter(|(_, step)| step.is_change()).map(|(f, step)| (*f, step)).unzip();
-    let named = slots(&system, &functions);
+    let changed: Vec<(&Function, Effect)> =
+        pairs.filter(|(_, step)| step.is_change()).map(|(f, step)| (*f, effect(step))).collect();
+    let named = system.names(&functions);
     let users = Users::new(machine);
     let retry = |retry| retry_command(options, &named, retry);
     let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };
-    report.refuse(judge.release(&changed, &planned), &options.force.kinds)?;
+    report.refuse(judge.release(&changed), &options.force.kinds)?;
     let run = FunctionRun {
         machine,
         system: &system,
@@ -48,6 +50,14 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
         return report.planned_steps(&steps);
     }
     run.apply(report)
+}
+
+fn effect(step: &FunctionStep) -> Effect {
+    let unbinds = |action: &DriverAction| matches!(action, DriverAction::Unbind(_));
+    match step.actions.iter().any(unbinds) {
+        true => Effect::Unbinds,
+        false => Effect::OnlyClears,
+    }
 }
 
 fn typed_options(options: &Release) -> ReleaseOptions {
@@ -72,22 +82,18 @@ fn retry_command(options: &Release, named: &[String], retry: Retry) -> CommandLi
     release_with(named, &typed)
 }
 
-/// The driver that is asked for, else the one from before `bind`, else whichever
-/// the kernel finds. A function that a driver of the host has already keeps it:
-/// what is left over from `bind` is cleared without an unbind.
-fn goal(to: Option<&str>, machine: &Machine, function: &Function) -> DriverGoal {
-    if let Some(driver) = to {
-        return DriverGoal::Host { driver: Some(driver.to_string()), none: false };
-    }
-    let host_driver = function.driver.clone().filter(|driver| !is_vfio_driver(driver));
-    if host_driver.is_some() {
-        return DriverGoal::Host { driver: host_driver, none: false };
-    }
-    match previous_driver::recall(machine, function.address) {
-        Some(previous) => DriverGoal::Host {
-            none: previous.driver.is_none(),
-            driver: previous.driver.filter(|driver| !is_vfio_driver(driver)),
-        },
-        None => DriverGoal::Host { driver: None, none: false },
-    }
+/// The driver that is asked for, else the one from before `bind`, else the one
+/// loaded driver that claims the function, else whichever the kernel finds. A
+/// function that a driver of the host has already keeps it: what is left over
+/// from `bind` is cleared without an unbind.
+fn goal(options: &Release, machine: &Machine, claims: &Claims, function: &Function) -> DriverGoal {
+    let is_native = |driver: &String| !is_vfio_driver(driver);
+    let previous = || previous_driver::recall(machine, function.address)?.driver.filter(is_native);
+    let driver = options
+        .to
+        .clone()
+        .or_else(|| function.driver.clone().filter(is_native))
+        .or_else(previous)
+        .or_else(|| claims.native_driver(machine, function));
+    DriverGoal::Host { driver }
 }

@@ -9,7 +9,7 @@ use crate::boot::plan::{BootRequest, plan};
 use crate::boot::run;
 use crate::cli::Unpersist;
 use crate::report::Report;
-use crate::select::{Reach, functions, scan, select, slots};
+use crate::select::{Reach, functions, scan, select};
 
 pub fn run(
     options: &Unpersist,
@@ -20,7 +20,7 @@ pub fn run(
         (scan(machine, report.say)?, BootRequest::RemoveAll, unpersist_all())
     } else {
         let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
-        let command = unpersist(&slots(&system, &functions(&system, &addresses)));
+        let command = unpersist(&system.names(&functions(&system, &addresses)));
         (system, BootRequest::Remove(addresses), command)
     };
     let facts = BootFacts::read(machine, &system, false, report.say)?;

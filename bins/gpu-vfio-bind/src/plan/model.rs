@@ -13,8 +13,6 @@ pub enum DriverGoal {
         /// The driver that it had before, or the one that was asked for. `None`:
         /// the one that the kernel's own matching finds.
         driver: Option<String>,
-        /// It had no driver before, and gets none again.
-        none: bool,
     },
 }
 
@@ -65,6 +63,22 @@ pub struct FunctionStep {
 impl FunctionStep {
     pub fn is_change(&self) -> bool {
         !self.actions.is_empty()
+    }
+
+    /// Binds to the same driver under the name that the kernel has for it.
+    pub fn rename(&mut self, old: &str, new: &str) {
+        let rename = |name: &mut String| {
+            if name == old {
+                *name = new.to_string();
+            }
+        };
+        self.after.driver.iter_mut().chain(&mut self.after.driver_override).for_each(rename);
+        for action in &mut self.actions {
+            match action {
+                DriverAction::Override(Some(name)) | DriverAction::Bind(name) => rename(name),
+                _ => {}
+            }
+        }
     }
 
     pub fn planned_status(&self) -> ChangeStatus {

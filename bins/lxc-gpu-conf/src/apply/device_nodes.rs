@@ -1,6 +1,7 @@
 //! Creates and fixes the host's device nodes. The driver creates none itself, and
 //! a dev[n] for a missing one keeps a container from starting.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::cli::{ChangeOptions, Exit, Say, fail};
@@ -41,10 +42,15 @@ pub fn ensure(
 ) -> Result<NodesOutcome, anyhow::Error> {
     let mut facts = HostFacts::read(machine, say)?;
     let outcome = NodesOutcome { exit: Exit::Done, planned: Vec::new() };
-    let mut reporter = NodeReporter { say, change, writer, outcome };
+    let before = NodesBefore::default();
+    let mut reporter = NodeReporter { say, change, writer, outcome, before };
     if facts.gpus.is_empty() {
         if !has_unbound_gpu(&facts)? {
             say.note("this host has no GPU for NVIDIA's driver");
+            return Ok(reporter.outcome);
+        }
+        if is_loaded(machine, "nvidia") {
+            say.note("NVIDIA's driver is loaded and has no GPU");
             return Ok(reporter.outcome);
         }
         if !reporter.load_module(machine, "nvidia")? {
@@ -54,9 +60,11 @@ pub fn ensure(
     }
     let has_uvm = |facts: &HostFacts<'_>| facts.majors.major(UVM_DRIVER).is_some();
     let mut nodes = required_nodes(&facts, guests);
+    reporter.before = NodesBefore::read(&facts, &nodes);
     if !change.only_look() && nodes.iter().any(|node| is_wrong(&facts, node)) {
         nvidia_modprobe(&facts, &nodes, say);
         facts = HostFacts::read(machine, say)?;
+        reporter.put_modules(machine)?;
     }
     if !has_uvm(&facts) && reporter.load_module(machine, UVM_DRIVER)? {
         facts = HostFacts::read(machine, say)?;
@@ -108,7 +116,37 @@ fn nvidia_modprobe(facts: &HostFacts<'_>, nodes: &[RequiredNode], say: &Say) {
     }
 }
 
+/// What there was before nvidia-modprobe ran: it creates nodes and loads modules,
+/// and both are changes of this run.
+#[derive(Default)]
+struct NodesBefore {
+    nodes: BTreeMap<String, Option<String>>,
+    modules_absent: Vec<&'static str>,
+}
+
+impl NodesBefore {
+    fn read(facts: &HostFacts<'_>, nodes: &[RequiredNode]) -> NodesBefore {
+        let mut absent = vec!["nvidia-uvm", "nvidia-modeset"];
+        absent.retain(|module| !is_loaded(facts.machine, module));
+        let nodes = nodes.iter().map(|node| (node.path.clone(), shown(facts, &node.path)));
+        NodesBefore { nodes: nodes.collect(), modules_absent: absent }
+    }
+}
+
+fn is_loaded(machine: &Machine, module: &str) -> bool {
+    machine.exists(&format!("/sys/module/{}", module.replace('-', "_")))
+}
+
+/// The numbers of a node, as records show them.
+fn shown(facts: &HostFacts<'_>, path: &str) -> Option<String> {
+    facts.node(path).map(|now| match now.is_char() {
+        true => format!("{}:{}", now.major, now.minor),
+        false => "no device".into(),
+    })
+}
+
 struct NodeReporter<'a> {
+    before: NodesBefore,
     say: &'a Say,
     change: &'a ChangeOptions,
     writer: &'a mut RecordWriter,
@@ -126,6 +164,23 @@ struct NodeChange<'a> {
 }
 
 impl NodeReporter<'_> {
+    /// Says which modules nvidia-modprobe has loaded.
+    fn put_modules(&mut self, machine: &Machine) -> Result<(), anyhow::Error> {
+        for module in std::mem::take(&mut self.before.modules_absent) {
+            if is_loaded(machine, module) {
+                self.put(NodeChange {
+                    property: &format!("module {module}"),
+                    from: None,
+                    to: Some("loaded".into()),
+                    status: ChangeStatus::Changed,
+                    reason: None,
+                    command: None,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Loads a module, and returns whether it was loaded.
     fn load_module(&mut self, machine: &Machine, name: &str) -> Result<bool, anyhow::Error> {
         let (status, reason) = match self.change.only_look() {
@@ -156,11 +211,8 @@ impl NodeReporter<'_> {
         facts: &HostFacts<'_>,
         node: &RequiredNode,
     ) -> Result<(), anyhow::Error> {
-        let now = facts.node(&node.path);
-        let from = now.map(|now| match now.is_char() {
-            true => format!("{}:{}", now.major, now.minor),
-            false => "no device".into(),
-        });
+        let now = shown(facts, &node.path);
+        let from = self.before.nodes.get(&node.path).cloned().unwrap_or_else(|| now.clone());
         let mut report = NodeChange {
             property: &node.path,
             from,
@@ -178,7 +230,10 @@ impl NodeReporter<'_> {
             return self.put(report);
         };
         report.to = Some(format!("{}:{}", numbers.0, numbers.1));
-        if report.from == report.to {
+        if now == report.to {
+            if report.from != report.to {
+                report.status = ChangeStatus::Changed;
+            }
             return self.put(report);
         }
         if self.change.only_look() {

@@ -91,19 +91,26 @@ pub fn module_type(
 }
 
 fn kernels(facts: &HostFacts, version: &str) -> Option<Check> {
-    let limit = nvidia::kernel_limits(version).next()?;
+    let build = nvidia::DriverBuild::of_nvidia(version);
+    let series = nvidia::kernel_limits(build).find(|limit| !limit.from.ends_with('+'));
     let kernels = [&facts.running, &facts.next].into_iter().flatten();
-    let new: Vec<&str> = kernels
-        .map(|kernel| kernel.release.as_str())
-        .filter(|release| limit.reaches(release))
-        .collect();
+    let mut new = kernels.filter_map(|kernel| {
+        Some((&kernel.release, nvidia::kernel_limit(build, &kernel.release)?))
+    });
+    let first = new.next();
+    let limit = first.map(|(_, limit)| limit).or(series)?;
+    let actual = first.map_or_else(|| "older".to_string(), |(release, _)| release.clone());
     let running = facts.running.as_ref().is_some_and(|k| limit.reaches(&k.release));
-    let actual = new.first().map_or_else(|| "older".to_string(), |release| release.to_string());
-    let mut one = check("kernel", new.is_empty(), "", actual, Cause::KernelTooNew);
-    one.expected = Some(format!("older than {}", limit.first_kernel));
-    if !new.is_empty() {
+    let mut one = check("kernel", first.is_none(), "", actual, Cause::KernelTooNew);
+    one.expected = Some(format!("older than {}", limit.from.trim_end_matches('+')));
+    if first.is_some() {
         one.severity = if running { Severity::Error } else { Severity::Warning };
-        one.reason = Some(format!("the modules of {version} do not build for this kernel"));
+        one.reason = Some(format!(
+            "the modules of {version} do not build for {}: {}, {}",
+            limit.kernels(),
+            limit.source,
+            limit.date
+        ));
         one.hint = Some("use a newer driver, or pin an older kernel with proxmox-boot-tool".into());
     }
     Some(one)
@@ -411,7 +418,8 @@ mod tests {
             ("580.142", "6.19.0", false),
             ("610.43.02", "7.0.0", false),
         ] {
-            assert_eq!(nvidia::kernel_limit(version, release).is_some(), fails, "{version}");
+            let build = nvidia::DriverBuild::of_nvidia(version);
+            assert_eq!(nvidia::kernel_limit(build, release).is_some(), fails, "{version}");
         }
         let mut facts = host();
         let new = Some(HostKernel { release: "6.17.13-2-pve".into(), headers: true });

@@ -24,9 +24,10 @@ pub fn findings(
     baseline: &Baseline,
 ) -> Vec<Finding> {
     let expected = baseline.version.as_deref();
-    let mut findings = libraries::findings(&root.subject, facts, expected);
+    let mut findings = libraries::findings(&root.subject, Some(root), facts, host, expected);
+    findings.extend(packages(root, facts));
     findings.extend(RootView { root, facts, host, baseline }.userspace());
-    findings.extend(cuda::findings(&root.subject, facts, expected));
+    findings.extend(cuda::findings(&root.subject, facts, host, expected));
     findings.extend(cdi::findings(root, facts, expected));
     findings.extend(container_engine::finding(root, facts));
     findings
@@ -53,6 +54,17 @@ pub fn unreadable(root: &CheckedRoot, unreadable: &UnreadableRoot) -> Option<Fin
         ])),
         None => finding,
     })
+}
+
+/// Packages of the driver that are not configured: apt in the container does
+/// nothing else before they are.
+fn packages(root: &CheckedRoot, facts: &RootFacts) -> Option<Finding> {
+    let finding = libraries::incomplete(&root.subject, facts)?;
+    let Some(ctid) = root.ctid else { return Some(finding) };
+    let start = (!root.running).then(|| external::pct_start(ctid));
+    let commands = [external::dpkg_configure(), external::apt_fix_broken()];
+    let inside = commands.into_iter().map(|command| external::pct_exec(ctid, command));
+    Some(finding.hint(Hint::commands(start.into_iter().chain(inside))))
 }
 
 /// A root file system beside all that it is compared with.
@@ -96,7 +108,7 @@ impl RootView<'_> {
                 .on(self.subject(), "userspace")
                 .found(None, Some(version))
                 .because("it is given a GPU, but the host has no driver")
-                .hint(install_on_host(version)),
+                .hint(install_on_host(self.host, version)),
             false => Finding::ok(self.subject(), "userspace", None).found(None, Some(version)),
         }
     }
@@ -120,7 +132,7 @@ impl RootView<'_> {
     /// Which of the ways to differ it is.
     fn difference(&self, version: &str, expected: &str) -> (Cause, String, Hint) {
         let host = self.host;
-        let install = install_in(self.root, expected);
+        let install = install_in(self.root, self.facts, host, expected);
         // the guest's package has another last number on purpose
         let guest = self.facts.gridd || branch(version) == branch(expected);
         if host.vgpu && self.root.ctid.is_some() && guest {
@@ -141,20 +153,18 @@ impl RootView<'_> {
         let because = format!("{word} than {}", self.baseline.by);
         // a host that was upgraded and not rebooted is the fault, not a container that
         // was upgraded with it
-        let pending = host
-            .on_disk()
-            .filter(|on_disk| !self.baseline.pinned && host.loaded.as_deref() != Some(*on_disk));
+        let pending = host.mended_by_reboot().filter(|_| !self.baseline.pinned);
         match pending {
             Some(pending) if version == pending => (
                 cause,
                 format!("{because}, and the version that the host loads after a reboot"),
                 Hint::words(format!("reboot the host, which then loads {pending}")),
             ),
-            Some(pending) => {
-                let words = format!("the host loads {pending} after a reboot; install that");
-                (cause, because, install_in(self.root, pending).because(words))
+            Some(pending) if pending != expected => {
+                let hint = install_in(self.root, self.facts, host, pending);
+                (cause, because, hint)
             }
-            None => (cause, because, install),
+            _ => (cause, because, install),
         }
     }
 
@@ -184,7 +194,7 @@ impl RootView<'_> {
             leftover.is_some_and(|l| expected.is_some() && l.version.as_deref() == expected);
         let hint = match expected {
             Some(_) if usable => ldconfig_in(self.root),
-            Some(expected) => install_in(self.root, expected),
+            Some(expected) => install_in(self.root, self.facts, self.host, expected),
             None => Hint::words("install the driver on the host first, then the same version here"),
         };
         // a root file system that was only named, without a driver on the host, needs none

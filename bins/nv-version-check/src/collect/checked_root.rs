@@ -11,6 +11,8 @@ pub struct CheckedRoot {
     pub dir: Option<String>,
     /// Its configuration gives it a GPU.
     pub gpu: bool,
+    /// The container is running.
+    pub running: bool,
     /// Its root is an unprivileged user of the host.
     pub unprivileged: bool,
     /// Versions of driver libraries that its configuration mounts into it.

@@ -4,8 +4,11 @@ use host::Machine;
 use nvidia::{NextBoot, Nouveau, module_version};
 
 use crate::collect::dkms::{self, DkmsModule};
+use crate::collect::driver_messages::{self, RefusedGpu};
+use crate::collect::gpus::{self, HostGpu};
 use crate::collect::kernel_modules::{self, InstalledKernel};
 use crate::collect::root_facts::RootFacts;
+use crate::collect::secure_boot::SecureBoot;
 
 /// Modules that must be of the main module's version. nvidia-modeset refuses to
 /// load beside another one; the others fail later.
@@ -36,6 +39,18 @@ pub struct HostFacts {
     pub root: RootFacts,
     /// Versions of GSP firmware, from the names of their directories.
     pub firmware: Vec<String>,
+    /// NVIDIA's GPUs that are not passed through.
+    pub gpus: Vec<HostGpu>,
+    /// GPUs that the module says it does not drive.
+    pub refused_gpus: Vec<RefusedGpu>,
+    /// What the kernel demands of modules.
+    pub secure_boot: SecureBoot,
+    /// Product names of the driver's GPUs.
+    pub models: Vec<String>,
+    /// A compiler and make are installed.
+    pub compiler: bool,
+    /// Proxmox VE's tool for boot loaders can pin a kernel.
+    pub pins_kernels: bool,
     /// NVIDIA's vGPU manager is installed or its module is loaded.
     pub vgpu: bool,
 }
@@ -71,6 +86,14 @@ impl HostFacts {
             dkms: dkms::modules(machine),
             root: RootFacts::read(machine, cuda),
             firmware: firmware(machine),
+            gpus: gpus::read(machine),
+            refused_gpus: driver_messages::read(machine),
+            secure_boot: SecureBoot::read(machine),
+            models: models(machine),
+            compiler: has_compiler(machine),
+            pins_kernels: ["/etc/pve", "/usr/sbin/proxmox-boot-tool"]
+                .iter()
+                .any(|path| machine.exists(path)),
             vgpu: machine.exists("/sys/module/nvidia_vgpu_vfio")
                 || machine.exists("/usr/bin/nvidia-vgpu-mgr"),
         }
@@ -91,13 +114,31 @@ impl HostFacts {
         self.running_kernel()?.version()
     }
 
-    /// The version that is installed: after an upgrade that on disk, not the one
-    /// that is still loaded.
+    /// The version of the loaded module, where the host's libraries are of it too:
+    /// then programs work.
+    pub fn working(&self) -> Option<&str> {
+        let loaded = self.loaded.as_deref()?;
+        (self.root.libraries.version() == Some(loaded)).then_some(loaded)
+    }
+
+    /// The version that is installed. Where loaded module and libraries match, it
+    /// is theirs: a module of another version on disk is then the fault. Otherwise
+    /// after an upgrade that on disk, not the one that is still loaded.
     pub fn installed(&self) -> Option<&str> {
-        self.on_disk()
+        self.working()
+            .or_else(|| self.on_disk())
             .or(self.loaded.as_deref())
             .or_else(|| self.root.libraries.version())
             .or_else(|| self.dkms.last().map(|module| module.version.as_str()))
+    }
+
+    /// Whether the driver's modules are open ones: the loaded module, else that on
+    /// disk.
+    pub fn is_open(&self) -> Option<bool> {
+        match self.loaded {
+            Some(_) => Some(self.open),
+            None => self.running_kernel()?.module()?.info.is_open(),
+        }
     }
 
     /// The host has nothing of NVIDIA's driver.
@@ -106,13 +147,40 @@ impl HostFacts {
             && self.unread.is_none()
             && self.root.libraries.is_empty()
             && self.dkms.is_empty()
-            && self.kernels.iter().all(|kernel| matches!(kernel.module, Ok(None)))
+            && self.kernels.iter().all(|k| k.modules.as_ref().is_ok_and(Vec::is_empty))
+    }
+
+    /// The version that a reboot loads, where it is another than the loaded one and
+    /// the host's libraries are of it too, so that the reboot makes them match.
+    pub fn mended_by_reboot(&self) -> Option<&str> {
+        let next = match &self.next {
+            Ok(_) => self.next_version(),
+            // one kernel only: it boots
+            Err(_) if self.kernels.len() == 1 => self.on_disk(),
+            Err(_) => None,
+        }?;
+        let fits = self.root.libraries.version().is_none_or(|libraries| libraries == next);
+        (fits && self.loaded.as_deref() != Some(next)).then_some(next)
     }
 
     /// Version of the module that the kernel that boots next has on disk.
     pub fn next_version(&self) -> Option<&str> {
         self.kernel(&self.next.as_ref().ok()?.release)?.version()
     }
+}
+
+fn models(machine: &Machine) -> Vec<String> {
+    let (gpus, _) = nvidia::read_gpus(machine);
+    gpus.into_values().filter_map(|gpu| gpu.model).collect()
+}
+
+fn has_compiler(machine: &Machine) -> bool {
+    let program = |name: &str| {
+        ["/usr/bin", "/bin", "/usr/local/bin"]
+            .iter()
+            .any(|d| machine.exists(&format!("{d}/{name}")))
+    };
+    (program("gcc") || program("cc")) && program("make")
 }
 
 fn firmware(machine: &Machine) -> Vec<String> {

@@ -31,14 +31,26 @@ pub struct KernelModule {
 pub struct InstalledKernel {
     /// Its release: `6.14.11-4-pve`.
     pub release: String,
-    /// Its driver module, if it has one; `Err`: the module cannot be read.
-    pub module: Result<Option<KernelModule>, String>,
+    /// Its driver modules, of each file name the one that modprobe takes. More
+    /// than one: two installations put theirs beside each other. `Err`: a module
+    /// cannot be read.
+    pub modules: Result<Vec<KernelModule>, String>,
+    /// Its headers are installed, so that a module can be built for it.
+    pub headers: bool,
 }
 
 impl InstalledKernel {
-    /// Version of its driver module.
+    /// Version of the driver module that it loads. `None`: it has none, or several
+    /// of different versions, or one that cannot be read.
     pub fn version(&self) -> Option<&str> {
-        self.module.as_ref().ok()?.as_ref()?.info.version.as_deref()
+        let modules = self.modules.as_ref().ok()?;
+        let first = modules.first()?.info.version.as_deref()?;
+        modules.iter().all(|m| m.info.version.as_deref() == Some(first)).then_some(first)
+    }
+
+    /// The first of its driver modules.
+    pub fn module(&self) -> Option<&KernelModule> {
+        self.modules.as_ref().ok()?.first()
     }
 }
 
@@ -49,15 +61,18 @@ pub fn installed(machine: &Machine, running: Option<&str>) -> Vec<InstalledKerne
     releases
         .into_iter()
         .zip(modules)
-        .map(|(release, module)| InstalledKernel { release, module })
+        .map(|(release, modules)| {
+            let headers = has_headers(machine, &release);
+            InstalledKernel { release, modules, headers }
+        })
         .collect()
 }
 
-/// The modules of all kernels, read side by side.
-fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Option<KernelModule>, String>> {
+/// The driver modules of all kernels, read side by side.
+fn modules(machine: &Machine, releases: &[String]) -> Vec<Result<Vec<KernelModule>, String>> {
     let answers = read_in_child(releases.len(), WORKERS, DEADLINE, &|at, pipe| {
         pipe.put(1, || {
-            let found = module(machine, &releases[at]);
+            let found = main_modules(machine, &releases[at]);
             serde_json::to_vec(&found).map_err(io::Error::other)
         });
     });
@@ -90,9 +105,10 @@ fn is_main_module(name: &str) -> bool {
     flavour && !part && matches!(end, "" | ".xz" | ".zst" | ".gz")
 }
 
-/// The driver module of a kernel: the one that depmod knows, else the first in
-/// the directories where it may be.
-fn module(machine: &Machine, release: &str) -> Result<Option<KernelModule>, String> {
+/// The driver modules of a kernel: those that depmod knows, then those in the
+/// directories where they may be, in depmod's order. Of one name modprobe takes
+/// the first; modules of two names are both loaded for a GPU's modalias.
+fn main_modules(machine: &Machine, release: &str) -> Result<Vec<KernelModule>, String> {
     let top = format!("/lib/modules/{release}");
     let dep = machine.read_text(&format!("{top}/modules.dep"), MOST_DEP).unwrap_or_default();
     let listed = dep.lines().filter_map(|line| {
@@ -106,13 +122,28 @@ fn module(machine: &Machine, release: &str) -> Result<Option<KernelModule>, Stri
         let mine = names.into_iter().filter(|name| is_main_module(name));
         mine.map(move |name| format!("{dir}/{name}")).collect::<Vec<_>>()
     });
+    let mut names: Vec<String> = Vec::new();
+    let mut modules = Vec::new();
     for path in listed.chain(found) {
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let name = file.split(".ko").next().unwrap_or_default().to_string();
         // a link in weak-updates may be dangling
-        if machine.stat(&path).is_ok_and(|stat| stat.kind == FileKind::File) {
-            return modinfo::read(machine, &path).map(|info| Some(KernelModule { path, info }));
+        let exists = || machine.stat(&path).is_ok_and(|stat| stat.kind == FileKind::File);
+        if !names.contains(&name) && exists() {
+            names.push(name);
+            let info = modinfo::read(machine, &path)?;
+            modules.push(KernelModule { path, info });
         }
     }
-    Ok(None)
+    Ok(modules)
+}
+
+/// Whether a module can be built for a kernel: `build` leads to its headers, or
+/// the package's directory exists.
+fn has_headers(machine: &Machine, release: &str) -> bool {
+    let named = ["linux-headers", "proxmox-headers", "pve-headers"];
+    machine.exists(&format!("/lib/modules/{release}/build/Makefile"))
+        || named.iter().any(|name| machine.exists(&format!("/usr/src/{name}-{release}/Makefile")))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use host::{FileKind, Machine};
 use nvidia::dynamic_linker::{DynamicLinker, is_compat};
-use nvidia::userspace::version_of;
+use nvidia::userspace::{driver_version_of, version_of};
 use nvidia::{LIBRARY_DIRS, LinkEnd, follow};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,19 @@ pub struct DriverLibrary {
     pub linked: bool,
 }
 
+/// A library of the driver beside the two, of another version than they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MixedLibrary {
+    /// The name that programs ask for.
+    pub soname: String,
+    /// The file that they get.
+    pub path: String,
+    /// Its version.
+    pub version: String,
+    /// It is a 64-bit library.
+    pub is_64: bool,
+}
+
 /// The libraries of a root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Libraries {
@@ -34,6 +47,9 @@ pub struct Libraries {
     pub ml: Option<DriverLibrary>,
     /// Files of these libraries of other versions than the ones above.
     pub others: Vec<DriverLibrary>,
+    /// Other libraries of the driver that the dynamic linker takes and that are of
+    /// another version.
+    pub mixed: Vec<MixedLibrary>,
     /// Empty files in a library's place: the host's are mounted over them.
     pub stubs: bool,
     /// What could not be read.
@@ -49,7 +65,35 @@ impl Libraries {
         found.ml = found.first(root, linker.candidates(ML));
         found.cuda = found.first(root, linker.candidates(CUDA));
         found.find_others(root);
+        found.find_mixed(root, &linker);
         found
+    }
+
+    /// What the linker's cache has for each library of the driver.
+    fn find_mixed(&mut self, root: &Machine, linker: &DynamicLinker) {
+        let Some(version) = self.version().map(str::to_string) else { return };
+        for (_, program, stem) in nvidia::userspace::table() {
+            for end in if program { [].iter() } else { ["1", "0"].iter() } {
+                let soname = format!("{stem}.{end}");
+                for is_64 in [true, false] {
+                    // the two have findings of their own
+                    if is_64 && (soname == ML || soname == CUDA) {
+                        continue;
+                    }
+                    let Some(found) = taken(root, linker.cached(&soname, is_64)) else { continue };
+                    let (path, other) = found;
+                    let known = self.mixed.iter().any(|library| library.path == path);
+                    if other != version && !known {
+                        self.mixed.push(MixedLibrary {
+                            soname: soname.clone(),
+                            path,
+                            version: other,
+                            is_64,
+                        });
+                    }
+                }
+            }
+        }
     }
 
     /// The version that programs would use: NVML's must equal the kernel
@@ -172,4 +216,15 @@ impl Libraries {
             Vec::new()
         })
     }
+}
+
+/// The first of the candidates that is a file, where its name has the driver's
+/// version.
+fn taken(root: &Machine, candidates: Vec<String>) -> Option<(String, String)> {
+    let path = candidates.iter().find_map(|path| match follow(root, path) {
+        LinkEnd::File(file) => Some(file),
+        _ => None,
+    })?;
+    let version = driver_version_of(&path).filter(|_| !is_compat(&path))?;
+    Some((path, version))
 }

@@ -24,6 +24,9 @@ pub struct ModInfo {
     /// `vermagic=6.14.11-4-pve SMP preempt mod_unload modversions`: the kernel
     /// that it was built for is the first word.
     pub vermagic: Option<String>,
+    /// A signature follows the module (module_signature.h).
+    #[serde(default)]
+    pub signed: bool,
 }
 
 impl ModInfo {
@@ -55,10 +58,17 @@ pub fn of_bytes(bytes: &[u8]) -> Result<ModInfo, String> {
                 .and_then(|stream| take(liblzma::read::XzDecoder::new_stream(bytes, stream)))
         }
         [0x1f, 0x8b, ..] => take(flate2::read::MultiGzDecoder::new(bytes)),
-        _ => return section(bytes).map(|text| parse(&text)),
+        _ => return of_module(bytes),
     };
-    let unpacked = unpacked.map_err(|error| format!("cannot be decompressed: {error}"))?;
-    section(&unpacked).map(|text| parse(&text))
+    of_module(&unpacked.map_err(|error| format!("cannot be decompressed: {error}"))?)
+}
+
+/// The last bytes of a module with a signature.
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+
+fn of_module(bytes: &[u8]) -> Result<ModInfo, String> {
+    let info = parse(&section(bytes)?);
+    Ok(ModInfo { signed: bytes.ends_with(SIGNED), ..info })
 }
 
 fn take(reader: impl Read) -> io::Result<Vec<u8>> {
@@ -85,7 +95,12 @@ fn parse(section: &[u8]) -> ModInfo {
             Some(String::from_utf8_lossy(value).trim().to_string())
         })
     };
-    ModInfo { version: field("version"), license: field("license"), vermagic: field("vermagic") }
+    ModInfo {
+        version: field("version"),
+        license: field("license"),
+        vermagic: field("vermagic"),
+        signed: false,
+    }
 }
 
 #[cfg(test)]

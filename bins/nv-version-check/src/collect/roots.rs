@@ -8,8 +8,7 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use host::child_read::{ChildRead, read_in_child};
-use nvidia::is_version;
-use nvidia::userspace::version_of;
+use nvidia::userspace::driver_version_of;
 use pve::{Conf, Guest, RootFs, Section, all_guests, root_file_system};
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +81,7 @@ pub fn collect(
                 continue;
             }
         };
-        let root = configured(&guest, &conf, named);
+        let root = configured(machine, &guest, &conf, named);
         sources.push((root, RootSource::Container { guest, conf }));
     }
     for dir in &request.rootfs {
@@ -159,7 +158,7 @@ fn guests(machine: &Machine, request: &RootsRequest, say: &Say) -> Result<Vec<Gu
 }
 
 /// What a container's configuration says of its root file system.
-fn configured(guest: &Guest, conf: &Conf, named: bool) -> CheckedRoot {
+fn configured(machine: &Machine, guest: &Guest, conf: &Conf, named: bool) -> CheckedRoot {
     let keys = conf.keys(&Section::Main);
     let dev = keys.iter().any(|(key, value)| {
         let numbered =
@@ -174,8 +173,7 @@ fn configured(guest: &Guest, conf: &Conf, named: bool) -> CheckedRoot {
         }
         let source = value.split_ascii_whitespace().next().unwrap_or_default();
         entry |= source.starts_with("/dev/nvidia") || source.ends_with("/hooks/nvidia");
-        let library = ["libcuda.so.", "libnvidia-ml.so."].iter().any(|name| source.contains(name));
-        if let Some(version) = version_of(source).filter(|v| library && is_version(v)) {
+        if let Some(version) = driver_version_of(source) {
             if !mounted.contains(&version) {
                 mounted.push(version);
             }
@@ -186,6 +184,7 @@ fn configured(guest: &Guest, conf: &Conf, named: bool) -> CheckedRoot {
         ctid: Some(guest.ctid),
         dir: None,
         gpu: dev || entry,
+        running: pve::is_running(machine, guest.ctid),
         unprivileged: pve::is_unprivileged(conf),
         mounted,
         named,

@@ -39,7 +39,7 @@ pub fn render(checks: &[&Check], now: u64, good: Option<u64>) -> String {
         "Versions as found; the value is always 1.",
         checks
             .iter()
-            .filter_map(|check| Some((check, check.actual.as_deref()?)))
+            .filter_map(|check| Some((check, version(check.actual.as_deref())?)))
             .map(|(check, actual)| (labels(check, &[("version", actual)]), 1)),
     );
     metric(
@@ -48,7 +48,7 @@ pub fn render(checks: &[&Check], now: u64, good: Option<u64>) -> String {
         "Versions as required; the value is always 1.",
         checks
             .iter()
-            .filter_map(|check| Some((check, check.expected.as_deref()?)))
+            .filter_map(|check| Some((check, version(check.expected.as_deref())?)))
             .map(|(check, expected)| (labels(check, &[("version", expected)]), 1)),
     );
     metric(
@@ -82,6 +82,12 @@ pub fn render(checks: &[&Check], now: u64, good: Option<u64>) -> String {
         metric(&mut text, name, help, [(String::new(), now.saturating_sub(good))]);
     }
     text
+}
+
+/// A value that is a version: others, such as `no-cgroups = true`, are no label of
+/// a metric about versions.
+fn version(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| nvidia::is_version(value))
 }
 
 /// One metric. Two series with the same labels would make the whole file invalid,

@@ -1,6 +1,6 @@
 //! A Proxmox VE host with the driver, and containers on it.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use serde_json::Value;
 use testbed::driver::{RootFs, running};
@@ -26,7 +26,8 @@ impl Host {
         let host = Host::bare();
         let root = host.root();
         root.debian(V).kernel(KERNEL, Some(("updates/dkms/nvidia-current.ko", V)));
-        root.installed(&["libcuda1", "libnvidia-ml1", "nvidia-kernel-dkms"]);
+        let packages = ["libcuda1", "libnvidia-ml1", "nvidia-kernel-dkms"];
+        root.debian_status(&packages, &format!("{V}-2"), "installed");
         root.dkms("nvidia-current", V, &[KERNEL]);
         root.file("/lib/firmware/nvidia/550.163.01/gsp_ga10x.bin", "x");
         root.ldconfig();
@@ -36,6 +37,7 @@ impl Host {
     /// By a .run file, open module.
     pub fn run_open(version: &str) -> Host {
         let host = Host::bare();
+        host.without_packages();
         let root = host.root();
         host.load(version, true);
         root.run_install("/usr/lib/x86_64-linux-gnu", version).kernel(KERNEL, None);
@@ -57,6 +59,20 @@ impl Host {
             "zfspool: local-zfs\n\tpool rpool/data\n\tcontent rootdir\n",
         );
         Host { bed }
+    }
+
+    /// The recording has Debian's packages of the driver.
+    pub fn without_packages(&self) {
+        let path = "/var/lib/dpkg/status";
+        let names =
+            ["nvidia", "libnvidia", "libcuda", "firmware-nvidia", "xserver-xorg-video-nvidia"];
+        let driver = |paragraph: &&str| {
+            let name = paragraph.trim_start().strip_prefix("Package: ").unwrap_or_default();
+            !names.iter().any(|driver| name.starts_with(driver))
+        };
+        let status = self.bed.read(path);
+        let rest: Vec<&str> = status.split("\n\n").filter(driver).collect();
+        self.bed.write(path, rest.join("\n\n"));
     }
 
     pub fn root(&self) -> RootFs {
@@ -89,6 +105,26 @@ impl Host {
         let _ = std::fs::remove_file(self.bed.at("/proc/driver/nvidia/version"));
         for name in ["nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm"] {
             let _ = std::fs::remove_dir_all(self.bed.at(&format!("/sys/module/{name}")));
+        }
+    }
+
+    /// Gives a GPU of the recording another device id and driver.
+    pub fn gpu(&self, address: &str, device: u16, driver: Option<&str>) {
+        let dir = format!("/sys/bus/pci/devices/{address}");
+        self.bed.write(&format!("{dir}/device"), format!("0x{device:04x}\n"));
+        let modalias = self.bed.read(&format!("{dir}/modalias"));
+        let (_, rest) = modalias.split_once("sv").unwrap();
+        self.bed.write(&format!("{dir}/modalias"), format!("pci:v000010DEd{device:08X}sv{rest}"));
+        let link = self.bed.at(&format!("{dir}/driver"));
+        let _ = std::fs::remove_file(&link);
+        if let Some(driver) = driver {
+            self.bed.write(&format!("/sys/bus/pci/drivers/{driver}/bind"), "");
+            let to = self.bed.at(&format!("/sys/bus/pci/drivers/{driver}"));
+            let from = std::fs::canonicalize(self.bed.at(&dir)).unwrap();
+            let depth = from.strip_prefix(self.bed.path()).unwrap().components().count();
+            let to = to.strip_prefix(self.bed.path()).unwrap().to_path_buf();
+            let relative = std::path::PathBuf::from("../".repeat(depth)).join(to);
+            std::os::unix::fs::symlink(relative, link).unwrap();
         }
     }
 

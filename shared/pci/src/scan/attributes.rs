@@ -11,8 +11,8 @@ pub const GROUPS: &str = "/sys/kernel/iommu_groups";
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// What a verdict needs: of functions neither links nor reset methods nor
-    /// NUMA nodes, which are half of all attributes.
+    /// What a verdict needs: of functions neither links nor NUMA nodes, and reset
+    /// methods only of displays.
     Verdict,
     /// All of the functions, of groups what a verdict needs.
     Functions,
@@ -53,6 +53,7 @@ pub mod tag {
     pub const OVERRIDE: u8 = 28;
     pub const SHARED_LINK: u8 = 29;
     pub const GROUP_MEMBERS: u8 = 30;
+    pub const BOOT_DISPLAY: u8 = 31;
 
     /// The attribute's name, for messages.
     pub fn name(tag: u8) -> &'static str {
@@ -75,6 +76,7 @@ pub mod tag {
             VFIO => "vfio-dev",
             DRM => "drm",
             BOOT_VGA => "boot_vga",
+            BOOT_DISPLAY => "boot_display",
             NUMA => "numa_node",
             RESET => "reset_method",
             SPEED => "current_link_speed",

@@ -47,6 +47,8 @@ pub fn function(address: Address, answer: &ChildRead) -> Function {
         .filter(|n| n.starts_with("renderD") || is_card(n))
         .collect();
     f.boot_vga = number(tag::BOOT_VGA).map(|n| n != 0);
+    f.boot_display = number(tag::BOOT_DISPLAY).map(|n| n != 0);
+    f.vgpu_type = number(tag::VGPU).and_then(|n| u32::try_from(n).ok());
     f.numa_node = number(tag::NUMA).and_then(|n| u32::try_from(n).ok());
     f.reset_methods = text(tag::RESET)
         .map(|t| t.split_ascii_whitespace().map(str::to_string).collect())

@@ -60,19 +60,18 @@ impl<'a> Reader<'a> {
         let driver = read_link(&dir, tag::DRIVER, pipe).is_some();
         let group = read_link(&dir, tag::GROUP, pipe);
         let vf = endpoint && read_link(&dir, tag::PHYSFN, pipe).is_some();
-        let mut mark = |tag: u8| {
-            if dir.has(tag::name(tag)) {
-                pipe.put(tag, || Ok(Vec::new()));
-            }
-        };
-        if may_be(&[BRIDGE]) {
-            mark(tag::BUS);
+        if may_be(&[BRIDGE]) && dir.has(tag::name(tag::BUS)) {
+            pipe.put(tag::BUS, || Ok(Vec::new()));
         }
-        if vf {
-            mark(tag::VGPU);
+        if vf && dir.has(tag::name(tag::VGPU)) {
+            // an empty answer: it has the directory, and which profile is unknown
+            let profile = dir.attr("nvidia/current_vgpu_type").unwrap_or_default();
+            pipe.put(tag::VGPU, || Ok(profile));
         }
         if driver && endpoint {
-            mark(tag::MDEV);
+            if dir.has(tag::name(tag::MDEV)) {
+                pipe.put(tag::MDEV, || Ok(Vec::new()));
+            }
             read_names(&dir, tag::VFIO, pipe);
             if may_be(&[DISPLAY, PROCESSOR, ACCELERATOR]) {
                 read_names(&dir, tag::DRM, pipe);
@@ -81,9 +80,14 @@ impl<'a> Reader<'a> {
         if class.is_none_or(|class| class >> 8 == 0x0300) {
             attr(&dir, tag::BOOT_VGA, pipe);
         }
+        if may_be(&[DISPLAY]) {
+            attr(&dir, tag::BOOT_DISPLAY, pipe);
+        }
+        if self.depth != Depth::Verdict || may_be(&[DISPLAY]) {
+            attr(&dir, tag::RESET, pipe);
+        }
         if self.depth != Depth::Verdict {
             attr(&dir, tag::NUMA, pipe);
-            attr(&dir, tag::RESET, pipe);
             if endpoint && !vf && self.shares_link(address, &target) {
                 pipe.put(tag::SHARED_LINK, || Ok(Vec::new()));
             } else if attr(&dir, tag::SPEED, pipe) {

@@ -1,112 +1,91 @@
-//! What is against a plan. Judges what was observed.
+//! May a function be passed through? One answer for the tool that lists
+//! functions and the one that binds them: what is against taking functions from
+//! their drivers, each reason with what to do about it. Judges what was observed.
 
+mod assignable;
+mod force;
 mod objections;
 mod users;
+mod verdict;
+mod warnings;
 
 use std::collections::BTreeSet;
 
 use ::apply::Objection;
 use advice::external::sriov_manage_disable;
-use pci::{Function, System, blocks_group, is_vfio_driver};
+use pci::{Function, is_vfio_driver};
 use record::{Address, Hint};
-use usage::Usage;
 
-use crate::cli::ForceKind;
-use crate::plan::{DriverAction, FunctionStep};
+use assignable::cannot_be_assigned;
+pub use force::ForceKind;
 use objections::Objections;
 pub use objections::{Judge, ObjectionKind, Retry, RetryCommand, TakenWhen};
-use users::{add_users, is_hard, soft_kind};
+use users::add_users;
+pub use verdict::possible;
+pub use warnings::of as warnings;
+
+/// What a release does to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It is taken from its driver.
+    Unbinds,
+    /// Only what `bind` left is cleared.
+    OnlyClears,
+}
 
 impl Judge<'_> {
     /// What is against binding `functions` to VFIO.
     pub fn bind(&self, functions: &[&Function]) -> Vec<Objection<ObjectionKind>> {
+        self.bind_of(functions, functions)
+    }
+
+    /// The same, where `functions` will all be on VFIO and `taken` are not yet.
+    pub(crate) fn bind_of(
+        &self,
+        taken: &[&Function],
+        functions: &[&Function],
+    ) -> Vec<Objection<ObjectionKind>> {
         let mut found = Vec::new();
-        for function in functions {
+        for function in taken {
             let mut objections = Objections { address: function.address, found: &mut found };
-            cannot_be_bound(self.system, function, &mut objections);
+            stays_bound(function, &mut objections);
+            cannot_be_assigned(self.system, function, &mut objections);
             let is_taken = !function.driver.as_deref().is_some_and(is_vfio_driver);
             if self.when != TakenWhen::AtBoot || is_taken {
                 add_users(self, &self.users.of(function), function, &mut objections);
-                self.group_members(function, functions, &mut objections);
             }
             if self.when == TakenWhen::AtBoot {
                 self.without_gpu(function, functions, &mut objections);
             }
         }
+        // last: the command that takes the rest of a group along has to get past all
+        // that is against the functions themselves
+        for function in taken {
+            let is_taken = !function.driver.as_deref().is_some_and(is_vfio_driver);
+            if self.when != TakenWhen::AtBoot || is_taken {
+                let mut objections = Objections { address: function.address, found: &mut found };
+                self.group_members(function, functions, &mut objections);
+            }
+        }
         self.name_overrides(&mut found);
         found
     }
 
-    /// What is against releasing `functions` to the host: it depends on what
-    /// each of them is taken from.
-    pub fn release(
-        &self,
-        functions: &[&Function],
-        steps: &[&FunctionStep],
-    ) -> Vec<Objection<ObjectionKind>> {
+    /// What is against releasing functions to the host: it depends on whether
+    /// each of them is taken from a driver.
+    pub fn release(&self, functions: &[(&Function, Release)]) -> Vec<Objection<ObjectionKind>> {
         let mut found = Vec::new();
-        for (function, step) in functions.iter().zip(steps) {
+        for (function, release) in functions {
             let mut objections = Objections { address: function.address, found: &mut found };
-            let unbinds = step.actions.iter().find_map(|action| match action {
-                DriverAction::Unbind(driver) => Some(driver.as_str()),
-                _ => None,
-            });
             // without an unbind nobody loses anything
-            let usage = match unbinds {
-                Some(_) => self.users.of(function),
-                None => self.users.removal(function),
+            let usage = match release {
+                Release::Unbinds => self.users.of(function),
+                Release::OnlyClears => self.users.removal(function),
             };
             add_users(self, &usage, function, &mut objections);
         }
         self.name_overrides(&mut found);
         found
-    }
-
-    /// Other functions of the IOMMU group that keep the kernel from assigning it.
-    fn group_members(
-        &self,
-        function: &Function,
-        functions: &[&Function],
-        objections: &mut Objections<'_>,
-    ) {
-        let system = self.system;
-        let Some(group) = function.group.and_then(|id| system.groups.get(&id)) else { return };
-        let others: Vec<&Function> = system
-            .members(group)
-            .filter(|member| blocks_group(system, member))
-            .filter(|member| !functions.iter().any(|f| f.address == member.address))
-            .collect();
-        if others.is_empty() {
-            return;
-        }
-        let name = |f: &&Function| match &f.driver {
-            Some(driver) => format!("{} ({driver})", f.address),
-            None => f.address.to_string(),
-        };
-        let names: Vec<String> = others.iter().map(name).collect();
-        let why = format!("shares IOMMU group {} with {}", group.id, names.join(", "));
-        let hint = self.group_hint(&others);
-        objections.add(ObjectionKind::GroupMembers, why, hint);
-    }
-
-    /// The command that takes the rest of the group along, where it can go.
-    fn group_hint(&self, others: &[&Function]) -> Hint {
-        const WITHOUT: &str = "with --force group only this slot is bound, and the VM will not \
-                               start";
-        let stays = others.iter().find(|f| f.stays_with_host());
-        let usages: Vec<Usage> = others.iter().map(|f| self.users.of(f)).collect();
-        let used = others.iter().zip(&usages).find(|(_, usage)| is_hard(usage));
-        if let Some(other) = stays.or(used.map(|(other, _)| other)) {
-            return Hint::words(format!(
-                "use another slot: the host needs {} of the same IOMMU group; {WITHOUT}",
-                other.address
-            ));
-        }
-        let users = usages.iter().flat_map(|usage| &usage.users);
-        let kinds: BTreeSet<ForceKind> = users.filter_map(|user| soft_kind(user.kind)).collect();
-        let addresses = others.iter().map(|f| f.address).collect();
-        Hint::command((self.retry)(Retry::WithGroup(addresses, kinds)))
-            .because(format!("the VM needs all devices of the IOMMU group on vfio-pci; {WITHOUT}"))
     }
 
     /// A slot without a GPU is more often a typing error than meant.
@@ -141,6 +120,10 @@ impl Judge<'_> {
                 Some(ForceKind::Display) => "--force display turns off the local console",
                 Some(ForceKind::Network) => "--force network cuts the network connection",
                 Some(ForceKind::NoGpu) => "name a GPU; --force no-gpu binds what is named",
+                Some(ForceKind::Acs) => {
+                    "--force acs trusts the groups that pcie_acs_override= makes; remove it from \
+                     the kernel command line to see the real ones"
+                }
                 _ => continue,
             };
             objection.hint = match is_final {
@@ -162,15 +145,8 @@ pub fn driver_busy(address: Address) -> Objection<ObjectionKind> {
     found.remove(0)
 }
 
-fn cannot_be_bound(system: &System, function: &Function, objections: &mut Objections<'_>) {
-    if !system.iommu.is_on() {
-        let hint = Hint::words(system.iommu.advice());
-        objections.add(ObjectionKind::IommuOff, "the IOMMU is off", hint);
-    } else if function.group.is_none() {
-        let hint = Hint::command(advice::gpu_iommu_groups::groups())
-            .because("use a slot that is in an IOMMU group");
-        objections.add(ObjectionKind::NoIommuGroup, "has no IOMMU group", hint);
-    }
+/// What must not be taken from its driver whoever uses it.
+fn stays_bound(function: &Function, objections: &mut Objections<'_>) {
     if function.vgpu_vendor {
         let why = "is a virtual function of NVIDIA's vGPU and stays bound to nvidia";
         let hint = "assign it a vGPU profile, and pass it through as it is: vgpu-profile-set(1)";

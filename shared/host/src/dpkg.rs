@@ -1,6 +1,6 @@
 //! Which Debian packages a root file system has, from dpkg's status file.
 
-use host::{FileError, Machine};
+use crate::{FileError, Machine};
 
 /// A status file has a few megabytes; that of a container may be hostile.
 const MOST: usize = 64 << 20;
@@ -69,6 +69,8 @@ pub struct Package {
     pub version: Option<String>,
     /// Its architecture: `amd64`, `all`.
     pub architecture: Option<String>,
+    /// Who packaged it: `NVIDIA CORPORATION <cudatools@nvidia.com>`.
+    pub maintainer: Option<String>,
     /// How far its installation has come.
     pub state: PackageState,
 }
@@ -116,7 +118,7 @@ impl Packages {
 }
 
 fn package<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Package> {
-    let (mut name, mut version, mut architecture) = (None, None, None);
+    let (mut name, mut version, mut architecture, mut maintainer) = (None, None, None, None);
     let mut state = PackageState::NotInstalled;
     for line in lines {
         // a line that begins with white space continues the field above it
@@ -126,6 +128,7 @@ fn package<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Package> {
             "Package" => name = Some(value),
             "Version" => version = Some(value),
             "Architecture" => architecture = Some(value),
+            "Maintainer" => maintainer = Some(value),
             "Status" => {
                 let word = value.split_ascii_whitespace().nth(2);
                 state = word.map_or(PackageState::Unknown, PackageState::parse);
@@ -137,6 +140,7 @@ fn package<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Package> {
         name: name?.to_string(),
         version: version.map(str::to_string),
         architecture: architecture.map(str::to_string),
+        maintainer: maintainer.map(str::to_string),
         state,
     })
 }

@@ -6,11 +6,11 @@ use pci::Function;
 use record::Hint;
 use usage::{Usage, User, UserKind};
 
-use super::objections::{Judge, ObjectionKind, Objections, Retry, TakenWhen};
-use crate::cli::ForceKind;
+use crate::force::ForceKind;
+use crate::objections::{Judge, ObjectionKind, Objections, Retry, TakenWhen};
 
 /// The kind of `--force` that overrides a user.
-pub fn soft_kind(kind: UserKind) -> Option<ForceKind> {
+pub(crate) fn soft_kind(kind: UserKind) -> Option<ForceKind> {
     match kind {
         UserKind::Network => Some(ForceKind::Network),
         UserKind::Display => Some(ForceKind::Display),
@@ -20,7 +20,7 @@ pub fn soft_kind(kind: UserKind) -> Option<ForceKind> {
 }
 
 /// Whether nothing overrides this use.
-pub fn is_hard(usage: &Usage) -> bool {
+pub(crate) fn is_hard(usage: &Usage) -> bool {
     let stopped = |user: &&User| matches!(user.kind, UserKind::Vm { is_running: false, .. });
     let hard = |user: &User| soft_kind(user.kind).is_none();
     !usage.unknown.is_empty() || usage.users.iter().filter(|user| !stopped(user)).any(hard)
@@ -28,7 +28,7 @@ pub fn is_hard(usage: &Usage) -> bool {
 
 /// Adds an objection for each user. What is unknown about one function is
 /// mostly unknown about the next, and said once.
-pub fn add_users(
+pub(crate) fn add_users(
     judge: &Judge<'_>,
     usage: &Usage,
     function: &Function,
@@ -98,12 +98,20 @@ fn objection(
             };
             (ObjectionKind::MediatedDevice, why, hint)
         }
+        UserKind::KernelModule if now => {
+            let hint = Hint::command(advice::external::unload_nvidia_drm())
+                .because("nvidia_drm releases its GPUs when it is unloaded");
+            (ObjectionKind::DriverBusy, why, hint)
+        }
         UserKind::Removal { .. } => {
             let hint = "wait until the kernel has completed it, which needs the last user of the \
                         function to end";
             (ObjectionKind::Removal, why, Hint::words(hint))
         }
-        UserKind::Process { .. } | UserKind::Vm { .. } | UserKind::MediatedDevice { .. } => {
+        UserKind::Process { .. }
+        | UserKind::Vm { .. }
+        | UserKind::MediatedDevice { .. }
+        | UserKind::KernelModule => {
             return None;
         }
     })

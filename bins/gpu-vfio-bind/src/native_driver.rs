@@ -1,0 +1,44 @@
+//! Which drivers of the host claim a function.
+
+use host::Machine;
+use pci::{Function, ModuleAliases, System, is_vfio_driver};
+
+use crate::vfio_driver::{drivers_of, modules_alias};
+
+/// What the running kernel's modules.alias says of some functions.
+pub struct Claims(ModuleAliases);
+
+impl Claims {
+    /// A modules.alias that cannot be read claims nothing.
+    pub fn read(machine: &Machine, system: &System, functions: &[&Function]) -> Claims {
+        let vendors: Vec<u16> = functions.iter().filter_map(|f| f.vendor).collect();
+        let text = modules_alias(machine, system).unwrap_or_default();
+        Claims(ModuleAliases::parse(&text, &vendors))
+    }
+
+    /// Modules that claim a function, VFIO's left out.
+    pub fn modules(&self, function: &Function) -> Vec<String> {
+        let modules = function.modalias().map(|of| self.0.modules(&of)).unwrap_or_default();
+        modules.into_iter().filter(|module| !is_vfio_driver(module)).collect()
+    }
+
+    /// The driver that a function gets from the kernel: the only one that is
+    /// loaded. `None` where there is none, or where the kernel chooses.
+    pub fn native_driver(&self, machine: &Machine, function: &Function) -> Option<String> {
+        let modules = self.modules(function);
+        let loaded = |module: &String| match drivers_of(machine, module) {
+            // a driver that is built in, or a host that was recorded without /sys/module
+            none if none.is_empty() => {
+                let is_there = machine.exists(&format!("/sys/bus/pci/drivers/{module}"));
+                if is_there { vec![module.clone()] } else { none }
+            }
+            drivers => drivers,
+        };
+        let mut drivers: Vec<String> = modules.iter().flat_map(loaded).collect();
+        drivers.dedup();
+        match drivers.len() {
+            1 => drivers.pop(),
+            _ => None,
+        }
+    }
+}
