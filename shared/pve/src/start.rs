@@ -98,6 +98,7 @@ impl<'a> Starter<'a> {
     }
 
     fn run(mut self) -> ContainerStart {
+        self.check_id_maps();
         self.read_devs();
         self.read_rules();
         self.mount_lines();
@@ -110,6 +111,37 @@ impl<'a> Starter<'a> {
         let (key, value) = (line.0.to_string(), line.1.to_string());
         let target = target.map(str::to_string);
         self.start.faults.push(StartFault { kind, key, value, target, reason });
+    }
+
+    /// Maps of the container's own must be allowed to root: LXC calls newuidmap and
+    /// newgidmap, which look into /etc/subuid and /etc/subgid.
+    fn check_id_maps(&mut self) {
+        if self.lxc.last("lxc.idmap").is_none() {
+            return;
+        }
+        for (kind, file) in [('u', "/etc/subuid"), ('g', "/etc/subgid")] {
+            let text = match self.host.text(file) {
+                Ok(Some(text)) => text,
+                Ok(None) => continue,
+                Err(why) => {
+                    self.start.not_looked_at.push(why);
+                    continue;
+                }
+            };
+            let allowed: Vec<(u64, u64)> = text.lines().filter_map(root_range).collect();
+            let maps = self.maps.iter().filter(|map| map.kind == kind);
+            let refused = maps.copied().find(|map| {
+                let (first, end) =
+                    (u64::from(map.host), u64::from(map.host) + u64::from(map.count));
+                !allowed.iter().any(|(from, count)| *from <= first && end <= from + count)
+            });
+            let Some(map) = refused else { continue };
+            let value = format!("{} {} {} {}", map.kind, map.inside, map.host, map.count);
+            let reason = format!(
+                "{file} does not allow root the ids of 'lxc.idmap: {value}': the container cannot start"
+            );
+            self.fault(FaultKind::IdMap, ("lxc.idmap", &value), None, reason);
+        }
     }
 
     fn value_of(&self, key: &str) -> String {
@@ -248,7 +280,8 @@ impl<'a> Starter<'a> {
         }
         let outcome = match (&mounted.failed, &mounted.place) {
             (None, Place::Host(_, Some(node))) => self.of_node(node, mount),
-            (Some(why), Place::Nothing) => Outcome::Nothing(why.clone()),
+            // what an earlier line gave stays
+            (Some(why), Place::Nothing | Place::Host(..)) => Outcome::Nothing(why.clone()),
             (_, place) => outcome_of(place),
         };
         let dir = match &mounted.place {
@@ -498,6 +531,14 @@ impl<'a> Starter<'a> {
         let node = Node { mode: dev.mode(), uid, gid, ..*node };
         Outcome::Device(self.device(node, false))
     }
+}
+
+/// `root:100000:65536`: first id and number of ids of root.
+fn root_range(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.trim().split(':');
+    let user = fields.next().filter(|user| matches!(*user, "root" | "0"));
+    user?;
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// Paths in /dev that a program's text names in a line with mknod, mount or ln.

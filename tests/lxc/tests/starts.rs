@@ -117,7 +117,9 @@ fn said_by_lxc(container: &lxcbed::Container<'_>, host: &Host, paths: &[&str]) -
     }
     let ran = host.pct(&format!("start {}", container.ctid));
     if ran.code() != 0 {
-        return (Err(ran.stderr + &container.log()), Vec::new());
+        let log = host.at(&format!("/var/log/lxc/{}.log", container.ctid));
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        return (Err(ran.stderr + &log), Vec::new());
     }
     let list: Vec<String> = paths.iter().map(|path| format!("'{path}'")).collect();
     let script = format!("for p in {}; do /sbin/probe open \"$p\"; done", list.join(" "));

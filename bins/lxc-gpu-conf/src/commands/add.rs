@@ -351,7 +351,6 @@ impl AddPlanner<'_> {
                     ),
                 });
             }
-            notes.push(fault.reason.clone());
         }
         for node in &resolved.desired.nodes {
             let path = &node.spec.path;
