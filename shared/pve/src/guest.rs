@@ -101,7 +101,7 @@ pub fn require_quorum(machine: &Machine) -> Result<(), Failure> {
     let stat = machine.lstat("/etc/pve/local")?;
     if stat.mode & 0o200 == 0 {
         return Err(fail(Exit::System, "the cluster has no quorum: /etc/pve is read-only")
-            .hint("see 'pvecm status'"));
+            .run(advice::external::pvecm_status()));
     }
     Ok(())
 }
