@@ -22,11 +22,17 @@ _gpu__vfio__bind() {
             gpu__vfio__bind,help)
                 cmd="gpu__vfio__bind__subcmd__help"
                 ;;
+            gpu__vfio__bind,hook)
+                cmd="gpu__vfio__bind__subcmd__hook"
+                ;;
             gpu__vfio__bind,persist)
                 cmd="gpu__vfio__bind__subcmd__persist"
                 ;;
             gpu__vfio__bind,release)
                 cmd="gpu__vfio__bind__subcmd__release"
+                ;;
+            gpu__vfio__bind,reset)
+                cmd="gpu__vfio__bind__subcmd__reset"
                 ;;
             gpu__vfio__bind,status)
                 cmd="gpu__vfio__bind__subcmd__status"
@@ -40,11 +46,17 @@ _gpu__vfio__bind() {
             gpu__vfio__bind__subcmd__help,help)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__help"
                 ;;
+            gpu__vfio__bind__subcmd__help,hook)
+                cmd="gpu__vfio__bind__subcmd__help__subcmd__hook"
+                ;;
             gpu__vfio__bind__subcmd__help,persist)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__persist"
                 ;;
             gpu__vfio__bind__subcmd__help,release)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__release"
+                ;;
+            gpu__vfio__bind__subcmd__help,reset)
+                cmd="gpu__vfio__bind__subcmd__help__subcmd__reset"
                 ;;
             gpu__vfio__bind__subcmd__help,status)
                 cmd="gpu__vfio__bind__subcmd__help__subcmd__status"
@@ -59,7 +71,7 @@ _gpu__vfio__bind() {
 
     case "${cmd}" in
         gpu__vfio__bind)
-            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version bind release persist unpersist status help"
+            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version bind release persist unpersist status reset hook help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -150,7 +162,7 @@ _gpu__vfio__bind() {
             return 0
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__help)
-            opts="bind release persist unpersist status help"
+            opts="bind release persist unpersist status reset hook help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -178,6 +190,20 @@ _gpu__vfio__bind() {
             return 0
             ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__hook)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -219,6 +245,20 @@ _gpu__vfio__bind() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -247,8 +287,57 @@ _gpu__vfio__bind() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__hook)
+            opts="-n -o -v -q -h --timeout --force --dry-run --check --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --force)
+                    COMPREPLY=($(compgen -W "display network container group acs no-gpu" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         gpu__subcmd__vfio__subcmd__bind__subcmd__persist)
-            opts="-n -o -v -q -h --by --driver --cmdline --blacklist --force --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --by --driver --group --cmdline --blacklist --force --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -359,13 +448,62 @@ _gpu__vfio__bind() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        gpu__subcmd__vfio__subcmd__bind__subcmd__status)
-            opts="-o -v -q -h --output --root --verbose --quiet --help"
+        gpu__subcmd__vfio__subcmd__bind__subcmd__reset)
+            opts="-n -o -v -q -h --timeout --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --timeout)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpu__subcmd__vfio__subcmd__bind__subcmd__status)
+            opts="-o -v -q -h --format --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "qm kubevirt pve-mapping" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -571,11 +709,11 @@ _pve_gpu_gpu__vfio__bind() {
             --root=*) root=${word#--root=} ;;
         esac
         case "$skip,$verb,$word" in
-            ,,bind|,,release|,,persist|,,unpersist|,,status) verb=$word ;;
+            ,,bind|,,release|,,persist|,,unpersist|,,status|,,reset|,,hook) verb=$word ;;
         esac
         skip=
         case $word in
-            --by|--driver|--force|--output|--root|--timeout|--to|-o) skip=1 ;;
+            --by|--driver|--force|--format|--output|--root|--timeout|--to|-o) skip=1 ;;
         esac
     done
     case $cur in
@@ -594,6 +732,7 @@ _pve_gpu_gpu__vfio__bind() {
             "persist") kind=function ;;
             "unpersist") kind=function ;;
             "status") kind=function ;;
+            "reset") kind=function ;;
         esac
     fi
     if [[ $kind == runfile ]]; then

@@ -37,6 +37,8 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "release
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "persist" -d 'Bind slots to vfio-pci at every boot'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "unpersist" -d 'Stop binding slots at boot'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "status" -d 'Show current and next-boot drivers'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "reset" -d 'Reset slots that do not work after a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "hook" -d 'Bind and release GPUs from a hookscript of a VM'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l driver -d 'VFIO driver, or \'auto\'' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
@@ -87,8 +89,9 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s 
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l group -d 'Also bind the other devices of the IOMMU group'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l cmdline -d 'Also enable the IOMMU on the kernel command line'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also blacklist nouveau and nvidiafb'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l blacklist -d 'Also blacklist the kernel\'s own display drivers'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s n -l dry-run -d 'Show what would change, but change nothing'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l check -d 'Like --dry-run; exit 1 if something would change'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -s v -l verbose -d 'Print more messages'
@@ -104,6 +107,9 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l format -d 'Print configuration for another program' -r -f -a "qm\t'Commands that give the slots to a VM'
+kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
+pve-mapping\t'Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)'"
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -111,12 +117,40 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -l r
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "bind" -d 'Bind slots to vfio-pci, for a VM'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "release" -d 'Return slots to the host\'s drivers'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "persist" -d 'Bind slots to vfio-pci at every boot'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "unpersist" -d 'Stop binding slots at boot'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "status" -d 'Show current and next-boot drivers'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -l check -d 'Like --dry-run; exit 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -s q -l quiet -d 'Print only errors'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l force -d 'Override safety refusals of these kinds' -r -f -a "display\t'The local display goes dark'
+network\t'The network connection is cut'
+container\t'A container that is given the function loses it'
+group\t'The other functions of the IOMMU group stay with the host'
+acs\t'The ACS override is active: groups prove nothing'
+no-gpu\t'persist: the slot has no GPU'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s n -l dry-run -d 'Show what would change, but change nothing'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -l check -d 'Like --dry-run; exit 1 if something would change'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s v -l verbose -d 'Print more messages'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s q -l quiet -d 'Print only errors'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand hook" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "bind" -d 'Bind slots to vfio-pci, for a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "release" -d 'Return slots to the host\'s drivers'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "persist" -d 'Bind slots to vfio-pci at every boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "unpersist" -d 'Stop binding slots at boot'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "status" -d 'Show current and next-boot drivers'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "reset" -d 'Reset slots that do not work after a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "hook" -d 'Bind and release GPUs from a hookscript of a VM'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand help; and not __fish_seen_subcommand_from bind release persist unpersist status reset hook help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh
 # What a machine has that can be named on a command line: value, tab, what it is. It stands in each
@@ -277,3 +311,4 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -k 
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand persist" -l driver -k -x -a '(__pve_gpu_complete vfio)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand unpersist" -k -x -a '(__pve_gpu_complete function)'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand status" -k -x -a '(__pve_gpu_complete function)'
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand reset" -k -x -a '(__pve_gpu_complete function)'

@@ -25,8 +25,14 @@ _vgpu__profile__set() {
             vgpu__profile__set,clear)
                 cmd="vgpu__profile__set__subcmd__clear"
                 ;;
+            vgpu__profile__set,cloud-init)
+                cmd="vgpu__profile__set__subcmd__cloud__subcmd__init"
+                ;;
             vgpu__profile__set,help)
                 cmd="vgpu__profile__set__subcmd__help"
+                ;;
+            vgpu__profile__set,hook)
+                cmd="vgpu__profile__set__subcmd__hook"
                 ;;
             vgpu__profile__set,list)
                 cmd="vgpu__profile__set__subcmd__list"
@@ -46,8 +52,14 @@ _vgpu__profile__set() {
             vgpu__profile__set__subcmd__help,clear)
                 cmd="vgpu__profile__set__subcmd__help__subcmd__clear"
                 ;;
+            vgpu__profile__set__subcmd__help,cloud-init)
+                cmd="vgpu__profile__set__subcmd__help__subcmd__cloud__subcmd__init"
+                ;;
             vgpu__profile__set__subcmd__help,help)
                 cmd="vgpu__profile__set__subcmd__help__subcmd__help"
+                ;;
+            vgpu__profile__set__subcmd__help,hook)
+                cmd="vgpu__profile__set__subcmd__help__subcmd__hook"
                 ;;
             vgpu__profile__set__subcmd__help,list)
                 cmd="vgpu__profile__set__subcmd__help__subcmd__list"
@@ -65,7 +77,7 @@ _vgpu__profile__set() {
 
     case "${cmd}" in
         vgpu__profile__set)
-            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version list plan apply check clear watch help"
+            opts="-o -v -q -h -V --output --root --verbose --quiet --help --version list plan apply check clear watch hook cloud-init help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -100,13 +112,20 @@ _vgpu__profile__set() {
             return 0
             ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__apply)
-            opts="-n -o -v -q -h --config --heterogeneous --skip-in-use --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --config --node-name --heterogeneous --skip-in-use --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -142,13 +161,20 @@ _vgpu__profile__set() {
             return 0
             ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__check)
-            opts="-o -v -q -h --config --heterogeneous --health-file --alive --output --root --verbose --quiet --help"
+            opts="-o -v -q -h --config --node-name --heterogeneous --health-file --alive --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -233,8 +259,50 @@ _vgpu__profile__set() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vgpu__subcmd__profile__subcmd__set__subcmd__cloud__subcmd__init)
+            opts="-o -v -q -h --feature-type --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --feature-type)
+                    COMPREPLY=($(compgen -W "0 1 2 4" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__help)
-            opts="list plan apply check clear watch help"
+            opts="list plan apply check clear watch hook cloud-init help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -289,7 +357,35 @@ _vgpu__profile__set() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vgpu__subcmd__profile__subcmd__set__subcmd__help__subcmd__cloud__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vgpu__subcmd__profile__subcmd__set__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vgpu__subcmd__profile__subcmd__set__subcmd__help__subcmd__hook)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -345,50 +441,8 @@ _vgpu__profile__set() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        vgpu__subcmd__profile__subcmd__set__subcmd__list)
-            opts="-o -v -q -h --types --format --output --root --verbose --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "kubevirt pve-mapping" -- "${cur}"))
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --output)
-                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        vgpu__subcmd__profile__subcmd__set__subcmd__plan)
-            opts="-o -v -q -h --config --heterogeneous --output --root --verbose --quiet --help"
+        vgpu__subcmd__profile__subcmd__set__subcmd__hook)
+            opts="-o -v -q -h --config --warn-only --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -429,14 +483,112 @@ _vgpu__profile__set() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        vgpu__subcmd__profile__subcmd__set__subcmd__watch)
-            opts="-o -v -q -h --config --heterogeneous --interval --health-file --output --root --verbose --quiet --help"
+        vgpu__subcmd__profile__subcmd__set__subcmd__list)
+            opts="-o -v -q -h --types --format --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "kubevirt pve-mapping qm" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vgpu__subcmd__profile__subcmd__set__subcmd__plan)
+            opts="-o -v -q -h --config --node-name --heterogeneous --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --node-name)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "auto jsonl table" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vgpu__subcmd__profile__subcmd__set__subcmd__watch)
+            opts="-o -v -q -h --config --node-name --heterogeneous --interval --health-file --output --root --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --node-name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -635,11 +787,11 @@ _pve_gpu_vgpu__profile__set() {
             --root=*) root=${word#--root=} ;;
         esac
         case "$skip,$verb,$word" in
-            ,,list|,,plan|,,apply|,,check|,,clear|,,watch) verb=$word ;;
+            ,,list|,,plan|,,apply|,,check|,,clear|,,watch|,,hook|,,cloud-init) verb=$word ;;
         esac
         skip=
         case $word in
-            --config|--format|--health-file|--interval|--output|--root|-o) skip=1 ;;
+            --config|--feature-type|--format|--health-file|--interval|--node-name|--output|--root|-o) skip=1 ;;
         esac
     done
     case $cur in

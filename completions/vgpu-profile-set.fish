@@ -38,9 +38,12 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "a
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "check" -d 'Compare set profiles with requested ones'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "clear" -d 'Clear profiles'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "hook" -d 'Set profiles for a VM from a hookscript'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "cloud-init" -d 'Print a cloud-init snippet with the licence files of a VM'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -l format -d 'Print configuration for another program' -r -f -a "kubevirt\t'permittedHostDevices of KubeVirt\'s custom resource'
-pve-mapping\t'Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)'"
+pve-mapping\t'Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)'
+qm\t'\'qm set\' lines that give a VM a function with its profile'"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -49,7 +52,8 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l config -d 'Use this configuration of a file with several' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -58,7 +62,8 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" 
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l config -d 'Use this configuration of a file with several' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
@@ -70,7 +75,8 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l config -d 'Use this configuration of a file with several' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -l health-file -d 'Health file: watch writes it, check reads it' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand check" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
 jsonl\t'One JSON object a line'
@@ -92,7 +98,8 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand clear" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Use this configuration of a vgpu-device-manager file' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l config -d 'Use this configuration of a file with several' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l node-name -d 'Name of this cluster node, for [node NAME] sections' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l interval -d 'Check the hardware state after this time' -r -f
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -l health-file -d 'Health file: watch writes it, check reads it' -r -F
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
@@ -103,13 +110,35 @@ complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch"
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s v -l verbose -d 'Print more messages'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s q -l quiet -d 'Print only errors'
 complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "list" -d 'Show GPUs, virtual functions and mediated devices with their profiles'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "plan" -d 'Show what apply would do'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "apply" -d 'Set profiles'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "check" -d 'Compare set profiles with requested ones'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "clear" -d 'Clear profiles'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
-complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -l config -d 'Use this configuration of a file with several' -r -f
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -l warn-only -d 'Print problems, but let the VM start anyway'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -s v -l verbose -d 'Print more messages'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -s q -l quiet -d 'Print only errors'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand hook" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand cloud-init" -l feature-type -d 'FeatureType in gridd.conf [default: 1, by profile]' -r -f -a "0\t''
+1\t''
+2\t''
+4\t''"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand cloud-init" -s o -l output -d 'Output format: auto (table on a terminal), table, jsonl' -r -f -a "auto\t'A table on a terminal, JSON lines in a pipe'
+jsonl\t'One JSON object a line'
+table\t'Aligned columns'"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand cloud-init" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand cloud-init" -s v -l verbose -d 'Print more messages'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand cloud-init" -s q -l quiet -d 'Print only errors'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand cloud-init" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "list" -d 'Show GPUs, virtual functions and mediated devices with their profiles'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "plan" -d 'Show what apply would do'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "apply" -d 'Set profiles'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "check" -d 'Compare set profiles with requested ones'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "clear" -d 'Clear profiles'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "watch" -d 'Reapply when the file or the hardware state changes'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "hook" -d 'Set profiles for a VM from a hookscript'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "cloud-init" -d 'Print a cloud-init snippet with the licence files of a VM'
+complete -c vgpu-profile-set -n "__fish_vgpu_profile_set_using_subcommand help; and not __fish_seen_subcommand_from list plan apply check clear watch hook cloud-init help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 set -g __pve_gpu_candidates '#!/bin/sh
 # What a machine has that can be named on a command line: value, tab, what it is. It stands in each

@@ -23,6 +23,7 @@
 #                           machine of its own takes at most; one that is slow and shared is given $PATIENCE times that
 #   expect_that TEXT CMD... any other command must succeed
 #   nvidia_unload / nvidia_load ARG...   the driver's modules; ARG is nvidia's, or uvm_major=N
+#   vgpu_host_driver        on disguised cards: nvidia as a vGPU host has it, with unbindLock
 #   vgpu_card ADDR          a function with SR-IOV (nvme) becomes a card that can have vGPUs, on nvidia; its VFs are off
 #   vgpu_vfs ADDR N         N virtual functions, as NVIDIA's sriov-manage makes them
 #   note TEXT               a line in the transcript
@@ -207,6 +208,14 @@ nvidia_load() {
 	modprobe nvidia $lab_args || lab_fail "nvidia_load $*"
 	modprobe nvidia-modeset
 	if [ "$lab_uvm_major" = 0 ]; then modprobe nvidia-uvm; else modprobe nvidia-uvm uvm_major="$lab_uvm_major"; fi
+}
+vgpu_host_driver() {
+	rmmod nvidia || lab_fail vgpu_host_driver
+	if [ "$LAB_DRIVER" = real ]; then
+		insmod /opt/nvidia/vgpu-host/nvidia.ko || lab_fail vgpu_host_driver
+	else
+		modprobe nvidia vgpu_host=1 uninitialized=1 || lab_fail vgpu_host_driver
+	fi
 }
 vgpu_card() {
 	nvidia_unload

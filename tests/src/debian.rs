@@ -94,6 +94,29 @@ pub fn unpacked() -> PathBuf {
     })
 }
 
+/// The dkms program of a release of Debian: `bookworm` has 3.0.10, `trixie` 3.2.
+pub fn dkms(release: &str) -> PathBuf {
+    locked(|cache| {
+        let cache = cache.join(format!("dkms-{release}"));
+        let program = cache.join("root/usr/sbin/dkms");
+        if program.exists() {
+            return program;
+        }
+        for dir in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(cache.join(dir)).expect("cache");
+        }
+        let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+        let source = format!("deb [arch=amd64 signed-by={key}] {} {release} main\n", mirror());
+        fs::write(cache.join("sources.list"), source).expect("sources.list");
+        apt(&cache, &["update"]);
+        apt(&cache, &["download", "dkms"]);
+        let files = fs::read_dir(&cache).expect("cache").flatten().map(|entry| entry.path());
+        let package = files.into_iter().find(|path| path.extension().is_some_and(|e| e == "deb"));
+        unpack(&package.expect("dkms"), &cache.join("root"));
+        program
+    })
+}
+
 /// One of the packages as Debian has it. Panics where it is none of
 /// [`PACKAGES`].
 pub fn package(name: &str) -> PathBuf {
@@ -156,5 +179,5 @@ fn apt(cache: &Path, args: &[&str]) {
         .output()
         .expect("apt-get is needed: these tests run on Debian");
     let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "the driver's packages cannot be had from Debian: {said}");
+    assert!(ran.status.success(), "the packages cannot be had from Debian: {said}");
 }

@@ -64,6 +64,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         });
         gpu_vfio_bind::persist(&operands, &PersistOptions {
             by_id: true,
+            group: true,
             driver: Some("auto".into()),
             cmdline: true,
             blacklist: true,
@@ -75,6 +76,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
             timeout: Some(30),
             force: vec!["display".into()],
         });
+        gpu_vfio_bind::reset(&operands);
         gpu_vfio_bind::unpersist(&operands);
         gpu_vfio_bind::unpersist_all();
         lxc_gpu_conf::add(901, &AddOptions { gpus: vec!["all".into()], ..AddOptions::default() });
@@ -91,6 +93,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         nv_runfile::install_in_container(version, 901);
         nv_runfile::install_in_container_forced(version, 901);
         nv_runfile::install_on_host(version);
+        nv_runfile::install_on_host_for(version, "6.14.11-5-pve");
         nv_runfile::install_on_host_purging(version);
         nv_runfile::install_shared(version, "/srv/nvidia");
         nv_runfile::list("NVIDIA-Linux-x86_64-550.163.01.run");

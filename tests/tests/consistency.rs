@@ -16,7 +16,8 @@ mod tools;
 use tools::{commands, tools};
 
 /// Options that say something else in another tool, and why that is so.
-const DIFFERENT: [(&str, &str); 10] = [
+const DIFFERENT: [(&str, &str); 13] = [
+    ("all-cts", "to check: with a driver or a GPU; to install in: with a driver from nv-runfile"),
     ("all", "of what is all: functions, containers, entries, virtual functions"),
     ("check", "the lister changes nothing: its question is whether a GPU can be passed through"),
     ("ct", "into, from and in a container"),
@@ -26,7 +27,9 @@ const DIFFERENT: [(&str, &str); 10] = [
     ("libs", "remove has no sets to choose from"),
     ("mig", "add also takes a UUID, for which the instance must be there"),
     ("mode", "lxc-gpu-conf: of a node; nv-runfile: how a driver is installed"),
+    ("warn-only", "what starts anyway: a container or a VM"),
     ("output", "tree and prometheus are for the tools that can draw and measure"),
+    ("format", "what other programs can be told of vGPUs and of whole functions"),
 ];
 
 fn help(arg: &Arg) -> String {
@@ -105,7 +108,11 @@ fn every_tool_has_the_options_that_all_have() {
 #[test]
 fn the_same_command_does_the_same() {
     // what may stand in several tools, and what it does in all of them
-    let known = [("check", "exits 1 where something differs"), ("list", "prints what is there")];
+    let known = [
+        ("check", "exits 1 where something differs"),
+        ("hook", "what a hookscript of Proxmox VE runs, with a VMID or CTID and a phase"),
+        ("list", "prints what is there"),
+    ];
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tool, verb, _) in commands().into_iter().filter(|(_, verb, _)| !verb.is_empty()) {
         seen.entry(verb).or_default().push(tool);
@@ -173,7 +180,8 @@ const TERMS: [(&str, &str, &[&str]); 17] = [
     ),
     ("guests", "containers and VMs", &["vGPU guests", "Guests. Profiles"]),
     ("container id", "CTID", &[]),
-    ("vmid", "CTID", &[]),
+    // what hook and qm take is the number of a VM
+    ("vmid", "CTID", &["VMID"]),
     ("verb", "command", &["{verb}", "systemctl"]),
     ("subcommand", "command", &["subcommand(s)"]),
     ("sub-command", "command", &[]),
@@ -280,8 +288,8 @@ fn the_list_of_names_can_find_something() {
 const LONG: [(&str, usize, usize); 4] = [
     // what a container may be given, one option each
     ("lxc-gpu-conf add", 30, 68),
-    // three places, each with options of its own
-    ("nv-runfile install", 28, 58),
+    // three places, each with options of its own, among them the keys of Secure Boot
+    ("nv-runfile install", 28, 76),
     // both have the network's patience in --help
     ("nv-runfile fetch", 24, 60),
     ("nv-runfile toolkit", 24, 54),

@@ -18,18 +18,72 @@ fn said(words: &str) -> Ran {
 fn on_its_own_it_lists_what_it_can_do() {
     let help = said("").expect(0).stdout;
     assert_eq!(help, said("help").expect(0).stdout);
-    for target in
-        ["host-vfio", "host-driver", "ct-gpu", "ct-remove", "vgpu", "drift", "support-bundle"]
-    {
+    let jobs = ["host-vfio", "host-driver", "ct-gpu", "ct-remove", "vgpu", "support-bundle"];
+    for target in jobs.iter().chain(&["status", "doctor", "drift"]) {
         assert!(help.lines().any(|line| line.trim_start().starts_with(target)), "{target}: {help}");
     }
-    assert!(help.lines().all(|line| line.len() <= 110), "{help}");
+    assert!(help.lines().all(|line| line.len() < 80), "{help}");
     // in the sources the first target is still the build
     let top = makefile();
     let top = top.parent().unwrap().join("../..");
     let line = format!("make -n -C {} help", top.display());
     let ran = Tool::through(&["sh".as_ref()], "-c").arg(line).text().run().expect(0);
     assert!(ran.stdout.contains("ct-gpu"), "{ran:?}");
+}
+
+#[test]
+fn several_containers_are_set_up_one_after_the_other() {
+    let words = "-n ct-gpu CTID='901 902' GPU=2b:00.0";
+    let steps = |words: &str, of: &str| {
+        let shown = said(words).expect(0).stdout;
+        shown.lines().filter(|line| line.contains(of)).map(str::to_string).collect::<Vec<_>>()
+    };
+    let version = format!("{words} VERSION=550.163.01 INSTALL_EXTRA=--graphics");
+    assert_eq!(
+        steps(&version, "nv-runfile"),
+        ["901", "902"].map(|id| format!(
+            "nv-runfile fetch 550.163.01 | nv-runfile install --ct {id} --graphics"
+        ))
+    );
+    assert_eq!(
+        steps(&version, "lxc-gpu-conf check"),
+        ["lxc-gpu-conf check 901", "lxc-gpu-conf check 902"]
+    );
+    // the host's own libraries: nothing is installed
+    let libs = format!("{words} LIBS=1");
+    assert_eq!(steps(&libs, "nv-runfile"), [""; 0]);
+    assert!(steps(&libs, "lxc-gpu-conf add").iter().all(|line| line.ends_with(" --libs")));
+    let removed = steps("-n ct-remove CTID='901 902'", "lxc-gpu-conf remove");
+    assert_eq!(removed.len(), 2);
+    let typo = said("-n ct-remove CTID='901 9x'").expect(2).stderr;
+    assert!(typo.contains("CTID=9x is not a number"), "{typo}");
+}
+
+#[test]
+fn without_a_version_containers_get_that_of_the_loaded_module() {
+    let bed = Bed::new("pve9-two-gpus");
+    let shown = make(bed.path(), "-n ct-gpu CTID=904 GPU=2b:00.0").ran.expect(0).stdout;
+    assert!(shown.contains("nv-runfile fetch 550.163.01 "), "{shown}");
+    // what that file holds is data, not a part of the command
+    bed.write("/sys/module/nvidia/version", "1.2;reboot\n");
+    let refused = make(bed.path(), "-n ct-gpu CTID=904 GPU=2b:00.0").ran.expect(2).stderr;
+    assert!(refused.contains("VERSION= contains ';'"), "{refused}");
+    bed.remove("/sys/module/nvidia/version");
+    let refused = make(bed.path(), "-n ct-gpu CTID=904 GPU=2b:00.0").ran.expect(2).stderr;
+    assert!(refused.contains("VERSION= is missing"), "{refused}");
+}
+
+#[test]
+fn one_look_shows_the_gpus_and_the_problems_with_their_commands() {
+    let bed = Bed::new("pve9-two-gpus");
+    let status = make(bed.path(), "status").ran.expect(0).stdout;
+    assert!(status.contains("TU102 [GeForce RTX 2080 Ti Rev. A]"), "{status}");
+    let doctor = make(bed.path(), "doctor").ran;
+    // each check runs, also after one that found something
+    assert_eq!(doctor.code(), 2, "{doctor:?}");
+    assert!(doctor.stdout.contains("running and next-boot kernel"), "{doctor:?}");
+    assert!(doctor.stdout.contains("\n    lxc-gpu-conf sync 902"), "{doctor:?}");
+    assert!(!doctor.stdout.lines().any(|line| line.starts_with("ok ")), "{doctor:?}");
 }
 
 #[test]

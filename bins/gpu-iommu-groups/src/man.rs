@@ -33,7 +33,10 @@ The messages of the kernel and of QEMU for a group that is not viable (\"Please 
         ),
         ("/proc/driver/nvidia/gpus", "minor, UUID and model of the GPUs that are bound to nvidia"),
         ("/proc/interrupts", "whether interrupts are remapped"),
-        ("/lib/modules/RELEASE/modules.alias", "which modules claim a function"),
+        (
+            "/lib/modules/RELEASE/modules.alias.bin",
+            "which modules claim a function; modules.alias where it is missing",
+        ),
         ("/usr/share/misc/pci.ids", "names (package pci.ids)"),
     ],
     notes: "This tool changes nothing and needs no privileges. Attributes that only root can read \

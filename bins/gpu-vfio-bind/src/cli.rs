@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 pub use passthrough::ForceKind;
 
@@ -48,6 +48,19 @@ pub enum Verb {
     Unpersist(Unpersist),
     /// Show current and next-boot drivers
     Status(Status),
+    /// Reset slots that do not work after a VM
+    ///
+    /// Resets each function of the slot by the first method that the kernel has
+    /// for it. The functions have to be bound to vfio-pci or to no driver, and may
+    /// not be in use.
+    Reset(Reset),
+    /// Bind and release GPUs from a hookscript of a VM
+    ///
+    /// pre-start binds the GPUs that the VM is given as hostpci[n], and fails if
+    /// one is in use; Proxmox VE does not start the VM then. post-stop releases
+    /// those that pre-start has bound. Other phases, and VMs without a GPU, are
+    /// left alone.
+    Hook(Hook),
 }
 
 #[derive(Args, Debug)]
@@ -66,15 +79,19 @@ pub struct Persist {
     #[arg(long, value_name = "DRIVER", default_value = "vfio-pci")]
     pub driver: String,
 
+    /// Also bind the other devices of the IOMMU group
+    #[arg(long)]
+    pub group: bool,
+
     /// Also enable the IOMMU on the kernel command line
     ///
-    /// Only if it is off and the kernel does not enable it by default.
+    /// Only if the kernel does not enable it by default.
     #[arg(long)]
     pub cmdline: bool,
 
-    /// Also blacklist nouveau and nvidiafb
+    /// Also blacklist the kernel's own display drivers
     ///
-    /// A module that another GPU needs is not blacklisted.
+    /// Those of its vendor, unless another GPU needs them.
     #[arg(long)]
     pub blacklist: bool,
 
@@ -140,6 +157,42 @@ pub struct Bind {
 
     #[command(flatten)]
     pub change: ChangeOptions,
+
+    /// The VM whose start this is, in a hookscript.
+    #[arg(skip)]
+    pub vm: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct Reset {
+    #[command(flatten)]
+    pub named: Named,
+
+    #[command(flatten)]
+    pub wait: Wait,
+
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+#[derive(Args, Debug)]
+pub struct Hook {
+    /// VM
+    #[arg(value_name = "VMID", value_parser = clap::value_parser!(u32).range(100..=999_999_999))]
+    pub vmid: u32,
+
+    /// pre-start, post-start, pre-stop or post-stop
+    #[arg(value_name = "PHASE")]
+    pub phase: String,
+
+    #[command(flatten)]
+    pub wait: Wait,
+
+    #[command(flatten)]
+    pub force: ForceOption,
+
+    #[command(flatten)]
+    pub change: ChangeOptions,
 }
 
 #[derive(Args, Debug)]
@@ -168,6 +221,20 @@ pub struct Status {
     /// Default: the slots of all GPUs.
     #[arg(value_name = "FUNCTION|SLOT|GROUP")]
     pub operands: Vec<String>,
+
+    /// Print configuration for another program
+    #[arg(long, value_enum, value_name = "FOR")]
+    pub format: Option<ExportFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Commands that give the slots to a VM
+    Qm,
+    /// permittedHostDevices of KubeVirt's custom resource
+    Kubevirt,
+    /// Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)
+    PveMapping,
 }
 
 #[derive(Args, Debug)]
@@ -192,7 +259,8 @@ impl Common for Options {
         ("unbind", "release"),
         ("rebind", "release"),
         ("attach", "bind"),
-        ("detach", "release"),
+        ("detach", "bind"),
+        ("reattach", "release"),
         ("list", "status"),
         ("show", "status"),
         ("--driver", "release --to DRIVER"),

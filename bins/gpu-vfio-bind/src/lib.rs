@@ -11,6 +11,7 @@ pub mod apply;
 pub mod boot;
 pub mod cli;
 mod commands;
+mod export;
 pub mod man;
 mod native_driver;
 pub mod plan;
@@ -40,6 +41,8 @@ fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Resul
         Verb::Release(release) => commands::release::run(release, machine, report),
         Verb::Persist(persist) => commands::persist::run(persist, machine, report),
         Verb::Unpersist(unpersist) => commands::unpersist::run(unpersist, machine, report),
+        Verb::Reset(reset) => commands::reset::run(reset, machine, report),
+        Verb::Hook(hook) => commands::hook::run(hook, machine, report),
         Verb::Status(status) => commands::status::run(status, machine, report),
     }
 }

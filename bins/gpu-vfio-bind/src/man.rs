@@ -13,7 +13,10 @@ pub const MAN: ManText = ManText {
         file, one for the images, and last one whose property is reboot_required. status: one \
         check record for each function that compares its driver with the one that it was bound to, \
         and one (driver_at_boot) that compares its driver with the one that it will have after the \
-        next boot. The records are described in pve-gpu-records(5).",
+        next boot, where something says so: the list of persist, driverctl, or ids= of vfio-pci in \
+        modprobe's configuration or on the kernel command line. Its status is unknown where \
+        another module may be loaded first. reset: one change record for each function (property \
+        reset) with the kernel's method. The records are described in pve-gpu-records(5).",
     exit: &[
         (
             1,
@@ -32,6 +35,7 @@ pub const MAN: ManText = ManText {
         ("/etc/gpu-vfio-bind.list", "the functions that are bound at boot, one a line"),
         ("/etc/modprobe.d/gpu-vfio-bind.conf", "softdeps, ids= for --by id, blacklisted modules"),
         ("/etc/modules-load.d/gpu-vfio-bind.conf", "VFIO drivers, for the real root"),
+        ("/etc/modprobe.d, /etc/driverctl.d, /proc/cmdline", "what else binds functions at boot"),
         ("/etc/default/grub, /etc/kernel/cmdline", "the kernel command line, with --cmdline only"),
         ("/etc/initramfs-tools/hooks/gpu-vfio-bind", "adds the list and VFIO drivers to the image"),
         (
@@ -69,6 +73,16 @@ The functions of a slot that go along with a GPU are those that share its IOMMU 
 
 persist makes the same checks as bind, but ignores running processes and VMs, because they end \
         before the boot.
+
+hook is what a hookscript of a VM runs; /usr/share/pve-gpu-tools/vm-hookscript is one to copy. \
+        With it a GPU serves containers while the VM is stopped: pre-start binds the GPUs that the \
+        VM is given as hostpci[n] and is refused while a program uses one, post-stop releases what \
+        pre-start has bound. Containers that are given the GPU need lxc-gpu-conf's hook with \
+        --warn-only to start without it, and --force container in the copy for the bind. A mapping \
+        with several devices is left to Proxmox VE, which chooses one when the VM starts.
+
+--cmdline changes the file that the boot loader reads which started this host, as the running system \
+        tells it, not each file that exists.
 
 bind lasts until the next boot; persist takes effect at the next boot. By address, the script in \
         the initramfs binds a function only if its vendor, device and both subsystem ids are the \

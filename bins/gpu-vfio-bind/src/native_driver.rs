@@ -6,14 +6,14 @@ use pci::{Function, ModuleAliases, System, is_vfio_driver};
 use crate::vfio_driver::{drivers_of, modules_alias};
 
 /// What the running kernel's modules.alias says of some functions.
-pub struct Claims(ModuleAliases);
+pub struct NativeDrivers(ModuleAliases);
 
-impl Claims {
+impl NativeDrivers {
     /// A modules.alias that cannot be read claims nothing.
-    pub fn read(machine: &Machine, system: &System, functions: &[&Function]) -> Claims {
+    pub fn read(machine: &Machine, system: &System, functions: &[&Function]) -> NativeDrivers {
         let vendors: Vec<u16> = functions.iter().filter_map(|f| f.vendor).collect();
         let text = modules_alias(machine, system).unwrap_or_default();
-        Claims(ModuleAliases::parse(&text, &vendors))
+        NativeDrivers(ModuleAliases::parse(&text, &vendors))
     }
 
     /// Modules that claim a function, VFIO's left out.
@@ -24,7 +24,7 @@ impl Claims {
 
     /// The driver that a function gets from the kernel: the only one that is
     /// loaded. `None` where there is none, or where the kernel chooses.
-    pub fn native_driver(&self, machine: &Machine, function: &Function) -> Option<String> {
+    pub fn driver(&self, machine: &Machine, function: &Function) -> Option<String> {
         let modules = self.modules(function);
         let loaded = |module: &String| match drivers_of(machine, module) {
             // a driver that is built in, or a host that was recorded without /sys/module

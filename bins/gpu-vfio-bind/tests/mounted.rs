@@ -15,8 +15,17 @@ const GPU: &str = "0000:2c:00.0";
 
 /// The host with two identical cards, vfio-pci loaded, /run writable.
 fn host() -> (Mounted, Arc<ModelKernel>) {
+    host_with_vms(&[])
+}
+
+/// The same with configurations of VMs.
+fn host_with_vms(vms: &[(u32, &str)]) -> (Mounted, Arc<ModelKernel>) {
     assert!(possible(), "these tests need root and /dev/fuse");
-    let model = Arc::new(ModelKernel::from_tree(&machine::tree("pve9-two-gpus").unwrap()));
+    let mut tree = machine::tree("pve9-two-gpus").unwrap();
+    for (vmid, conf) in vms {
+        tree.file(format!("/etc/pve/nodes/pve1/qemu-server/{vmid}.conf"), conf.as_bytes());
+    }
+    let model = Arc::new(ModelKernel::from_tree(&tree));
     assert!(model.load_module("vfio-pci"));
     let mut mounted = Mounted::new(Arc::clone(&model)).unwrap();
     mounted.scratch("/run").unwrap();
@@ -102,7 +111,8 @@ fn what_nvidia_says_is_in_use_is_refused_before_any_function_is_touched() {
     for args in ["bind 2c:00", "bind 2c:00 --force display,network,container,group"] {
         let ran = run(&mounted, args, 4);
         assert!(ran.stderr.contains("is in use according to NVIDIA's driver"), "{}", ran.stderr);
-        assert!(ran.stderr.contains("  hint: nvidia-smi -i 0000:2c:00.0 -pm 0\n"));
+        // persistence mode does not keep it: nv_pci_remove() ends that itself
+        assert!(ran.stderr.contains("hint: a kernel module that uses nvidia"), "{}", ran.stderr);
     }
     assert_eq!(model.snapshot(), before, "the question was taken back");
     let asked = model.counters().writes_by_path;
@@ -182,4 +192,81 @@ fn a_vm_that_takes_the_group_meanwhile_keeps_it() {
     assert!(start.elapsed() < Duration::from_secs(4));
     assert!(ran.stderr.contains("did not finish within 1 s"), "{}", ran.stderr);
     model.vm_drop(29);
+}
+
+/// Drivers of the second card's four functions.
+fn drivers(model: &ModelKernel) -> Vec<String> {
+    let driver = |function| model.driver_of(&format!("0000:2c:00.{function}"));
+    (0..4).map(|function| driver(function).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_hookscript_binds_the_gpu_of_its_vm_and_releases_it_when_the_vm_has_stopped() {
+    let (mounted, model) = host_with_vms(&[
+        (120, "cores: 4\nhostpci0: 0000:2c:00,pcie=1,x-vga=1\n"),
+        (121, "cores: 2\nnet0: virtio=BC:24:11:00:00:01,bridge=vmbr0\n"),
+    ]);
+    let before = drivers(&model);
+    // a VM without a GPU, a container, phases without work
+    for args in ["hook 121 pre-start", "hook 901 pre-start", "hook 120 post-start"] {
+        assert!(run(&mounted, args, 0).records.is_empty(), "{args}");
+    }
+    assert_eq!(drivers(&model), before);
+    let ran = run(&mounted, "hook 120 pre-start", 0);
+    assert_eq!(drivers(&model), ["vfio-pci"; 4]);
+    assert!(!ran.stderr.contains("qm set"), "{}", ran.stderr);
+    // another VM's stop does not concern it
+    run(&mounted, "hook 121 post-stop", 0);
+    assert_eq!(drivers(&model), ["vfio-pci"; 4]);
+    run(&mounted, "hook 120 post-stop", 0);
+    assert_eq!(drivers(&model), before);
+    // what the administrator bound stays bound
+    let ran = run(&mounted, "bind 2c:00", 0);
+    assert!(!ran.stderr.contains("qm set"), "{}", ran.stderr);
+    run(&mounted, "hook 120 pre-start", 0);
+    run(&mounted, "hook 120 post-stop", 0);
+    assert_eq!(drivers(&model), ["vfio-pci"; 4]);
+}
+
+#[test]
+fn a_hook_that_fails_rolls_back_and_keeps_the_vm_from_starting() {
+    let conf = "hostpci0: 0000:2c:00,pcie=1\n";
+    let (mounted, model) = host_with_vms(&[(120, conf), (122, "hostpci0: 2b:00\n")]);
+    let before = model.snapshot();
+    model.inject(Fault::Errno(6, libc::EINVAL));
+    run(&mounted, "hook 120 pre-start", 3);
+    assert_eq!(model.snapshot(), before);
+    model.clear_faults();
+    run(&mounted, "hook 120 post-stop", 0);
+    assert_eq!(model.snapshot(), before);
+    // a container has the first card
+    let ran = run(&mounted, "hook 122 pre-start", 4);
+    assert!(ran.stderr.contains("container 902"), "{}", ran.stderr);
+    assert_eq!(model.snapshot(), before);
+}
+
+#[test]
+fn after_a_bind_the_command_that_gives_the_slot_to_a_vm_is_shown() {
+    // VM 100 of this host has the slot
+    let (mounted, _model) = host_with_vms(&[(100, "cores: 2\n")]);
+    let ran = run(&mounted, "bind 2c:00", 0);
+    assert!(ran.stderr.contains("qm set VMID --hostpci0 0000:2c:00,pcie=1"), "{}", ran.stderr);
+    // not records
+    let print = |format: &str| {
+        let output = std::process::Command::new(testbed::bed::program("gpu-vfio-bind"))
+            .arg("--root")
+            .arg(mounted.path())
+            .args(["status", "2c:00", "--format", format])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(print("qm"), "qm set VMID --hostpci0 0000:2c:00,pcie=1\n");
+    let mapping = "gpu-10de-1e07\n\tmap id=10de:1e07,iommugroup=29,node=pve1,path=0000:2c:00,\
+                   subsystem-id=1458:37a9\n\n";
+    assert_eq!(print("pve-mapping"), mapping);
+    let text = print("kubevirt");
+    assert!(text.contains("pciVendorSelector: \"10DE:1E07\""), "{text}");
+    assert!(text.contains("resourceName: nvidia.com/TU102"), "{text}");
 }

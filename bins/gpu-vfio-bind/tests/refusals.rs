@@ -320,3 +320,26 @@ fn a_dry_run_of_a_release_shows_the_driver_that_comes_or_who_decides() {
     fs::remove_dir_all(bed.at("/sys/bus/pci/drivers/nouveau")).unwrap();
     assert_eq!(driver_of(&bed)["to"], "nvidia");
 }
+
+#[test]
+fn a_reset_takes_functions_that_nobody_uses_and_no_driver_of_the_host_has() {
+    let ran = untouched(&free(), "reset 2c:00", 4);
+    assert!(ran.stderr.contains("is bound to nvidia, which does not expect a reset"));
+    let bed = Bed::new("nouveau-bound");
+    let reset = "/sys/bus/pci/devices/0000:0b:00.0/reset";
+    bed.write(reset, "");
+    let ran = untouched(&bed, "reset 0b:00 -n", 0);
+    let gpu = ran.one("change", "target", "0000:0b:00.0");
+    assert_eq!((&gpu["property"], &gpu["status"]), (&json!("reset"), &json!("planned")));
+    // the audio function has no method of its own
+    assert_eq!(ran.one("change", "target", "0000:0b:00.1")["status"], "skipped");
+    bed.tool(TOOL).args("reset 0b:00").run().expect(0);
+    assert_eq!(bed.read(reset), "1");
+    // a VM has it
+    bed.write("/proc/5000/comm", "kvm\n");
+    let group = fs::read_link(bed.at("/sys/bus/pci/devices/0000:0b:00.0/iommu_group")).unwrap();
+    let group = group.file_name().unwrap().to_string_lossy().into_owned();
+    bed.link("/proc/5000/fd/30", &format!("/dev/vfio/{group}"));
+    let ran = bed.tool(TOOL).args("reset 0b:00").run().expect(4);
+    assert!(ran.stderr.contains("process 5000 (kvm) has /dev/vfio/"), "{}", ran.stderr);
+}

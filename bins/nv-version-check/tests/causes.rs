@@ -144,7 +144,7 @@ const CASES: &[Case] = &[
         },
         subject: "host",
         cause: "dkms-broken",
-        hint: "rm -r /var/lib/dkms/nvidia-current/550.163.01; apt-get install --reinstall nvidia-kernel-dkms",
+        hint: "rm -r /var/lib/dkms/nvidia-current/550.163.01 /var/lib/dkms/nvidia-current/kernel-6.14.11-4-pve-x86_64 /lib/modules/6.14.11-4-pve/updates/dkms/nvidia-current.ko; apt-get install --reinstall nvidia-kernel-dkms",
     },
     Case {
         name: "the host's libraries stayed behind",

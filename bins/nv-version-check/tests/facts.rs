@@ -206,3 +206,72 @@ fn a_fresh_cdi_specification_may_name_libraries_with_versions_of_their_own() {
     );
     assert_eq!(drifts(&host.run("").expect(1)), stale);
 }
+
+/// After the reboot the module is of another version than the libraries, and so is
+/// every container that matches now.
+#[test]
+fn next_boot_does_not_call_ok_what_works_only_until_then() {
+    let host = Host::debian();
+    let module = module_file("550.144.03", "NVIDIA", KERNEL);
+    host.root().module(KERNEL, "updates/dkms/nvidia-current.ko", &module, Packed::No);
+    host.give(901);
+    host.volume(901).debian(V).ldconfig();
+    let now = drifts(&host.run("--ct 901").expect(1));
+    assert_eq!(now, [("kernel 6.14.11-4-pve".to_string(), "reboot-breaks".to_string())]);
+    let next = drifts(&host.run("--ct 901 --next-boot").expect(1));
+    for subject in ["host", "ct 901"] {
+        assert!(next.iter().any(|(found, _)| found == subject), "{subject}: {next:?}");
+    }
+}
+
+/// dkms 3.2 leaves the directory of a build that failed.
+#[test]
+fn a_build_of_dkms_that_did_not_end_is_not_built() {
+    let host = Host::run_open("580.105.08");
+    let tree =
+        format!("/var/lib/dkms/nvidia/580.105.08/{NEWER}/.tmp_x86_64_AbCdEf/module/nvidia.ko");
+    host.root().kernel(NEWER, None).file(&tree, "");
+    let ran = host.run("").expect(1);
+    let reason = text(&check(&ran, "kernel 6.17.13-2-pve", "module")["reason"]);
+    assert!(reason.contains("nvidia/580.105.08 added"), "{reason}");
+}
+
+/// A recording has no module files: that its kernel has no module is not known.
+#[test]
+fn a_recorded_host_without_module_files_is_unknown() {
+    let host = Host::debian();
+    std::fs::remove_dir_all(host.bed.at("/lib/modules")).unwrap();
+    let ran = host.run("").expect(0);
+    let record = check(&ran, "kernel 6.14.11-4-pve", "module");
+    assert_eq!((&record["status"], &record["cause"]), (&"unknown".into(), &"unreadable".into()));
+}
+
+/// CUDA 13.3 and newer, on a driver of today and on an older one.
+#[test]
+fn a_toolkit_past_the_tables_end_is_unknown() {
+    let host = Host::run_open("610.43.02");
+    let version = r#"{"cuda":{"version":"13.4.0"}}"#;
+    host.root().file("/usr/local/cuda-13.4/version.json", version);
+    let status = |host: &Host| {
+        let ran = host.run("--cuda").expect(0);
+        let record = check(&ran, "host", "cuda /usr/local/cuda-13.4").clone();
+        (text(&record["status"]), text(&record["cause"]))
+    };
+    assert_eq!(status(&host), ("unknown".into(), "not-in-table".into()));
+    let host = Host::run_open("580.95.05");
+    host.root().file("/usr/local/cuda-13.4/version.json", version);
+    assert_eq!(status(&host), ("ok".into(), "toolkit-newer".into()));
+}
+
+/// NVML without a version in its name comes first: libcuda does not answer for it.
+#[test]
+fn one_good_library_does_not_answer_for_another() {
+    let host = Host::debian();
+    let root = host.volume(901);
+    root.run_install(LIB, V);
+    std::fs::remove_file(root.at(&format!("{LIB}/libnvidia-ml.so.{V}"))).unwrap();
+    root.file(&format!("{LIB}/libnvidia-ml.so.1.copy"), "x");
+    root.link(&format!("{LIB}/libnvidia-ml.so.1"), "libnvidia-ml.so.1.copy");
+    let ran = host.run("--ct 901").expect(3);
+    assert_eq!(check(&ran, "ct 901", "nvml")["cause"], "unversioned");
+}

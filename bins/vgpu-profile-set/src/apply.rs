@@ -2,6 +2,7 @@
 //! back or, for `watch`, only what failed.
 
 mod attributes;
+pub mod settings;
 
 use std::time::Duration;
 

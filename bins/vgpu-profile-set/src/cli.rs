@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::{ChangeOptions, Common, CommonOptions, CommonValues, OutputOption};
 
@@ -55,6 +56,15 @@ pub enum Verb {
     /// again after growing pauses. Prints each problem once, and once more when it is
     /// solved.
     Watch(WatchOptions),
+    /// Set profiles for a VM from a hookscript
+    ///
+    /// Before a VM starts, sets the profiles of functions that it is given with
+    /// driver=keep, and stops the start if one cannot be set. After it has stopped,
+    /// shows what Proxmox VE has cleared.
+    Hook(HookOptions),
+    /// Print a cloud-init snippet with the licence files of a VM
+    #[command(name = "cloud-init")]
+    CloudInit(CloudInitOptions),
 }
 
 #[derive(Args, Debug)]
@@ -78,6 +88,8 @@ pub enum ExportFormat {
     Kubevirt,
     /// Resource mappings of Proxmox VE (/etc/pve/mapping/pci.cfg)
     PveMapping,
+    /// 'qm set' lines that give a VM a function with its profile
+    Qm,
 }
 
 /// What is requested.
@@ -85,14 +97,18 @@ pub enum ExportFormat {
 pub struct RequestOptions {
     /// File with profile assignments [default: standard input]
     ///
-    /// Lines ADDRESS=PROFILE, vgpu-assignment or vgpu records, or a configuration
-    /// file of vgpu-device-manager; - for standard input.
+    /// Lines ADDRESS=PROFILE or ADDRESS KEY=VALUE, vgpu-assignment or vgpu records, or
+    /// a configuration file of vgpu-device-manager or mig-parted; - for standard input.
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// Use this configuration of a vgpu-device-manager file
+    /// Use this configuration of a file with several
     #[arg(long, value_name = "NAME")]
     pub config: Option<String>,
+
+    /// Name of this cluster node, for [node NAME] sections
+    #[arg(long = "node-name", value_name = "NAME")]
+    pub node: Option<String>,
 
     /// Allow several framebuffer sizes on one GPU
     ///
@@ -135,7 +151,7 @@ pub struct CheckOptions {
     /// Health file: watch writes it, check reads it
     ///
     /// The exit status is 0 if all profiles are set as requested, else 1.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "config", "heterogeneous"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "config", "node", "heterogeneous"])]
     pub health_file: Option<PathBuf>,
 
     /// With --health-file: check only that watch runs
@@ -167,9 +183,13 @@ pub struct WatchOptions {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Use this configuration of a vgpu-device-manager file
+    /// Use this configuration of a file with several
     #[arg(long, value_name = "NAME")]
     pub config: Option<String>,
+
+    /// Name of this cluster node, for [node NAME] sections
+    #[arg(long = "node-name", value_name = "NAME")]
+    pub node: Option<String>,
 
     /// Allow several framebuffer sizes on one GPU
     ///
@@ -186,6 +206,45 @@ pub struct WatchOptions {
     pub health_file: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub struct HookOptions {
+    /// VM
+    #[arg(value_name = "VMID", value_parser = clap::value_parser!(u32).range(100..=999_999_999))]
+    pub vmid: u32,
+
+    /// pre-start, post-start, pre-stop or post-stop
+    #[arg(value_name = "PHASE")]
+    pub phase: String,
+
+    /// File with profile assignments [default: /etc/vgpu-profiles]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Use this configuration of a file with several
+    #[arg(long, value_name = "NAME")]
+    pub config: Option<String>,
+
+    /// Print problems, but let the VM start anyway
+    #[arg(long)]
+    pub warn_only: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct CloudInitOptions {
+    /// Client configuration token of the licence server
+    #[arg(value_name = "TOKEN")]
+    pub token: PathBuf,
+
+    /// FeatureType in gridd.conf [default: 1, by profile]
+    ///
+    /// 0 requests no licence, 1 lets the driver choose by profile, 2 requests a virtual
+    /// workstation, 4 a compute server.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, hide_default_value = true,
+        value_parser = clap::builder::PossibleValuesParser::new(["0", "1", "2", "4"])
+            .map(|text| text.parse::<u8>().unwrap_or(1)))]
+    pub feature_type: u8,
+}
+
 impl Common for Options {
     const CORRECTIONS: &'static [cli::Correction] = &[
         ("set", "apply"),
@@ -196,6 +255,8 @@ impl Common for Options {
         ("remove", "clear"),
         ("delete", "clear"),
         ("unset", "clear"),
+        ("licence", "cloud-init"),
+        ("license", "cloud-init"),
         (cli::ADDRESS, "list {}"),
     ];
 

@@ -3,6 +3,8 @@
 pub mod apply;
 pub mod check;
 pub mod clear;
+pub mod cloud_init;
+pub mod hook;
 pub mod list;
 pub mod plan;
 pub mod watch;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use host::Machine;
 use nvidia::short_name;
-use record::Address;
+use record::{Address, shell_words};
 
 use crate::observe::model::{Gpu, VgpuFunction};
-use crate::sysfs::{function_path, link_name};
+use crate::sysfs::{function_path, link_name, node_name};
 
 /// The part of KubeVirt's custom resource that permits the profiles that are set.
 pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
@@ -41,6 +41,12 @@ pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
         text.push_str("      pciHostDevices:\n");
     }
     for (selector, names) in &functions {
+        for other in whole_gpus(machine, gpus, selector) {
+            text.push_str(&format!(
+                "        # the selector also matches {other}, a whole GPU that is bound to vfio-pci: KubeVirt gives \
+                 it to VMs as this profile\n"
+            ));
+        }
         if names.len() > 1 {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             text.push_str(&format!(
@@ -63,6 +69,16 @@ pub(crate) fn kubevirt(machine: &Machine, gpus: &[Gpu]) -> String {
         ));
     }
     text
+}
+
+/// Whole GPUs for VMs with the ids of a selector: KubeVirt takes each function with them
+/// that is bound to vfio-pci.
+fn whole_gpus(machine: &Machine, gpus: &[Gpu], selector: &str) -> Vec<Address> {
+    let same = |gpu: &&Gpu| {
+        gpu.driver.as_deref() == Some("vfio-pci")
+            && self::selector(machine, gpu.address) == selector
+    };
+    gpus.iter().filter(same).map(|gpu| gpu.address).collect()
 }
 
 /// Functions with a profile whose name is unknown, and its id.
@@ -90,14 +106,10 @@ fn selector(machine: &Machine, address: Address) -> String {
 /// Sections for /etc/pve/mapping/pci.cfg: one for each GPU, with all its virtual
 /// functions on this cluster node.
 pub(crate) fn pve_mapping(machine: &Machine, gpus: &[Gpu]) -> String {
-    let local = machine.read_link("/etc/pve/local").unwrap_or_default();
-    let node = match local.rsplit('/').next() {
-        Some(name) if !name.is_empty() => name.to_string(),
-        _ => machine.attr("/proc/sys/kernel/hostname").unwrap_or_else(|_| "NODE".into()),
-    };
+    let node = node_name(machine);
     let mut text = String::new();
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    for gpu in gpus.iter().filter(|gpu| !gpu.functions.is_empty()) {
+    for gpu in gpus.iter().filter(|gpu| gpu.interface().is_some()) {
         let model = gpu.model.as_deref().map_or("gpu", short_name);
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let mut name: String = format!("vgpu-{model}").chars().map(plain).collect();
@@ -107,7 +119,8 @@ pub(crate) fn pve_mapping(machine: &Machine, gpus: &[Gpu]) -> String {
             name = format!("{name}-{times}");
         }
         text.push_str(&format!("{name}\n"));
-        for function in &gpu.functions {
+        // a VF that is not bound to the vGPU host driver has no vGPU types
+        for function in gpu.functions.iter().filter(|function| function.interface.is_some()) {
             text.push_str(&mapping_line(machine, &node, function));
         }
         text.push_str("\tmdev 1\n\n");
@@ -127,4 +140,35 @@ fn mapping_line(machine: &Machine, node: &str, function: &VgpuFunction) -> Strin
         id("subsystem_vendor"),
         id("subsystem_device"),
     )
+}
+
+/// `qm set` lines for functions with a profile. `keep_known`: whether this Proxmox VE
+/// knows `driver=keep`.
+pub(crate) fn qm(gpus: &[Gpu], keep_known: Option<bool>) -> String {
+    let mut text = String::from(
+        "# One line gives a VM one function. Replace VMID, and hostpci0 where the VM has one.\n",
+    );
+    for gpu in gpus {
+        let set = gpu.functions.iter().filter(|function| function.current != 0);
+        for function in set {
+            let (address, id) = (function.address, function.current);
+            let name = gpu.name_of(id).map_or_else(|| format!("id {id}"), str::to_string);
+            let property = match keep_known {
+                // the VM needs the same type, which Proxmox VE sets at each start
+                Some(false) => format!("mdev=nvidia-{id}"),
+                _ => "driver=keep".into(),
+            };
+            let own = function.vms.first();
+            let (vm, key, value) = match own {
+                Some(of) => {
+                    let value = of.hostpci.value_with(&property);
+                    (of.vm.to_string(), of.hostpci.key.clone(), value)
+                }
+                None => ("VMID".into(), "hostpci0".into(), format!("{address},{property}")),
+            };
+            let words = ["qm", "set", &vm, &format!("--{key}"), &value].map(str::to_string);
+            text.push_str(&format!("# {address}: {name}\n{}\n", shell_words(&words)));
+        }
+    }
+    text
 }

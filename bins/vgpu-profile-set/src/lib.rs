@@ -46,5 +46,7 @@ fn run(options: &Options, say: &Say, writer: &mut RecordWriter) -> anyhow::Resul
         Verb::Check(options) => commands::check::run(options, session),
         Verb::Clear(options) => commands::clear::run(options, session),
         Verb::Watch(options) => commands::watch::run(options, session),
+        Verb::Hook(options) => commands::hook::run(options, session),
+        Verb::CloudInit(options) => commands::cloud_init::run(options),
     }
 }

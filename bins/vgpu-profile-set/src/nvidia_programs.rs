@@ -25,6 +25,11 @@ pub trait RunProgram {
     /// As [`Machine::run`]: `None` where no program is run.
     fn run(&self, argv: &[&str], deadline: Duration) -> Result<Option<Ran>, FileError>;
 
+    /// Whether it runs any.
+    fn runs(&self) -> bool {
+        true
+    }
+
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
@@ -34,6 +39,18 @@ impl RunProgram for Machine {
     fn run(&self, argv: &[&str], deadline: Duration) -> Result<Option<Ran>, FileError> {
         Machine::run(self, argv, deadline)
     }
+
+    fn runs(&self) -> bool {
+        self.is_host()
+    }
+}
+
+/// A profile as nvidia-smi describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SupportedProfile {
+    pub offer: VgpuOffer,
+    /// How many of it an empty GPU takes.
+    pub max_instances: Option<u32>,
 }
 
 /// NVIDIA's programs on one host.
@@ -119,12 +136,18 @@ impl NvidiaPrograms<'_> {
         if ran.success() { Ok(()) } else { Err(format!("sriov-manage: {}", ran.reason())) }
     }
 
+    /// Whether programs are run at all: not with `--root`.
+    pub fn may_run(&self) -> bool {
+        self.runner.runs()
+    }
+
     fn run(&self, argv: &[&str], deadline: Duration) -> Result<Ran, String> {
         let ran = self.runner.run(argv, deadline).map_err(|error| error.to_string())?;
         ran.ok_or_else(|| NO_COMMANDS.into())
     }
 
-    fn nvidia_smi(&self, arguments: &[&str]) -> Result<Ran, String> {
+    /// Runs nvidia-smi. Errors: it is not installed, or cannot be run.
+    pub fn nvidia_smi(&self, arguments: &[&str]) -> Result<Ran, String> {
         let program = NVIDIA_SMI.iter().find(|path| self.files.exists(path));
         let program = program.ok_or("nvidia-smi is not installed")?;
         let argv: Vec<&str> = [*program].into_iter().chain(arguments.iter().copied()).collect();
@@ -160,7 +183,7 @@ impl NvidiaPrograms<'_> {
     }
 
     /// All profiles of a GPU, also of one that is too full to list them.
-    pub fn supported(&self, pf: Address) -> Vec<VgpuOffer> {
+    pub fn supported(&self, pf: Address) -> Vec<SupportedProfile> {
         match self.nvidia_smi(&["vgpu", "-s", "-v", "-i", &pf.to_string()]) {
             Ok(ran) if ran.success() => supported_of(&String::from_utf8_lossy(&ran.stdout)),
             _ => Vec::new(),
@@ -169,7 +192,7 @@ impl NvidiaPrograms<'_> {
 }
 
 /// The last line that a program printed, standard error first.
-fn last_words(ran: &Ran) -> Option<String> {
+pub fn last_words(ran: &Ran) -> Option<String> {
     let last = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
@@ -195,18 +218,21 @@ fn heterogeneous_of(text: &str) -> Option<bool> {
 
 /// `vGPU Type ID : 0x479`, below it `Name : NVIDIA L40S-1B`. Hexadecimal here,
 /// decimal in sysfs.
-fn supported_of(text: &str) -> Vec<VgpuOffer> {
-    let mut offers = Vec::new();
+fn supported_of(text: &str) -> Vec<SupportedProfile> {
+    let mut profiles: Vec<SupportedProfile> = Vec::new();
     let mut id = None;
     for line in text.lines() {
         if let Some(value) = field(line, "vGPU Type ID") {
             id = value.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
         } else if let (Some(name), Some(known)) = (field(line, "Name"), id) {
-            offers.push(VgpuOffer { id: known, name: name.to_string() });
+            let offer = VgpuOffer { id: known, name: name.to_string() };
+            profiles.push(SupportedProfile { offer, max_instances: None });
             id = None;
+        } else if let (Some(most), Some(of)) = (field(line, "Max Instances"), profiles.last_mut()) {
+            of.max_instances = of.max_instances.or(most.parse().ok());
         }
     }
-    offers
+    profiles
 }
 
 #[cfg(test)]
@@ -227,6 +253,8 @@ mod tests {
             Name                          : NVIDIA L40S-24Q\n        Max Instances                 : 2\n";
         let found = supported_of(text);
         assert_eq!(found.len(), 2);
-        assert_eq!((found[1].id, found[1].name.as_str()), (1155, "NVIDIA L40S-24Q"));
+        let second = &found[1].offer;
+        assert_eq!((second.id, second.name.as_str()), (1155, "NVIDIA L40S-24Q"));
+        assert_eq!((found[0].max_instances, found[1].max_instances), (None, Some(2)));
     }
 }

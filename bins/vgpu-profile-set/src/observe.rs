@@ -2,6 +2,7 @@
 //! [`KernelFiles`], so that a model of the kernel can take its place.
 
 mod functions;
+pub mod gpu_state;
 mod holders;
 pub mod model;
 pub mod profile_cache;
@@ -16,7 +17,7 @@ use record::{Address, VgpuInterface};
 use crate::nvidia_programs::NvidiaPrograms;
 use crate::observe::functions::read_gpu;
 use crate::observe::holders::Holders;
-use crate::observe::model::{Gpu, ReadDepth};
+use crate::observe::model::{Gpu, NamedBy, ReadDepth};
 use crate::observe::unread::unknown;
 use crate::sysfs::{DEVICES, function_path};
 
@@ -52,12 +53,20 @@ pub fn observe_with_names(
         profile_cache::recall(programs.files, gpu);
         let vendor = gpu.interface() == Some(VgpuInterface::Vendor);
         if vendor && !gpu.complete && gpu.functions.iter().any(|f| f.current != 0) {
-            let offers = programs.supported(gpu.address);
-            gpu.complete = !offers.is_empty();
-            gpu.types.extend(offers.into_iter().map(|offer| (offer.id, offer.name)));
+            add_supported(programs, gpu);
         }
     }
     Ok(gpus)
+}
+
+/// Adds what nvidia-smi knows of all profiles of a GPU.
+pub fn add_supported(programs: &NvidiaPrograms<'_>, gpu: &mut Gpu) {
+    let supported = programs.supported(gpu.address);
+    gpu.complete |= !supported.is_empty();
+    for of in supported {
+        gpu.most.extend(of.max_instances.map(|most| (of.offer.id, most)));
+        gpu.types.insert(of.offer.id, of.offer.name);
+    }
 }
 
 /// A VF is read with its physical function, not by itself.
@@ -79,7 +88,7 @@ fn read_users(files: &dyn KernelFiles, gpus: &mut [Gpu]) {
         let busy = function.current != 0 || function.unreadable.is_some();
         function.holder = if busy { holders.of(files, function.address) } else { None };
         function.users_unknown = holders.unknown.clone();
-        function.managed_by = managed_by(&vms, function.address);
+        function.vms = named_by(&vms, function.address);
         function.vms_unknown = vms_unknown.clone();
         for mdev in &mut function.mdevs {
             mdev.holder = holders.of_mdev(files, function.address, &mdev.uuid);
@@ -87,11 +96,11 @@ fn read_users(files: &dyn KernelFiles, gpus: &mut [Gpu]) {
     }
 }
 
-/// VMs whose hostpci line has mdev=: Proxmox VE sets the profile when the VM
-/// starts and clears it when the VM stops.
-fn managed_by(vms: &Vms, address: Address) -> Vec<u32> {
-    let manages = |vm: &&pve::Vm| {
-        vm.hostpci.iter().any(|hostpci| hostpci.mdev.is_some() && hostpci.names(address))
+/// VMs whose hostpci lines name a function.
+fn named_by(vms: &Vms, address: Address) -> Vec<NamedBy> {
+    let of = |vm: &pve::Vm| {
+        let named = vm.hostpci.iter().find(|hostpci| hostpci.names(address))?;
+        Some(NamedBy { vm: vm.id, hostpci: named.clone(), keep_known: None })
     };
-    vms.all.iter().filter(manages).map(|vm| vm.id).collect()
+    vms.all.iter().filter_map(of).collect()
 }

@@ -5,8 +5,12 @@ pub mod assign;
 mod boards;
 mod capacity;
 mod functions;
+mod host_module;
 mod mdev;
 pub mod model;
+mod pve;
+pub(crate) mod room;
+pub mod settings;
 mod vendor;
 
 use advice::gpu_vfio_bind;
@@ -15,6 +19,7 @@ use record::{Address, Hint, VgpuInterface};
 use crate::input::{Assignment, RequestedProfile};
 use crate::observe::model::{Gpu, VgpuFunction};
 use crate::plan::assign::{Requests, assign};
+use crate::plan::host_module::{NO_MODULE, host_module_hint};
 use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan};
 
 /// Plans all of it. Errors: the input does not fit this host.
@@ -50,6 +55,7 @@ pub fn plan_each(gpus: &[Gpu], assignments: &[Assignment], rules: PlanRules) -> 
         plan.heterogeneous.extend(of_gpu.heterogeneous);
         plan.steps.extend(of_gpu.steps);
         plan.objections.extend(of_gpu.objections);
+        plan.notes.extend(of_gpu.notes);
     }
     plan
 }
@@ -99,6 +105,11 @@ fn vf_address(pf: Address, offset: u32, stride: u32, index: u32) -> Address {
     }
 }
 
+/// RTX A6000, A5000, A5500 and RTX 6000 Ada: they are sold with display outputs that are
+/// on (NVIDIA's vGPU software user guide, "Switching the Mode of a GPU that Supports
+/// Multiple Display Modes").
+const DISPLAY_MODELS: [u16; 4] = [0x2230, 0x2231, 0x2233, 0x26b1];
+
 /// Why a GPU as a whole cannot have profiles.
 fn unfit_gpu(gpu: &Gpu, before: &Gpu) -> Option<PlanObjection> {
     let object = |why: String, hint: Hint| {
@@ -114,6 +125,15 @@ fn unfit_gpu(gpu: &Gpu, before: &Gpu) -> Option<PlanObjection> {
             why,
             Hint::command(gpu_vfio_bind::release(gpu.address.slot())).because(words),
         );
+    }
+    if gpu.functions.is_empty() && DISPLAY_MODELS.contains(&gpu.device.unwrap_or(0)) {
+        let words = "switch its displays off with NVIDIA's displaymodeselector (--gpumode \
+                     physical_display_disabled), and reboot";
+        let why = "has no virtual functions: this model has none while its display outputs are on";
+        return object(why.into(), Hint::words(words));
+    }
+    if gpu.functions.is_empty() && gpu.host_module == Some(false) {
+        return object(NO_MODULE.into(), host_module_hint());
     }
     if gpu.functions.is_empty() {
         let words = "this GPU cannot have vGPUs, or its driver is not the vGPU host driver";

@@ -3,7 +3,9 @@
 use ::apply::{ApplyStop, StepOutcome};
 use record::{Address, Change, ChangeStatus, Hint};
 
+use crate::nvidia_programs::NO_COMMANDS;
 use crate::plan::model::{ProfileChange, ProfilePlan, ProfileStep, shown_profile};
+use crate::plan::settings::{SettingChange, SettingStep};
 
 /// Makes the `change` records of one tool.
 #[derive(Clone, Copy)]
@@ -32,7 +34,16 @@ impl Reporter<'_> {
     pub fn plan(&self, plan: &ProfilePlan) -> Vec<Change> {
         let enable = plan.enable.iter().map(|gpu| self.numvfs(*gpu, "all"));
         let modes = plan.heterogeneous.iter().map(|gpu| self.heterogeneous_mode(*gpu));
-        enable.chain(modes).chain(plan.steps.iter().map(|step| self.step(step))).collect()
+        let step = |step: &ProfileStep| {
+            let mut change = self.step(step);
+            let note = plan.notes.iter().find(|note| note.address == step.address);
+            if let Some(note) = note.filter(|_| change.reason.is_none()) {
+                change.reason = Some(note.text.clone());
+                advise(&mut change, &note.hint);
+            }
+            change
+        };
+        enable.chain(modes).chain(plan.steps.iter().map(step)).collect()
     }
 
     /// A step of a plan.
@@ -63,6 +74,35 @@ impl Reporter<'_> {
                 change.reason = Some(why.clone());
                 advise(&mut change, hint);
             }
+        }
+        change
+    }
+
+    /// A setting of a GPU.
+    pub fn setting(&self, step: &SettingStep) -> Change {
+        let mut change = Change::planned(self.tool, &step.gpu.to_string(), step.change.property());
+        (change.from, change.to) = step.change.shown();
+        if step.change.is_unchanged() {
+            change.status = ChangeStatus::Unchanged;
+        }
+        if let SettingChange::Skip { .. } = &step.change {
+            change.status = ChangeStatus::Skipped;
+            change.reason = Some(NO_COMMANDS.into());
+        }
+        change
+    }
+
+    /// What became of a setting.
+    pub fn setting_outcome(
+        &self,
+        step: &SettingStep,
+        outcome: &StepOutcome<String>,
+        stop: Option<&ApplyStop>,
+    ) -> Change {
+        let mut change = self.setting(step);
+        if !matches!(step.change, SettingChange::Skip { .. }) {
+            outcome.report(&mut change, stop);
+            change.hint = outcome.left().map(|left| format!("it is {left} now"));
         }
         change
     }

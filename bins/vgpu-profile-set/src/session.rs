@@ -1,7 +1,7 @@
 //! What all verbs share: the host, the output, and the way from input to a plan
 //! and from a plan to changed profiles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ::apply::{ApplyStop, Objection, StepOutcome, conclude, lock_run};
@@ -9,20 +9,32 @@ use ::cli::{Exit, Failure, Say, fail, interrupted};
 use advice::vgpu_profile_set;
 use host::{FileLock, Machine};
 use nvidia::Profile;
-use record::{Address, Change, ChangeStatus, Record, RecordWriter};
+use record::{Address, Change, ChangeStatus, Hint, Record, RecordWriter};
 
+use crate::apply::settings::apply as apply_settings;
 use crate::apply::{FunctionResult, ProfileApplier};
-use crate::input::{Assignment, Input, RequestedProfile};
+use crate::cli::RequestOptions;
+use crate::input::{self, Assignment, Input, InputChoice, RequestedProfile, RequestedVgpus};
 use crate::nvidia_programs::NvidiaPrograms;
-use crate::observe::model::{Gpu, ReadDepth};
+use crate::observe::gpu_state::read_state;
+use crate::observe::model::{Gpu, NamedBy, ReadDepth};
 use crate::observe::{observe_with_names, profile_cache};
-use crate::plan::assign::expand;
+use crate::plan::assign::{expand, selects_none};
 use crate::plan::model::{InvalidInput, PlanObjection, PlanRules, ProfilePlan, ProfileStep};
 use crate::plan::plan_each;
+use crate::plan::settings::{self, SettingStep, SettingsPlan};
 use crate::report::Reporter;
+use crate::sysfs::node_name;
 
 /// How long the driver may take for one profile: it loads firmware for it.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What is to be done on a host, and what that was planned from.
+pub(crate) struct WholePlan {
+    pub settings: SettingsPlan,
+    pub profiles: ProfilePlan,
+    pub gpus: Vec<Gpu>,
+}
 
 /// One run of the tool.
 pub struct Session<'a> {
@@ -61,18 +73,25 @@ impl Session<'_> {
     }
 
     pub(crate) fn observe(&self, depth: ReadDepth) -> Result<Vec<Gpu>, Failure> {
-        Ok(observe_with_names(&self.programs(), depth)?)
+        let mut gpus = observe_with_names(&self.programs(), depth)?;
+        let named = gpus.iter_mut().flat_map(|gpu| &mut gpu.functions).flat_map(|f| &mut f.vms);
+        let mut named: Vec<&mut NamedBy> = named.collect();
+        if !named.is_empty() {
+            let known = pve::has_driver_keep(self.machine);
+            named.iter_mut().for_each(|of| of.keep_known = known);
+        }
+        Ok(gpus)
     }
 
     /// What the host has now, and the plan for the input on it.
-    pub(crate) fn plan(
-        &self,
-        input: &Input,
-        rules: PlanRules,
-    ) -> Result<(ProfilePlan, Vec<Gpu>), Failure> {
+    pub(crate) fn plan(&self, input: &Input, rules: PlanRules) -> Result<WholePlan, Failure> {
         let mut gpus = self.observe(ReadDepth::Plan)?;
-        let plan = self.plan_on(&mut gpus, input, rules)?;
-        Ok((plan, gpus))
+        let mut settings = self.plan_settings(&mut gpus, input);
+        if !settings.invalid.is_empty() {
+            return Err(invalid(settings.invalid.remove(0)));
+        }
+        let profiles = self.plan_on(&mut gpus, input, rules)?;
+        Ok(WholePlan { settings, profiles, gpus })
     }
 
     /// The plan for the input on a host that was read already.
@@ -93,10 +112,14 @@ impl Session<'_> {
         input: &Input,
         rules: PlanRules,
     ) -> ProfilePlan {
-        let assignments = match input {
-            Input::Assignments(assignments) => assignments.clone(),
-            Input::Config(entries) => match expand(gpus, entries) {
-                Ok(assignments) => assignments,
+        let mut warnings = Vec::new();
+        let assignments = match &input.vgpus {
+            RequestedVgpus::Assignments(assignments) => assignments.clone(),
+            RequestedVgpus::Config(entries) => match expand(gpus, entries) {
+                Ok(assignments) => {
+                    warnings.extend(assignments.is_empty().then(|| selects_none(gpus)));
+                    assignments
+                }
                 Err(error) => {
                     return ProfilePlan { invalid: vec![error], ..ProfilePlan::default() };
                 }
@@ -111,7 +134,53 @@ impl Session<'_> {
         if rules.heterogeneous || sizes.len() > 1 {
             self.read_heterogeneous(gpus);
         }
-        plan_each(gpus, &assignments, rules)
+        let mut plan = plan_each(gpus, &assignments, rules);
+        plan.warnings.splice(0..0, warnings);
+        plan
+    }
+
+    /// The plan for the settings of whole GPUs. `Gpu::mig_requested` becomes how many
+    /// instances there will be, so that vGPUs are planned on them.
+    pub(crate) fn plan_settings(&self, gpus: &mut [Gpu], input: &Input) -> SettingsPlan {
+        let mut plan = SettingsPlan::default();
+        let mut seen: BTreeMap<Address, &str> = BTreeMap::new();
+        for settings in &input.settings {
+            let found = match settings::gpus_of(gpus, settings) {
+                Ok(found) => found,
+                Err(invalid) => {
+                    plan.invalid.push(invalid);
+                    continue;
+                }
+            };
+            if found.is_empty() {
+                plan.warnings.push(format!("{}: {}", settings.at, selects_none(gpus)));
+            }
+            for gpu in found {
+                if let Some(before) = seen.insert(gpu.address, &settings.at) {
+                    let why = format!("{before} and {} both select {}", settings.at, gpu.address);
+                    plan.invalid.push(InvalidInput::new(why, Hint::default()));
+                    continue;
+                }
+                let state = read_state(&self.programs(), gpu.address, gpu.mig_instances);
+                settings::plan(gpu, settings, &state, &mut plan);
+            }
+        }
+        for gpu in gpus {
+            gpu.mig_requested = plan.mig_instances(gpu.address);
+        }
+        plan
+    }
+
+    /// What decides which part of an input counts.
+    pub(crate) fn node(&self, given: Option<&str>) -> String {
+        given.map_or_else(|| node_name(self.machine), str::to_string)
+    }
+
+    /// Reads the file, or standard input.
+    pub(crate) fn read_input(&self, request: &RequestOptions) -> Result<Input, Failure> {
+        let node = self.node(request.node.as_deref());
+        let choice = InputChoice { config: request.config.as_deref(), node: &node };
+        input::read(request.file.as_deref(), choice)
     }
 
     /// Asks nvidia-smi for the heterogeneous mode of each GPU.
@@ -125,17 +194,31 @@ impl Session<'_> {
         Ok(self.writer.put(Record::Change(change))?)
     }
 
-    pub(crate) fn print_plan(&mut self, plan: &ProfilePlan) -> anyhow::Result<()> {
+    pub(crate) fn print_plan(
+        &mut self,
+        settings: &SettingsPlan,
+        plan: &ProfilePlan,
+    ) -> anyhow::Result<()> {
+        let settings: Vec<Change> =
+            settings.steps.iter().map(|step| self.reporter().setting(step)).collect();
+        settings.into_iter().try_for_each(|change| self.put(change))?;
         let changes = self.reporter().plan(plan);
         changes.into_iter().try_for_each(|change| self.put(change))
     }
 
-    pub(crate) fn warn(&self, plan: &ProfilePlan) {
+    pub(crate) fn warn(&self, settings: &SettingsPlan, plan: &ProfilePlan) {
+        settings.warnings.iter().for_each(|warning| self.say.warn(warning));
         plan.warnings.iter().for_each(|warning| self.say.warn(warning));
+        let notes = plan.notes.iter().filter(|note| note.warns);
+        notes.for_each(|note| self.say.warn(&note.to_string()));
     }
 
     /// Refuses a plan that has objections, before anything is written.
-    pub(crate) fn refuse(&mut self, plan: &ProfilePlan) -> anyhow::Result<()> {
+    pub(crate) fn refuse(
+        &mut self,
+        settings: &[PlanObjection],
+        plan: &ProfilePlan,
+    ) -> anyhow::Result<()> {
         let objection = |of: &PlanObjection| Objection {
             target: of.address.to_string(),
             kind: (),
@@ -143,7 +226,7 @@ impl Session<'_> {
             hint: of.hint.clone(),
             overridable: false,
         };
-        let objections = plan.objections.iter().map(objection).collect();
+        let objections = settings.iter().chain(&plan.objections).map(objection).collect();
         ::apply::refuse(objections, false, "vgpu_type", self.say, self.writer)
     }
 
@@ -161,6 +244,17 @@ impl Session<'_> {
             self.put(change)?;
         }
         conclude(&outcomes, stop)
+    }
+
+    /// Carries settings out and prints what became of them. Gives whether any changed.
+    pub(crate) fn carry_out_settings(&mut self, steps: &[SettingStep]) -> anyhow::Result<bool> {
+        let (outcomes, stop) = apply_settings(&self.programs(), steps);
+        for (step, outcome) in steps.iter().zip(&outcomes) {
+            let change = self.reporter().setting_outcome(step, outcome, stop.as_ref());
+            self.put(change)?;
+        }
+        conclude(&outcomes, stop)?;
+        Ok(outcomes.contains(&StepOutcome::Changed))
     }
 
     pub(crate) fn apply_steps(

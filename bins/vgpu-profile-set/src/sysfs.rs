@@ -1,6 +1,6 @@
 //! Paths, links and numbers of PCI functions in sysfs.
 
-use host::KernelFiles;
+use host::{KernelFiles, Machine};
 use record::Address;
 
 /// Where the kernel shows PCI functions.
@@ -38,4 +38,16 @@ pub fn virtual_functions(files: &dyn KernelFiles, pf: Address) -> Vec<(u32, Addr
         .collect();
     found.sort_unstable();
     found
+}
+
+/// The name of this cluster node: Proxmox VE's, else the host name without its domain.
+pub fn node_name(machine: &Machine) -> String {
+    let local = machine.read_link("/etc/pve/local").unwrap_or_default();
+    match local.rsplit('/').next() {
+        Some(name) if !name.is_empty() => name.to_string(),
+        _ => {
+            let name = machine.attr("/proc/sys/kernel/hostname").unwrap_or_else(|_| "NODE".into());
+            name.trim().split('.').next().unwrap_or_default().to_string()
+        }
+    }
 }

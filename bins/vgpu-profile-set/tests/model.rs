@@ -13,7 +13,7 @@ use record::Address;
 use testbed::machine;
 use testbed::tree::{Entry, Tree};
 use vgpu_profile_set::apply::ProfileApplier;
-use vgpu_profile_set::input::{Assignment, Input, parse};
+use vgpu_profile_set::input::{Assignment, InputChoice, RequestedVgpus, parse};
 use vgpu_profile_set::observe::model::{Gpu, ReadDepth};
 use vgpu_profile_set::observe::observe;
 use vgpu_profile_set::plan::model::{PlanRules, ProfilePlan, ProfileStep};
@@ -61,9 +61,9 @@ fn vf(index: usize) -> String {
 }
 
 fn assignments(text: &str) -> Vec<Assignment> {
-    match parse(text.as_bytes(), "test", None).unwrap() {
-        Input::Assignments(assignments) => assignments,
-        Input::Config(_) => panic!("a configuration"),
+    match parse(text.as_bytes(), "test", InputChoice::default()).unwrap().vgpus {
+        RequestedVgpus::Assignments(assignments) => assignments,
+        RequestedVgpus::Config(_) => panic!("a configuration"),
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde_json::{Value, json};
 use vgpu_profile_set::cli::{Options, Verb};
-use vgpu_profile_set::input;
+use vgpu_profile_set::input::{self, InputChoice, RequestedVgpus};
 
 fn package() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("package")
@@ -37,6 +37,34 @@ fn problems(manifest: &Value) -> Vec<String> {
     validator.iter_errors(manifest).map(problem).collect()
 }
 
+/// Patches of the DaemonSet.
+const PATCHES: [&str; 2] = ["selinux.yaml", "before-1.30.yaml"];
+
+/// A strategic merge: lists of containers are merged by name, null removes a field.
+fn merged(base: Value, patch: &Value) -> Value {
+    match (base, patch) {
+        (Value::Object(mut base), Value::Object(patch)) => {
+            for (key, value) in patch {
+                let before = base.remove(key).unwrap_or_default();
+                if !value.is_null() {
+                    base.insert(key.clone(), merged(before, value));
+                }
+            }
+            Value::Object(base)
+        }
+        (Value::Array(mut base), Value::Array(patch))
+            if patch.iter().all(|p| p["name"].is_string()) =>
+        {
+            for one in patch {
+                let at = base.iter().position(|known| known["name"] == one["name"]).unwrap();
+                base[at] = merged(base[at].clone(), one);
+            }
+            Value::Array(base)
+        }
+        (_, patch) => patch.clone(),
+    }
+}
+
 fn options(args: &[Value]) -> Options {
     let args = args.iter().map(|arg| arg.as_str().unwrap().to_string());
     Options::try_parse_from(["vgpu-profile-set".to_string()].into_iter().chain(args)).unwrap()
@@ -48,7 +76,10 @@ fn the_manifests_are_what_kubernetes_takes() {
     for entry in fs::read_dir(package().join("kubernetes")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with(".yaml") {
-            let manifest = manifest(&name);
+            let mut manifest = manifest(&name);
+            if PATCHES.contains(&name.as_str()) {
+                manifest = merged(self::manifest("daemonset.yaml"), &manifest);
+            }
             assert_eq!(problems(&manifest), Vec::<String>::new(), "{name}");
             seen.insert(name);
         }
@@ -57,6 +88,11 @@ fn the_manifests_are_what_kubernetes_takes() {
     for name in listed.as_array().unwrap() {
         assert!(seen.remove(name.as_str().unwrap()), "{name}");
     }
+    // what only some clusters need is named in comments
+    let text = fs::read_to_string(package().join("kubernetes/kustomization.yaml")).unwrap();
+    seen.retain(|name| {
+        !text.contains(&format!("path: {name}")) && !text.contains(&format!("# - {name}"))
+    });
     assert_eq!(seen, BTreeSet::from(["kustomization.yaml".to_string()]));
     // the schema is one that says no
     let mut wrong = manifest("daemonset.yaml");
@@ -100,7 +136,17 @@ fn the_parts_of_the_daemon_set_fit_together_and_with_the_tool() {
     assert!(mounted(&watch.file) && mounted(watch.health_file.as_deref().unwrap()));
     let key = watch.file.file_name().unwrap().to_str().unwrap();
     let text = map["data"][key].as_str().unwrap();
-    input::parse(text.as_bytes(), "the ConfigMap", None).unwrap();
+    let on = |node| {
+        let choice = InputChoice { config: None, node };
+        let input = input::parse(text.as_bytes(), "the ConfigMap", choice).unwrap();
+        let RequestedVgpus::Assignments(assignments) = input.vgpus else { panic!() };
+        assignments.len()
+    };
+    assert_eq!((on("worker-1"), on("worker-2"), on("worker-3")), (2, 1, 0));
+    assert_eq!(watch.node.as_deref(), Some("$(NODE_NAME)"));
+    assert_eq!(container["env"][0]["name"], "NODE_NAME");
+    // one write may take 30 s, and rolling back another
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 60);
     for probe in ["readinessProbe", "livenessProbe"] {
         let command = container[probe]["exec"]["command"].as_array().unwrap();
         assert_eq!(command[0], "/vgpu-profile-set");
@@ -131,7 +177,9 @@ fn the_unit_starts_the_tool_as_it_is_and_before_guests() {
     let Verb::Watch(watch) = parsed.verb else { panic!("not watch") };
     assert_eq!(field("ConditionPathExists"), watch.file.to_str().unwrap());
     assert_eq!(field("Type"), "notify");
-    assert!(field("Before").split(' ').any(|unit| unit == "pve-guests.service"));
+    for after in ["pve-guests.service", "pve-ha-lrm.service", "pve-gpu-nodes.service"] {
+        assert!(field("Before").split(' ').any(|unit| unit == after), "{after}");
+    }
     for before in [
         "nvidia-vgpu-mgr.service",
         "nvidia-sriov-manage@ALL.service",

@@ -362,3 +362,95 @@ fn a_service_manager_is_told() {
     assert!(child.wait().unwrap().success());
     assert!(Path::new(&socket).exists());
 }
+
+/// The loop that is usually copied: one line after the other, by ids, and on with the next
+/// where one is refused.
+const LOADER: &str = "while IFS== read -r function id; do \
+     file=\"$1/sys/bus/pci/devices/$function/nvidia/current_vgpu_type\"; \
+     [ -w \"$file\" ] || continue; \
+     [ \"$(cat \"$file\")\" = \"$id\" ] || { printf %s \"$id\" >\"$file\"; } 2>/dev/null || :; \
+     done <\"$2\"";
+
+/// The same host twice, on which one virtual function answers EIO: at no time does the
+/// loader have more profiles set.
+#[test]
+fn the_usual_loader_sets_no_more_than_watch_on_a_failing_host() {
+    let failing = || {
+        let host = Host::new();
+        host.model.vgpu_refuse(&vf(1), Some(libc::EIO));
+        host
+    };
+    let (ours, theirs) = (failing(), failing());
+    let bed = Bed::empty();
+    let profiles = "0000:41:00.4=1153\n0000:41:00.5=1153\n0000:41:00.6=1153\n0000:ff:00.4=1153\n";
+    bed.write("/profiles", profiles);
+    let mut watching = Watching::start(&ours, profiles, &["--interval", "1"]);
+    let all_but_one = [1153, 0, 1153, 0];
+    watching.until("the first round", || ours.set()[..4] == all_but_one);
+    for round in 0..6 {
+        let ran = Command::new("sh")
+            .args(["-c", LOADER, "loader"])
+            .arg(theirs.mounted.path())
+            .arg(bed.at("/profiles"))
+            .status()
+            .unwrap();
+        assert!(ran.success());
+        let right = |host: &Host| host.set()[..3].iter().filter(|id| **id == 1153).count();
+        assert!(right(&ours) >= right(&theirs), "round {round}: {}", watching.said());
+        assert_eq!(ours.set()[..4], all_but_one, "round {round}");
+        if round == 2 {
+            // a reboot
+            ours.model.vgpu_reboot();
+            theirs.model.vgpu_reboot();
+            watching.until("the repair", || ours.set()[..4] == all_but_one);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    watching.end();
+}
+
+/// 120 rounds, which are two hours with the usual interval: a function that always answers
+/// EIO, one that goes and comes, and a file that is edited wrongly and back.
+#[test]
+fn in_two_hours_no_right_profile_is_taken_and_each_failure_is_said_once() {
+    let host = Host::new();
+    host.model.vgpu_refuse(&vf(1), Some(libc::EIO));
+    host.model.reset_counters();
+    let text = "41:00.4=L40S-12Q\n41:00.5=L40S-12Q\n41:00.6=L40S-12Q\n";
+    let mut watching = Watching::start(&host, text, &["--interval", "1"]);
+    watching.until("the first round", || host.set()[..3] == [1153, 0, 1153]);
+    let start = Instant::now();
+    let (mut wrong, mut gone) = (false, false);
+    while start.elapsed() < Duration::from_secs(120) {
+        let second = start.elapsed().as_secs();
+        if second == 20 && !wrong {
+            wrong = true;
+            watching.replace("41:00.4=L40S-12Q\n41:00.5\n");
+            watching.until("the complaint", || watching.said().contains("is not ADDRESS=PROFILE"));
+            watching.replace(text);
+        }
+        if second == 40 && !gone {
+            gone = true;
+            let driver = "/sys/bus/pci/drivers/nvidia";
+            host.model.write(&format!("{driver}/unbind"), vf(2).as_bytes()).unwrap();
+            watching.until("its end", || watching.said().contains("is not bound to a driver"));
+            std::thread::sleep(Duration::from_secs(5));
+            host.model.write(&format!("{driver}/bind"), vf(2).as_bytes()).unwrap();
+            watching.until("its return", || host.set()[2] == 1153);
+        }
+        assert_eq!(host.set()[0], 1153, "after {second} s: {}", watching.said());
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let log = host.model.counters().log;
+    let to = |n: usize| log.iter().filter(|(path, _)| path.contains(&vf(n))).count();
+    // attempts after 0, 1, 3, 7, 15, 31 and 63 rounds; the function that came back, twice
+    let counts = (to(0), to(1), to(2));
+    assert!(counts.0 == 1 && (6..=9).contains(&counts.1) && counts.2 <= 4, "{counts:?}: {log:?}");
+    let said = watching.said();
+    for once in ["warning: 0000:41:00.5: ", "is not ADDRESS=PROFILE", "is not bound to a driver"] {
+        let times = said.lines().filter(|line| line.contains(once) && !line.contains("solved: "));
+        assert_eq!(times.count(), 1, "{once}: {said}");
+    }
+    assert_eq!(said.matches("solved: ").count(), 2, "{said}");
+    watching.end();
+}

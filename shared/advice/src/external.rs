@@ -111,11 +111,15 @@ pub fn dkms_build_forced(module: &str, release: &str) -> CommandLine {
     command(&["dkms", "build", module, "-k", release, "--force"])
 }
 
-/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing.
-/// `dkms remove` refuses it: "Manual intervention is required" (3.2), "Could not
-/// locate dkms.conf file" (3.0.10).
-pub fn dkms_forget(module: &str) -> CommandLine {
-    command(&["rm", "-r", &format!("/var/lib/dkms/{module}")])
+/// Removes what DKMS has of a module, `NAME/VERSION`, whose source is missing, and
+/// the files that it made: a link that says for which kernel it is installed makes
+/// the next installation fail if it dangles, and so does the module in its place
+/// (3.2). `dkms remove` refuses such a module: "Manual intervention is required"
+/// (3.2), "Could not locate dkms.conf file" (3.0.10).
+pub fn dkms_forget(module: &str, made: &[String]) -> CommandLine {
+    let mut words = command(&["rm", "-r", &format!("/var/lib/dkms/{module}")]);
+    words.extend(made.iter().cloned());
+    words
 }
 
 /// Removes a module, `NAME/VERSION`, from DKMS for all kernels.
@@ -208,6 +212,11 @@ pub fn qm_shutdown(vmid: u32) -> CommandLine {
     command(&["qm", "shutdown", &vmid.to_string()])
 }
 
+/// Changes a hostpci line of a VM; it takes effect when the VM starts.
+pub fn qm_set_hostpci(vmid: u32, key: &str, value: &str) -> CommandLine {
+    command(&["qm", "set", &vmid.to_string(), &format!("--{key}"), value])
+}
+
 /// Enables all virtual functions of a GPU (NVIDIA's vGPU host driver).
 pub fn sriov_manage_enable(gpu: Address) -> CommandLine {
     command(&["/usr/lib/nvidia/sriov-manage", "-e", &gpu.to_string()])
@@ -229,9 +238,13 @@ pub fn nvidia_smi_mig_profiles(gpu: Address) -> CommandLine {
     command(&["nvidia-smi", "mig", "-i", &gpu.to_string(), "-lgip"])
 }
 
-/// Switches the persistence mode of one GPU off.
-pub fn nvidia_smi_persistence_off(gpu: Address) -> CommandLine {
-    command(&["nvidia-smi", "-i", &gpu.to_string(), "-pm", "0"])
+/// Destroys a GPU instance and its compute instances.
+pub fn nvidia_smi_destroy_instance(gpu: Address, instance: u32) -> [CommandLine; 2] {
+    let (gpu, instance) = (gpu.to_string(), instance.to_string());
+    [
+        command(&["nvidia-smi", "mig", "-i", &gpu, "-dci", "-gi", &instance]),
+        command(&["nvidia-smi", "mig", "-i", &gpu, "-dgi", "-gi", &instance]),
+    ]
 }
 
 /// Unloads the NVIDIA driver's kernel modules, those first that use the others.
@@ -253,4 +266,14 @@ pub fn persistence_mode() -> CommandLine {
 /// Shows what kind of file a path is.
 pub fn file(path: &str) -> CommandLine {
     command(&["file", path])
+}
+
+/// Stops the graphical login and its X server.
+pub fn stop_display_manager() -> CommandLine {
+    command(&["systemctl", "stop", "display-manager"])
+}
+
+/// Allows programs to be executed on a file system, until it is mounted again.
+pub fn remount_exec(dir: &str) -> CommandLine {
+    command(&["mount", "-o", "remount,exec", dir])
 }

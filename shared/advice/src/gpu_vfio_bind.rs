@@ -65,6 +65,8 @@ pub fn release_with(operands: &[String], options: &ReleaseOptions) -> CommandLin
 pub struct PersistOptions {
     /// `--by id`.
     pub by_id: bool,
+    /// `--group`.
+    pub group: bool,
     /// `--driver`: a VFIO driver or `auto`.
     pub driver: Option<String>,
     /// `--cmdline`.
@@ -79,11 +81,17 @@ pub struct PersistOptions {
 pub fn persist(operands: &[String], options: &PersistOptions) -> CommandLine {
     let mut line = verb("persist", operands);
     value(&mut line, "--by", options.by_id.then_some("id").as_ref());
+    flag(&mut line, "--group", options.group);
     value(&mut line, "--driver", options.driver.as_ref());
     flag(&mut line, "--cmdline", options.cmdline);
     flag(&mut line, "--blacklist", options.blacklist);
     force(&mut line, &options.force);
     line
+}
+
+/// Resets slots.
+pub fn reset(operands: &[String]) -> CommandLine {
+    verb("reset", operands)
 }
 
 /// Stops binding slots and functions at boot.

@@ -120,17 +120,19 @@ fn open_nodes(
     let mut nodes: Vec<OpenNode> = Vec::new();
     for fd in files.list(&dir)? {
         let at = format!("{dir}/{fd}");
-        let read = files.read_link(&at).and_then(|path| Ok((files.device_number(&at)?, path)));
+        let read = files.read_link(&at).and_then(|path| {
+            // not `socket:[1]`, `pipe:[2]`, `anon_inode:...`, which are most
+            let is_file = path.starts_with('/');
+            let device = if is_file { files.device_number(&at)? } else { None };
+            Ok(is_file.then_some((device, path)))
+        });
         let (device, path) = match read {
-            Ok(read) => read,
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
             // closed since it was listed
             Err(error) if has_ended(&error) => continue,
             Err(error) => return Err(error),
         };
-        // `socket:[1]`, `pipe:[2]`, `anon_inode:...`
-        if !path.starts_with('/') {
-            continue;
-        }
         let node = OpenNode { path, device };
         if of_interest(&node) && !nodes.contains(&node) {
             nodes.push(node);

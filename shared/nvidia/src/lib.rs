@@ -30,7 +30,10 @@ pub use installer_record::{INSTALLER_RECORD, RunInstallation};
 pub use kernels::{NextBoot, installed_kernels, next_boot};
 pub use library_dirs::{LIBRARY_DIRS, LibraryArch, LibraryDirError, library_dir};
 pub use links::{LinkEnd, follow, resolve};
-pub use mig::{Capability, Mig, MigInstance};
+pub use mig::{
+    Capability, GpuInstance, GpuInstanceProfile, Mig, MigInstance, parse_gpu_instance_profiles,
+    parse_gpu_instances,
+};
 pub use nodes::{
     CAPS_DRIVER, DYNAMIC_DRIVERS, GPU_MAJOR, NodeClass, NodeSpec, UVM_DRIVER, cap_path, classify,
     gpu_nodes,

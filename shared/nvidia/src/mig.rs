@@ -107,6 +107,67 @@ impl Mig {
     }
 }
 
+/// A profile of GPU instances, as `nvidia-smi mig -lgip` lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GpuInstanceProfile {
+    /// The number that `-cgi` takes; it differs by GPU.
+    pub id: u32,
+    /// `3g.20gb`.
+    pub name: String,
+    /// How many more can be created now.
+    pub free: u32,
+    /// How many an empty GPU takes.
+    pub total: u32,
+    /// Memory of one, in GiB.
+    pub memory: f64,
+}
+
+impl GpuInstanceProfile {
+    /// Slices of the GPU that one takes; the name begins with them.
+    pub fn slices(&self) -> u32 {
+        self.name.split('g').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Parses `nvidia-smi mig -lgip`: a row `|   0  MIG 1g.10gb       19     0/7        9.50 ...`
+/// for each profile; all other lines are passed over.
+pub fn parse_gpu_instance_profiles(text: &str) -> Vec<GpuInstanceProfile> {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.trim().trim_matches('|').split_whitespace().collect();
+        let [_, "MIG", name, id, count, memory, ..] = words[..] else { return None };
+        let (free, total) = count.split_once('/')?;
+        Some(GpuInstanceProfile {
+            id: id.parse().ok()?,
+            name: name.to_string(),
+            free: free.parse().ok()?,
+            total: total.parse().ok()?,
+            memory: memory.parse().ok()?,
+        })
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// A GPU instance, as `nvidia-smi mig -lgi` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuInstance {
+    /// Its id on its GPU.
+    pub id: u32,
+    /// `3g.20gb`.
+    pub name: String,
+}
+
+/// Parses `nvidia-smi mig -lgi`: a row `|   0  MIG 3g.20gb       9        1          4:4     |`
+/// for each instance, with the ids of the profile and of the instance.
+pub fn parse_gpu_instances(text: &str) -> Vec<GpuInstance> {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.trim().trim_matches('|').split_whitespace().collect();
+        let [_, "MIG", name, profile, id, placement] = words[..] else { return None };
+        profile.parse::<u32>().ok().filter(|_| placement.contains(':'))?;
+        Some(GpuInstance { id: id.parse().ok()?, name: name.to_string() })
+    };
+    text.lines().filter_map(row).collect()
+}
+
 /// `config 1`, `monitor 2`, `gpu0/gi0/access 3`, `gpu0/gi0/ci0/access 4`, where
 /// `gpuN` is the GPU's minor.
 fn parse_minors(text: &str) -> BTreeMap<u32, Capability> {
@@ -142,5 +203,38 @@ mod tests {
         assert_eq!(minors[&11], Capability::Ci(0, 0, 7));
         assert_eq!(minors[&9000], Capability::Gi(1, 2));
         assert_eq!(minors.len(), 5);
+    }
+
+    /// NVIDIA/mig-parted#139 (a GH200) and NVIDIA/DCGM#138, shortened.
+    #[test]
+    fn the_lists_of_nvidia_smi_are_read() {
+        let profiles = parse_gpu_instance_profiles(
+            "+-----------------------------------------------------------------------------+\n\
+             | GPU instance profiles:                                                      |\n\
+             | GPU   Name             ID    Instances   Memory     P2P    SM    DEC   ENC  |\n\
+             |                              Free/Total   GiB              CE    JPEG  OFA  |\n\
+             |=============================================================================|\n\
+             |   0  MIG 1g.18gb       19     7/7        17.50      No     16     1     0   |\n\
+             |                                                             1     1     0   |\n\
+             +-----------------------------------------------------------------------------+\n\
+             |   0  MIG 1g.18gb+me    20     1/1        17.50      No     16     1     0   |\n",
+        );
+        assert_eq!(profiles.len(), 2);
+        let first = &profiles[0];
+        assert_eq!((first.id, first.name.as_str(), first.free, first.total), (19, "1g.18gb", 7, 7));
+        assert_eq!((first.slices(), first.memory, profiles[1].slices()), (1, 17.5, 1));
+        let instances = parse_gpu_instances(
+            "+-------------------------------------------------------+\n\
+             | GPU instances:                                        |\n\
+             | GPU   Name             Profile  Instance   Placement  |\n\
+             |                          ID       ID       Start:Size |\n\
+             |=======================================================|\n\
+             |   0  MIG 1g.10gb         19        9          2:1     |\n\
+             +-------------------------------------------------------+\n\
+             |   0  MIG 3g.40gb          9        2          4:4     |\n",
+        );
+        let one = |id, name: &str| GpuInstance { id, name: name.into() };
+        assert_eq!(instances, [one(9, "1g.10gb"), one(2, "3g.40gb")]);
+        assert_eq!(parse_gpu_instances("No GPU instances found: Not Found\n"), []);
     }
 }

@@ -18,12 +18,14 @@ pub struct Nouveau {
 }
 
 impl Nouveau {
-    /// Reads both from /sys/module and modprobe's configuration. A file that
+    /// Reads both from /sys/module, modprobe's configuration and the kernel's command
+    /// line. A file that
     /// cannot be read blacklists nothing.
     pub fn read(machine: &Machine) -> Nouveau {
         Nouveau {
             loaded: machine.exists(&format!("/sys/module/{MODULE}")),
-            blacklisted: DIRS.iter().any(|dir| is_blacklisted_in(machine, dir)),
+            blacklisted: DIRS.iter().any(|dir| is_blacklisted_in(machine, dir))
+                || machine.attr("/proc/cmdline").is_ok_and(|line| is_blacklisted_by(&line)),
         }
     }
 
@@ -49,6 +51,17 @@ fn is_blacklisted_in(machine: &Machine, dir: &str) -> bool {
     names.iter().filter(|name| name.ends_with(".conf")).any(|name| {
         let text = machine.read_text(&format!("{dir}/{name}"), 1 << 20).unwrap_or_default();
         text.lines().any(blacklists)
+    })
+}
+
+/// Whether the kernel's command line keeps the module from being loaded:
+/// `modprobe.blacklist=` is read by modprobe, `module_blacklist=` by the kernel.
+fn is_blacklisted_by(command_line: &str) -> bool {
+    command_line.split_ascii_whitespace().any(|option| {
+        let names = ["modprobe.blacklist=", "module_blacklist="]
+            .iter()
+            .find_map(|option_name| option.strip_prefix(option_name));
+        names.is_some_and(|names| names.split(',').any(|name| name == MODULE))
     })
 }
 
@@ -80,6 +93,18 @@ mod tests {
             ("options nouveau modeset=0", false),
         ] {
             assert_eq!(blacklists(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_command_line_blacklists_it_too() {
+        for (line, expected) in [
+            ("quiet modprobe.blacklist=nouveau", true),
+            ("modprobe.blacklist=radeon,nouveau iommu=pt", true),
+            ("module_blacklist=nouveau", true),
+            ("nouveau.modeset=0 modprobe.blacklist=nouveaufb", false),
+        ] {
+            assert_eq!(is_blacklisted_by(line), expected, "{line}");
         }
     }
 

@@ -108,6 +108,12 @@ impl KernelLimit {
         kernel.starts_with(&from[..2]) && same_form && kernel >= from
     }
 
+    /// The report or packaging, for people: the table abbreviates the project where
+    /// most reports are.
+    pub fn report(&self) -> String {
+        self.source.replace("ogkm#", "NVIDIA/open-gpu-kernel-modules#")
+    }
+
     /// The kernels, for people: `6.17 and newer`, `6.12.97 and newer 6.12`.
     pub fn kernels(&self) -> String {
         match self.from.strip_suffix('+') {

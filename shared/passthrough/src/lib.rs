@@ -138,8 +138,10 @@ impl Judge<'_> {
 /// open.
 pub fn driver_busy(address: Address) -> Objection<ObjectionKind> {
     let mut found = Vec::new();
-    let hint = Hint::command(advice::external::nvidia_smi_persistence_off(address))
-        .because("persistence mode or another kernel module keeps the GPU open");
+    let hint = Hint::words(
+        "a kernel module that uses nvidia (lsmod) or a program that is opening it keeps it: end \
+         that, then run the command again",
+    );
     let why = "is in use according to NVIDIA's driver, though no process has it open";
     Objections { address, found: &mut found }.add(ObjectionKind::DriverBusy, why, hint);
     found.remove(0)

@@ -54,6 +54,8 @@ pub enum ObjectionKind {
     NoGpu,
     /// NVIDIA's driver reports a user that is not a process.
     DriverBusy,
+    /// It appears only after the initramfs, where `persist` binds.
+    AbsentAtBoot,
     /// Matching by id would bind another GPU as well.
     SameIds,
     /// Another file of modprobe sets ids= and overrides ours.

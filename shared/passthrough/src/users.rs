@@ -44,7 +44,10 @@ pub(crate) fn add_users(
         if objections.found.iter().any(|o| o.why == why) {
             continue;
         }
-        let hint = Hint::words("what may be in use is not bound; run it as root, on a whole host");
+        let hint = Hint::words(match judge.users.can_ask_the_kernel() {
+            true => "make readable what is named, then run the command again",
+            false => "run it as root and without --root: the kernel knows what is in use",
+        });
         objections.add(ObjectionKind::Unknown, why, hint);
     }
 }

@@ -1,8 +1,11 @@
 //! modules.alias: which kernel modules claim a function.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use memchr::memchr;
+
+use crate::alias_index::candidates;
 
 /// The numbers in a PCI modalias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +20,23 @@ pub struct Modalias {
     pub subsystem_device: u16,
     /// Base class, subclass, programming interface: 24 bits.
     pub class: u32,
+}
+
+impl fmt::Display for Modalias {
+    /// As the kernel writes it (drivers/pci/pci-sysfs.c, modalias_show()).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "pci:v{:08X}d{:08X}sv{:08X}sd{:08X}bc{:02X}sc{:02X}i{:02X}",
+            self.vendor,
+            self.device,
+            self.subsystem_vendor,
+            self.subsystem_device,
+            self.class >> 16,
+            self.class >> 8 & 0xff,
+            self.class & 0xff
+        )
+    }
 }
 
 impl Modalias {
@@ -107,6 +127,22 @@ pub struct ModuleAliases {
 }
 
 impl ModuleAliases {
+    /// The lines that match some functions, from modules.alias.bin. `None`: it is
+    /// no index that we can read, and modules.alias has the same.
+    pub fn of_index(index: &[u8], functions: &[Modalias]) -> Option<ModuleAliases> {
+        let mut aliases = ModuleAliases::default();
+        for of in functions {
+            let own = aliases.by_vendor.entry(u32::from(of.vendor)).or_default();
+            for (alias, module) in candidates(index, &of.to_string())? {
+                let pattern = alias.strip_prefix("pci:").map(str::as_bytes);
+                if let Some(pattern) = pattern.and_then(Pattern::parse).filter(|p| p.matches(of)) {
+                    own.push((pattern, module));
+                }
+            }
+        }
+        Some(aliases)
+    }
+
     /// Reads the lines that can match one of `vendors`; all others cost a glance.
     pub fn parse(text: &[u8], vendors: &[u16]) -> ModuleAliases {
         ModuleAliases::with_prefix(text, b"alias pci:", vendors)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use host::Machine;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 use crate::Function;
 
@@ -92,14 +92,15 @@ impl PciIds {
     /// Loads what names `functions`; empty where there is no such file.
     pub fn load(machine: &Machine, functions: &[Function]) -> PciIds {
         for place in PLACES {
-            if let Ok(text) = machine.read(place, MOST) {
+            if let Ok(text) = machine.table(place, MOST) {
                 return PciIds::parse(&text, functions);
             }
         }
         PciIds::default()
     }
 
-    /// Walks the file once and keeps only what `functions` need.
+    /// Goes from vendor to vendor that `functions` need, then to the classes, and
+    /// keeps only what they need.
     ///
     /// Its lines: `vvvv  name`, `\tdddd  name`, `\t\tvvvv dddd  name`,
     /// `C cc  name`, `\tss  name` (pci.ids(5)).
@@ -111,6 +112,28 @@ impl PciIds {
             }
         }
         let mut ids = PciIds::default();
+        for vendor in wanted.keys() {
+            let lower = format!("{vendor:04x} ");
+            let found = line_with(text, lower.as_bytes())
+                .or_else(|| line_with(text, lower.to_ascii_uppercase().as_bytes()));
+            if let Some(at) = found {
+                ids.read_from(&text[at..], &wanted, |line| entry_number(line, 4) == Some(*vendor));
+            }
+        }
+        if let Some(at) = line_with(text, b"C ") {
+            ids.read_from(&text[at..], &wanted, |line| line.starts_with(b"C "));
+        }
+        ids
+    }
+
+    /// Reads from a line on that begins a section, to the first that begins one
+    /// which is not wanted.
+    fn read_from(
+        &mut self,
+        text: &[u8],
+        wanted: &HashMap<u16, Vec<&Function>>,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) {
         let mut section = Section::Skip;
         let mut rest = text;
         while !rest.is_empty() {
@@ -119,12 +142,12 @@ impl PciIds {
             rest = rest.get(end + 1..).unwrap_or_default();
             match line {
                 [] | [b'#', ..] => {}
-                [b'\t', b'\t', line @ ..] => ids.third(line, &section, &wanted),
-                [b'\t', line @ ..] => ids.second(line, &mut section, &wanted),
-                line => section = ids.first(line, &wanted),
+                [b'\t', b'\t', line @ ..] => self.third(line, &section, wanted),
+                [b'\t', line @ ..] => self.second(line, &mut section, wanted),
+                line if is_wanted(line) => section = self.first(line, wanted),
+                _ => return,
             }
         }
-        ids
     }
 
     fn first(&mut self, line: &[u8], wanted: &HashMap<u16, Vec<&Function>>) -> Section {
@@ -211,6 +234,16 @@ impl PciIds {
             subsystem,
         }
     }
+}
+
+/// Where the first line begins that begins so.
+fn line_with(text: &[u8], start: &[u8]) -> Option<usize> {
+    if text.starts_with(start) {
+        return Some(0);
+    }
+    let mut line = vec![b'\n'];
+    line.extend_from_slice(start);
+    memmem::find(text, &line).map(|at| at + 1)
 }
 
 enum Section {

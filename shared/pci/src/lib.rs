@@ -4,6 +4,7 @@
 //! [`scan`] reads a machine; everything after it is pure.
 
 mod alias;
+mod alias_index;
 mod function;
 mod group;
 mod ids;

@@ -102,7 +102,7 @@ pub fn require_quorum(machine: &Machine) -> Result<(), Failure> {
     let stat = machine.lstat("/etc/pve/local")?;
     if stat.mode & 0o200 == 0 {
         return Err(fail(Exit::System, "the cluster has no quorum: /etc/pve is read-only")
-            .hint("see 'pvecm status'"));
+            .run(advice::external::pvecm_status()));
     }
     Ok(())
 }
@@ -187,6 +187,14 @@ pub fn is_unprivileged(conf: &Conf) -> bool {
 pub fn pve_container_version(machine: &Machine) -> Result<Option<Vec<u32>>, FileError> {
     let packages = Packages::read(machine)?.unwrap_or_default();
     Ok(packages.get("pve-container").and_then(|package| version(package.version.as_deref()?)))
+}
+
+/// Whether Proxmox VE knows `driver=keep` in hostpci lines: since qemu-server 9.0.25
+/// (commit aa47045f, 2025-11-12). `None`: its version is unknown.
+pub fn has_driver_keep(machine: &Machine) -> Option<bool> {
+    let packages = Packages::read(machine).ok()??;
+    let installed = version(packages.get("qemu-server")?.version.as_deref()?)?;
+    Some(installed.as_slice() >= [9, 0, 25].as_slice())
 }
 
 /// The numbers of an upstream version: `5.0.7`, `6.0.10-1`, `5.2.0~rc1`.

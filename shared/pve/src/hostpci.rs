@@ -52,6 +52,32 @@ pub struct HostPci {
     pub driver: Option<String>,
     /// `x-vga=`: the GPU is the VM's primary display.
     pub x_vga: bool,
+    /// The value as it is written.
+    pub value: String,
+}
+
+/// What Proxmox VE does to a virtual function that has a vGPU profile when it starts a
+/// VM with it (qemu-server, PVE/QemuServer/PCI.pm, `prepare_pci_device`). After the VM
+/// stops, `cleanup_pci_devices` clears the profile in all three cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPciMode {
+    /// `mdev=`: it sets its own profile.
+    Mdev,
+    /// `driver=keep`: it leaves the driver, and with it the profile.
+    Keep,
+    /// Neither: it binds the function to vfio-pci, and the profile is lost.
+    Vfio,
+}
+
+impl HostPciMode {
+    /// The word for it in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostPciMode::Mdev => "mdev",
+            HostPciMode::Keep => "keep",
+            HostPciMode::Vfio => "vfio",
+        }
+    }
 }
 
 impl HostPci {
@@ -60,7 +86,7 @@ impl HostPci {
     /// part counts for nothing. A name that is not a PCI address is left out, as
     /// the VM does not start with it.
     pub fn parse(key: &str, value: &str, mappings: &PciMappings) -> HostPci {
-        let mut found = HostPci { key: key.into(), ..HostPci::default() };
+        let mut found = HostPci { key: key.into(), value: value.into(), ..HostPci::default() };
         for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part.split_once('=').unwrap_or(("host", part)) {
                 ("host", host) => found.ids.extend(ids(host)),
@@ -80,6 +106,23 @@ impl HostPci {
     /// Whether it names this function.
     pub fn names(&self, address: Address) -> bool {
         self.ids.iter().any(|id| id.names(address))
+    }
+
+    /// What Proxmox VE does to a virtual function with a vGPU profile.
+    pub fn mode(&self) -> HostPciMode {
+        match (&self.mdev, self.driver.as_deref()) {
+            (Some(_), _) => HostPciMode::Mdev,
+            (None, Some("keep")) => HostPciMode::Keep,
+            (None, _) => HostPciMode::Vfio,
+        }
+    }
+
+    /// The value with this property instead of `driver=` and `mdev=`.
+    pub fn value_with(&self, property: &str) -> String {
+        let of_driver = |part: &&str| !part.starts_with("driver=") && !part.starts_with("mdev=");
+        let parts = self.value.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts: Vec<&str> = parts.filter(of_driver).chain([property]).collect();
+        parts.join(",")
     }
 }
 
@@ -261,6 +304,11 @@ mod tests {
         assert_eq!((vf.ids.len(), vf.mapping.as_deref()), (3, Some("vf")));
         assert_eq!((vf.mdev.as_deref(), vf.driver.as_deref()), (Some("nvidia-1"), Some("keep")));
         assert!(vf.x_vga && is_hostpci("hostpci15") && !is_hostpci("hostpci"));
+        assert_eq!(vf.mode(), HostPciMode::Mdev);
+        assert_eq!(vf.value_with("driver=keep"), "mapping=vf,x-vga=on,driver=keep");
+        let keep = HostPci::parse("hostpci1", "41:00.4,driver=keep", &mappings);
+        let vfio = HostPci::parse("hostpci1", "41:00.4,driver=vfio", &mappings);
+        assert_eq!((keep.mode(), vfio.mode()), (HostPciMode::Keep, HostPciMode::Vfio));
     }
 
     #[test]

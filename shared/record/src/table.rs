@@ -52,13 +52,15 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["VERSION", "ARCH", "FLAVOUR", "PACKED", "SIZE", "VERIFIED", "PATH"], Overflow::Wrap)
         }
         Record::RunfileEntry(_) => (&["KIND", "MODE", "SIZE", "TYPE", "PATH"], Overflow::Cut),
-        Record::Vgpu(_) => {
-            (&["ADDRESS", "KIND", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"], Overflow::Cut)
-        }
+        Record::Vgpu(_) => (
+            &["ADDRESS", "KIND", "DRIVER", "INTERFACE", "PROFILE", "ID", "HOLDER", "OFFERS"],
+            Overflow::Cut,
+        ),
         Record::VgpuType(_) => {
             (&["GPU", "ID", "PROFILE", "FRAMEBUFFER", "AVAILABLE", "NAME"], Overflow::Cut)
         }
         Record::VgpuAssignment(_) => (&["ADDRESS", "PROFILE", "COUNT"], Overflow::Cut),
+        Record::Stream(_) => (&["TOOL", "STREAM"], Overflow::Cut),
         Record::Error(_) => (&["ERROR", "TOOL", "MESSAGE"], Overflow::Wrap),
     }
 }
@@ -77,6 +79,7 @@ fn rows(record: &Record) -> Vec<Vec<Cell>> {
         Record::VgpuAssignment(VgpuAssignment { address, profile, count }) => {
             vec![vec![address.to_string(), profile.clone(), or_dash(count)]]
         }
+        Record::Stream(stream) => vec![vec![stream.tool.clone(), or_dash(&stream.records)]],
         Record::Error(ErrorRecord { tool, message, exit, .. }) => {
             vec![vec![exit.to_string(), tool.clone(), message.clone()]]
         }
@@ -294,6 +297,10 @@ fn runfile_entry(e: &RunfileEntry) -> Vec<Cell> {
 
 fn vgpu_cells(v: &Vgpu) -> Vec<Cell> {
     let holder = match &v.holder {
+        None if !v.vms.is_empty() => {
+            let of = |of: &crate::VgpuVm| format!("VM {} {}", of.vm, of.mode);
+            format!("({})", v.vms.iter().map(of).collect::<Vec<_>>().join(", "))
+        }
         None if v.managed_by.is_empty() => "-".into(),
         None => {
             let ids: Vec<String> = v.managed_by.iter().map(u32::to_string).collect();
@@ -320,6 +327,7 @@ fn vgpu_cells(v: &Vgpu) -> Vec<Cell> {
     vec![
         v.address.to_string(),
         v.kind.as_str().into(),
+        or_dash(&v.driver),
         or_dash(&interface),
         or_dash(&v.profile),
         or_dash(&v.profile_id),
@@ -335,7 +343,7 @@ fn vgpu_type(t: &VgpuType) -> Vec<Cell> {
         t.id.to_string(),
         t.profile.clone(),
         or_dash(&size),
-        t.available.to_string(),
+        t.available.map_or_else(|| "unknown".into(), |n| n.to_string()),
         t.name.clone(),
     ]
 }

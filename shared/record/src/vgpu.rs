@@ -82,12 +82,26 @@ pub struct Vgpu {
     /// VMs of Proxmox VE that set and clear its profile themselves.
     #[serde(default)]
     pub managed_by: Vec<u32>,
+    /// VMs of Proxmox VE that are given it, and what Proxmox VE does to it.
+    #[serde(default)]
+    pub vms: Vec<VgpuVm>,
     /// Whether the GPU takes profiles of different sizes at once.
     #[serde(default)]
     pub heterogeneous: Option<bool>,
     /// MIG instances of the GPU; 0 where there are none.
     #[serde(default)]
     pub mig_instances: Option<u32>,
+}
+
+/// A VM of Proxmox VE that is given a virtual function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VgpuVm {
+    /// Its id.
+    pub vm: u32,
+    /// The key in its configuration: `hostpci0`.
+    pub key: String,
+    /// `mdev`, `keep` or `vfio`.
+    pub mode: String,
 }
 
 /// Who uses a virtual function.
@@ -120,8 +134,8 @@ impl fmt::Display for VgpuHolder {
 pub struct VgpuType {
     /// Address of the GPU.
     pub gpu: Address,
-    /// How it is set.
-    pub interface: VgpuInterface,
+    /// How it is set; `None`: not known before virtual functions are enabled.
+    pub interface: Option<VgpuInterface>,
     /// The driver's id, for this card and this driver version only.
     pub id: u32,
     /// The driver's name for it.
@@ -132,8 +146,11 @@ pub struct VgpuType {
     pub framebuffer: Option<u64>,
     /// Slices of a MIG instance that it lives in.
     pub mig_slices: Option<u32>,
-    /// Virtual functions or mediated devices that could have it now.
-    pub available: u32,
+    /// How many more of it can be made now; `None`: unknown.
+    pub available: Option<u32>,
+    /// How many of it an empty GPU takes; `None`: unknown.
+    #[serde(default)]
+    pub max_instances: Option<u32>,
 }
 
 /// Which profile a virtual function or a GPU is to have.

@@ -3,35 +3,51 @@
 use host::Machine;
 use record::Address;
 
-use crate::sysfs::{Subtree, class_devices};
+use crate::sysfs::{ClassDevice, Subtree, class_devices};
 use crate::{Usage, User, UserKind};
 
 const MOST: usize = 16 << 20;
 
-/// Adds what is displayed by a function.
-pub(crate) fn below(
-    machine: &Machine,
-    address: Address,
-    is_boot_display: bool,
-    below: &Subtree,
-    usage: &mut Usage,
-) {
-    let mut add = |name: &str, what: &str| {
-        let user = User { kind: UserKind::Display, name: name.into(), what: what.into() };
-        usage.users.push(user);
-    };
-    if is_boot_display {
-        add("boot display", "is on it");
+/// What the host draws, and on what.
+pub(crate) struct Displays {
+    /// Frame buffers on which the text console is drawn.
+    consoles: Vec<ClassDevice>,
+    /// /proc/iomem; empty where it cannot be read.
+    memory: String,
+}
+
+impl Displays {
+    /// Reads it.
+    pub fn read(machine: &Machine) -> Displays {
+        let frame_buffers = class_devices(machine, "graphics").unwrap_or_default();
+        let is_drawn = !frame_buffers.is_empty() && console_is_drawn(machine);
+        Displays {
+            consoles: if is_drawn { frame_buffers } else { Vec::new() },
+            memory: machine.read_text("/proc/iomem", MOST).unwrap_or_default(),
+        }
     }
-    let frame_buffers = class_devices(machine, "graphics").unwrap_or_default();
-    if frame_buffers.iter().any(|device| below.holds(&device.path)) && console_is_drawn(machine) {
-        add("text console", "is drawn by it");
-    }
-    match machine.read_text("/proc/iomem", MOST) {
-        Ok(text) if boot_frame_buffer(&text, address) => {
+
+    /// Adds what is displayed by a function.
+    pub fn below(
+        &self,
+        address: Address,
+        is_boot_display: bool,
+        below: &Subtree,
+        usage: &mut Usage,
+    ) {
+        let mut add = |name: &str, what: &str| {
+            let user = User { kind: UserKind::Display, name: name.into(), what: what.into() };
+            usage.users.push(user);
+        };
+        if is_boot_display {
+            add("boot display", "is on it");
+        }
+        if self.consoles.iter().any(|device| below.holds(&device.path)) {
+            add("text console", "is drawn by it");
+        }
+        if boot_frame_buffer(&self.memory, address) {
             add("firmware frame buffer", "lies in its memory");
         }
-        _ => {}
     }
 }
 

@@ -26,6 +26,7 @@ use pci::Function;
 use record::Address;
 
 use disks::Disks;
+use display::Displays;
 use guests::Guests;
 use network::Interfaces;
 use nodes::NodeTable;
@@ -40,6 +41,7 @@ pub struct Users<'a> {
     machine: &'a Machine,
     disks: OnceCell<Disks>,
     interfaces: OnceCell<Interfaces>,
+    displays: OnceCell<Displays>,
     nodes: OnceCell<NodeTable>,
     open: OnceCell<OpenNodes>,
     guests: OnceCell<Guests>,
@@ -55,6 +57,7 @@ impl<'a> Users<'a> {
             machine,
             disks: OnceCell::new(),
             interfaces: OnceCell::new(),
+            displays: OnceCell::new(),
             nodes: OnceCell::new(),
             open: OnceCell::new(),
             guests: OnceCell::new(),
@@ -62,6 +65,12 @@ impl<'a> Users<'a> {
             writers: OnceCell::new(),
             answers: RefCell::default(),
         }
+    }
+
+    /// Whether the running kernel answers, and answers everything: below `--root`
+    /// there are files only, and some of them are for root.
+    pub fn can_ask_the_kernel(&self) -> bool {
+        self.machine.is_host() && self.machine.is_root_user()
     }
 
     /// The same, for who has read NVIDIA's GPUs already: each read of them may
@@ -99,7 +108,8 @@ impl<'a> Users<'a> {
         // what VFIO has draws nothing for the host
         let is_boot_display = !function.on_vfio()
             && (function.boot_vga == Some(true) || function.boot_display == Some(true));
-        display::below(machine, function.address, is_boot_display, &below, &mut usage);
+        let displays = self.displays.get_or_init(|| Displays::read(machine));
+        displays.below(function.address, is_boot_display, &below, &mut usage);
         let nodes = self.nodes_below(function, &below);
         usage.unknown.extend(self.node_table().unknown().iter().cloned());
         // without a node there is nothing that a process could have open

@@ -96,7 +96,7 @@ static int gpu_take(int minor)
 
 	mutex_lock(&gpus_lock);
 	gpu = minor < NV_MAX_GPUS ? gpu_by_minor[minor] : NULL;
-	if (gpu && !gpu->going) {
+	if (gpu && !gpu->going && !gpu->locked) {
 		gpu->usage++;
 		ret = 0;
 	}
@@ -776,6 +776,6 @@ EXPORT_SYMBOL(nvidia_stand_in);
 MODULE_ALIAS_CHARDEV_MAJOR(NV_MAJOR);
 module_init(nv_init);
 module_exit(nv_exit);
-MODULE_LICENSE("GPL");
+MODULE_LICENSE("Dual MIT/GPL");
 MODULE_DESCRIPTION("Stand-in for NVIDIA's driver, for tests without a GPU");
 MODULE_VERSION(NV_VERSION);

@@ -20,10 +20,3 @@ within 5 tool gpu-vfio-bind bind 01:00 --force display,group --timeout 3
 expect_rc 4
 unchanged
 let_go
-
-# legacy persistence mode: no process to be found
-hold_hidden 0
-within 8 tool gpu-vfio-bind bind 01:00
-expect_rc 4
-unchanged
-let_go

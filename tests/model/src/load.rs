@@ -33,6 +33,7 @@ impl State {
             strict_probe: false,
             vfio_sriov: false,
             vgpu_host,
+            vgpu_refused: BTreeMap::new(),
             cards: BTreeMap::new(),
             truncates: false,
             pending: Vec::new(),

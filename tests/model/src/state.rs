@@ -99,6 +99,8 @@ pub(crate) struct State {
     pub vfio_sriov: bool,
     /// NV_VGPU_KVM_BUILD: nvidia takes VFs.
     pub vgpu_host: bool,
+    /// VFs that answer each profile with an errno.
+    pub vgpu_refused: BTreeMap<Address, i32>,
     /// Cards that can have vGPUs, by PF.
     pub cards: BTreeMap<Address, VgpuCard>,
     /// Truncating does nothing, as in sysfs, instead of being refused.

@@ -198,6 +198,9 @@ impl State {
             if current.id != 0 {
                 return Err(libc::EPERM);
             }
+            if let Some(errno) = self.vgpu_refused.get(&address) {
+                return Err(*errno);
+            }
             let id = u32::try_from(wanted).map_err(|_| libc::EIO)?;
             let (card, others) = self.siblings(address).ok_or(libc::EIO)?;
             // NVRM: Failed to add vgpu create request: 0x38
@@ -340,6 +343,15 @@ impl ModelKernel {
     pub fn vgpu_of(&self, vf: &str) -> u32 {
         let state = self.lock();
         state.functions.get(&known(vf)).and_then(|f| f.vgpu).map_or(0, |vgpu| vgpu.id)
+    }
+
+    /// From now on a VF answers each profile with this errno, or no longer. EIO is what the
+    /// loader's users report, with 0x38 in the kernel log.
+    pub fn vgpu_refuse(&self, vf: &str, errno: Option<i32>) {
+        self.change(|state| match errno {
+            Some(errno) => _ = state.vgpu_refused.insert(known(vf), errno),
+            None => _ = state.vgpu_refused.remove(&known(vf)),
+        });
     }
 
     /// The host starts again: nothing is set any more.

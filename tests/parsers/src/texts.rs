@@ -54,7 +54,7 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
 
 pub fn records(bytes: &[u8]) {
     let wanted = ["pci-device", "vgpu-assignment", "change", "check", "runfile", "vgpu"];
-    let limits = ReadLimits { line: 4096, total: 1 << 16 };
+    let limits = ReadLimits { line: 4096, total: 1 << 16, records: 1000 };
     let mut input = bytes;
     if let Ok(stream) = record::read(&mut input, limits, &wanted) {
         assert!(stream.records.windows(2).all(|pair| pair[0].0 < pair[1].0));
@@ -72,8 +72,10 @@ pub fn vgpu_input_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn vgpu_input(bytes: &[u8]) {
-    let _ = vgpu_profile_set::input::parse(bytes, "input", None);
-    let _ = vgpu_profile_set::input::parse(bytes, "input", Some("default"));
+    use vgpu_profile_set::input::{InputChoice, parse};
+    let choice = |config| InputChoice { config, node: "pve1" };
+    let _ = parse(bytes, "input", choice(None));
+    let _ = parse(bytes, "input", choice(Some("default")));
 }
 
 pub fn vgpu_types_seeds() -> Vec<Vec<u8>> {

@@ -9,7 +9,7 @@ use ::cli::Say;
 use host::Machine;
 use nvidia::GpuInfo;
 use passthrough::{Judge, ObjectionKind, TakenWhen};
-use pci::{Function, Group, ModuleAliases, PciIds, System, group_verdict};
+use pci::{Function, Group, Modalias, ModuleAliases, PciIds, System, group_verdict};
 use record::{Address, GroupMember, IommuGroup, Passthrough, PciDevice, Sriov, VgpuInterface};
 use usage::Users;
 
@@ -39,17 +39,7 @@ impl<'a> RecordMaker<'a> {
         functions: &[Function],
         say: &Say,
     ) -> RecordMaker<'a> {
-        let mut vendors: Vec<u16> = functions.iter().filter_map(|f| f.vendor).collect();
-        vendors.sort_unstable();
-        vendors.dedup();
-        let mut aliases = ModuleAliases::default();
-        if let Some(release) = &system.iommu.release {
-            let path = format!("/lib/modules/{release}/modules.alias");
-            match machine.read(&path, MODULES_ALIAS_MOST) {
-                Ok(text) => aliases = ModuleAliases::parse(&text, &vendors),
-                Err(error) => say.detail(&format!("{error}: the records name no modules")),
-            }
-        }
+        let aliases = aliases(machine, system, functions, say);
         let objections = RefCell::default();
         RecordMaker { system, users, ids, aliases, gpus, objections }
     }
@@ -150,6 +140,29 @@ impl<'a> RecordMaker<'a> {
             isolated,
             acs_override: self.system.iommu.acs_override,
             blockers,
+        }
+    }
+}
+
+/// Which modules claim the functions: from the index that depmod makes of
+/// modules.alias, else from that.
+fn aliases(machine: &Machine, system: &System, functions: &[Function], say: &Say) -> ModuleAliases {
+    let Some(release) = &system.iommu.release else { return ModuleAliases::default() };
+    let path = format!("/lib/modules/{release}/modules.alias");
+    if let Ok(index) = machine.table(&format!("{path}.bin"), MODULES_ALIAS_MOST) {
+        let of: Vec<Modalias> = functions.iter().filter_map(Function::modalias).collect();
+        if let Some(aliases) = ModuleAliases::of_index(&index, &of) {
+            return aliases;
+        }
+    }
+    let mut vendors: Vec<u16> = functions.iter().filter_map(|f| f.vendor).collect();
+    vendors.sort_unstable();
+    vendors.dedup();
+    match machine.table(&path, MODULES_ALIAS_MOST) {
+        Ok(text) => ModuleAliases::parse(&text, &vendors),
+        Err(error) => {
+            say.detail(&format!("{error}: the records name no modules"));
+            ModuleAliases::default()
         }
     }
 }

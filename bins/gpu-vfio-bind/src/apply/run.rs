@@ -27,6 +27,8 @@ pub struct FunctionRun<'a> {
     pub system: &'a System,
     pub steps: &'a [FunctionStep],
     pub direction: Direction,
+    /// The VM that is started and is given the functions.
+    pub vm: Option<u32>,
     /// How long one unbind or bind may take.
     pub deadline: Duration,
 }
@@ -115,7 +117,7 @@ impl FunctionRun<'_> {
                 (now, _) => now.clone().filter(|driver| !is_vfio(driver)),
             };
             let moved_to = step.after.driver.clone().unwrap_or_default();
-            let previous = PreviousDriver { driver, moved_to };
+            let previous = PreviousDriver { driver, moved_to, vm: self.vm };
             previous_driver::remember(self.machine, step.address, &previous)?;
         }
         Ok(())

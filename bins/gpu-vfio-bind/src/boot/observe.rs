@@ -9,6 +9,7 @@ use pci::System;
 
 use super::files::{Initramfs, MODPROBE, paths};
 use super::list::{BootEntry, LIST, parse_list};
+use super::modprobe::modprobe_files;
 use crate::vfio_driver::modules_alias;
 
 const MOST: usize = 1 << 20;
@@ -67,7 +68,7 @@ impl BootFacts {
         Ok(BootFacts {
             initramfs,
             texts,
-            foreign_ids: foreign_ids(machine, say)?,
+            foreign_ids: foreign_ids(machine)?,
             booted_ids: cmdline.split_ascii_whitespace().find(sets_ids).map(str::to_string),
             modules_alias: modules_alias(machine, system).unwrap_or_else(|error| {
                 say.detail(&format!("{error}: no softdep is written"));
@@ -114,20 +115,10 @@ fn initramfs(machine: &Machine) -> Result<Initramfs, Failure> {
 }
 
 /// modprobe joins the options of all files, and the last ids= wins.
-fn foreign_ids(machine: &Machine, say: &Say) -> Result<Vec<String>, FileError> {
-    let mut paths = Vec::new();
-    for name in machine.list("/etc/modprobe.d")? {
-        let path = format!("/etc/modprobe.d/{name}");
-        if path == MODPROBE || !name.ends_with(".conf") {
-            continue;
-        }
-        match machine.read_text(&path, MOST) {
-            Ok(text) if text.lines().any(sets_ids) => paths.push(path),
-            Ok(_) => {}
-            Err(error) => say.warn(&format!("{error}: it may set ids= for vfio-pci")),
-        }
-    }
-    Ok(paths)
+fn foreign_ids(machine: &Machine) -> Result<Vec<String>, FileError> {
+    let files = modprobe_files(machine)?.into_iter();
+    let foreign = files.filter(|(path, text)| path != MODPROBE && text.lines().any(sets_ids));
+    Ok(foreign.map(|(path, _)| path).collect())
 }
 
 /// `options vfio-pci ids=...`, in either spelling of the module.

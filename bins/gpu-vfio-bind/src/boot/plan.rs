@@ -13,8 +13,16 @@ use super::images::ImageContents;
 use super::list::{BootEntry, MatchBy, next_boot_driver};
 use super::observe::BootFacts;
 
-/// Drivers of a display that have nothing to do where all GPUs go to VMs.
-const DISPLAY_MODULES: [&str; 2] = ["nouveau", "nvidiafb"];
+/// The kernel's own drivers of a vendor's displays, which have nothing to do
+/// where all its GPUs go to VMs.
+fn display_modules(vendor: u16) -> &'static [&'static str] {
+    match vendor {
+        pci::NVIDIA => &["nouveau", "nvidiafb"],
+        0x1002 => &["amdgpu", "radeon"],
+        0x8086 => &["i915", "xe"],
+        _ => &[],
+    }
+}
 
 /// What the verb asks for.
 pub enum BootRequest<'a> {
@@ -246,7 +254,10 @@ fn blacklist(
     let lines = text.lines().filter_map(|line| line.strip_prefix("blacklist "));
     let mut blacklist: BTreeSet<String> = lines.map(|name| name.trim().to_string()).collect();
     if with_display_modules {
-        blacklist.extend(DISPLAY_MODULES.map(str::to_string));
+        let named = system.functions.values().filter(|f| f.is_gpu());
+        let vendors = named.filter(|f| entries.iter().any(|e| e.is(f))).filter_map(|f| f.vendor);
+        let modules = vendors.flat_map(display_modules);
+        blacklist.extend(modules.map(|module| (*module).to_string()));
     }
     let others = system.functions.values().filter(|f| !entries.iter().any(|e| e.is(f)));
     let needed: BTreeSet<String> = others.filter_map(|f| f.driver.clone()).collect();

@@ -13,6 +13,7 @@ use usage::{UserKind, Users};
 
 use crate::apply::{Direction, FunctionRun};
 use crate::cli::Bind;
+use crate::export::host_pci;
 use crate::plan::{DriverGoal, DriverState, FunctionStep, plan};
 use crate::report::Report;
 use crate::select::{Reach, add_group_members, functions, select, with_kinds};
@@ -93,13 +94,35 @@ impl BindRun<'_> {
             system: self.system,
             steps,
             direction: Direction::ToVfio,
+            vm: self.options.vm,
             deadline: Duration::from_secs(self.options.wait.timeout),
         };
         match self.options.change {
             ref change if change.check => report.check_steps(steps, |_| self.command_as_typed()),
             ref change if change.dry_run || !run.is_needed() => report.planned_steps(steps),
-            _ => run.apply(report),
+            _ => {
+                let exit = run.apply(report)?;
+                if self.options.vm.is_none() {
+                    self.say_next_step(users, report);
+                }
+                Ok(exit)
+            }
         }
+    }
+
+    /// How the functions get into a VM, where none has them yet.
+    fn say_next_step(&self, users: &Users<'_>, report: &Report<'_>) {
+        let is_vm = |kind| matches!(kind, UserKind::Vm { .. });
+        let has_vm = |f: &&&Function| users.of(f).users.iter().any(|user| is_vm(user.kind));
+        if self.changed.iter().any(|f| has_vm(&f)) {
+            return;
+        }
+        for (index, host) in host_pci(self.system, self.changed).iter().enumerate() {
+            report
+                .say
+                .note(&format!("give it to a VM: qm set VMID --hostpci{index} {host},pcie=1"));
+        }
+        report.say.note("pcie=1 needs the machine type q35 (qm set VMID --machine q35)");
     }
 
     /// What keeps a VM from starting with functions that are bound already, and

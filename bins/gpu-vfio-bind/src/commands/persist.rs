@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ::apply::Objection;
 use ::cli::{Exit, Failure, fail};
 use advice::gpu_vfio_bind::{PersistOptions, persist};
 use host::Machine;
 use passthrough::{Judge, ObjectionKind, Retry, RetryCommand, TakenWhen};
 use pci::{Function, System};
-use record::CommandLine;
+use record::{CommandLine, Hint};
 use usage::Users;
 
 use crate::boot::list::{BootEntry, MatchBy};
@@ -16,14 +17,17 @@ use crate::boot::plan::{BootPlanError, BootRequest, plan};
 use crate::boot::run;
 use crate::cli::Persist;
 use crate::report::Report;
-use crate::select::{Reach, functions, select, with_kinds};
+use crate::select::{Reach, add_group_members, functions, select, with_kinds};
 use crate::vfio_driver::VfioDriver;
 
 pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
-    let (system, addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
+    let (system, mut addresses) = select(&options.named, Reach::Machine, machine, report.say)?;
+    let named = system.names(&functions(&system, &addresses));
+    if options.group {
+        add_group_members(&system, &mut addresses);
+    }
     let chosen = functions(&system, &addresses);
     let driver = VfioDriver::of_option(&options.driver, machine, &system, &chosen)?;
-    let named = system.names(&chosen);
     let command = persist(&named, &typed_options(options));
     let facts = BootFacts::read(machine, &system, options.cmdline, report.say)?;
     let request = BootRequest::Add {
@@ -35,6 +39,10 @@ pub fn run(options: &Persist, machine: &Machine, report: &mut Report<'_>) -> any
     let mut plan = plan(&system, &facts, &request).map_err(Failure::from)?;
     let retry = |retry| retry_command(options, &named, retry);
     let mut objections = objections(machine, &system, &chosen, &retry);
+    if options.by == MatchBy::Address {
+        let by_id = persist(&named, &PersistOptions { by_id: true, ..typed_options(options) });
+        objections.extend(chosen.iter().filter_map(|f| absent_at_boot(machine, f, &by_id)));
+    }
     objections.append(&mut plan.objections);
     plan.objections = objections;
     run::run(plan, &options.change, &options.force.kinds, command, machine, report)
@@ -47,13 +55,45 @@ fn objections(
     system: &System,
     chosen: &[&Function],
     retry: &RetryCommand<'_>,
-) -> Vec<::apply::Objection<ObjectionKind>> {
+) -> Vec<Objection<ObjectionKind>> {
     let users = Users::new(machine);
     let judge = Judge { system, users: &users, retry, when: TakenWhen::AtBoot };
     let mut objections = judge.bind(chosen);
     let of_iommu = [ObjectionKind::IommuOff, ObjectionKind::NoIommuGroup];
     objections.retain(|objection| system.iommu.is_on() || !of_iommu.contains(&objection.kind));
     objections
+}
+
+/// The script in the initramfs binds what exists there. A virtual function is
+/// made by its PF's driver, a Thunderbolt device is authorised by a daemon, and
+/// what is behind Intel's VMD appears with its driver.
+fn absent_at_boot(
+    machine: &Machine,
+    function: &Function,
+    by_id: &CommandLine,
+) -> Option<Objection<ObjectionKind>> {
+    // drivers/pci/probe.c, set_pcie_untrusted() and pci_set_removable()
+    let removable = format!("/sys/bus/pci/devices/{}/removable", function.address);
+    let is_removable = || machine.attr(&removable).is_ok_and(|text| text == "removable");
+    let by_id = || Hint::command(by_id.clone()).because("match by id: it is bound when it appears");
+    let (why, hint) = if let Some(pf) = function.pf {
+        let words =
+            format!("bind it once {pf} has made it: gpu-vfio-bind bind {}", function.address);
+        ("is a virtual function, which does not exist yet while the host boots", Hint::words(words))
+    } else if is_removable() {
+        ("is removable (Thunderbolt or USB4) and appears after the initramfs", by_id())
+    } else if function.address.domain > 0xffff {
+        ("is behind Intel's VMD and appears after the initramfs", by_id())
+    } else {
+        return None;
+    };
+    Some(Objection {
+        target: function.address.to_string(),
+        kind: ObjectionKind::AbsentAtBoot,
+        why: why.into(),
+        hint,
+        overridable: false,
+    })
 }
 
 fn entries(
@@ -75,6 +115,7 @@ fn entries(
 fn typed_options(options: &Persist) -> PersistOptions {
     PersistOptions {
         by_id: options.by == MatchBy::Id,
+        group: options.group,
         driver: Some(options.driver.clone()).filter(|driver| driver != "vfio-pci"),
         cmdline: options.cmdline,
         blacklist: options.blacklist,
@@ -84,17 +125,17 @@ fn typed_options(options: &Persist) -> PersistOptions {
 
 /// The user's own command with what gets past an objection.
 fn retry_command(options: &Persist, named: &[String], retry: Retry) -> CommandLine {
-    let (mut named, mut typed) = (named.to_vec(), typed_options(options));
+    let mut typed = typed_options(options);
     match retry {
         Retry::Force(kinds) => typed.force = with_kinds(&options.force, kinds),
-        Retry::WithGroup(others, kinds) => {
-            named.extend(others.iter().map(ToString::to_string));
+        Retry::WithGroup(_, kinds) => {
+            typed.group = true;
             typed.force = with_kinds(&options.force, kinds);
         }
         // no process has a GPU open during the boot
         Retry::StopPersistenced => {}
     }
-    persist(&named, &typed)
+    persist(named, &typed)
 }
 
 impl From<BootPlanError> for Failure {

@@ -1,19 +1,20 @@
 //! `release`: slots to the host's drivers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ::cli::Exit;
+use ::cli::{Exit, Say};
 use advice::gpu_vfio_bind::{ReleaseOptions, release_with};
 use host::Machine;
 use passthrough::{Judge, Release as Effect, Retry, TakenWhen};
-use pci::{Function, is_vfio_driver};
+use pci::{Function, System, is_vfio_driver};
 use record::CommandLine;
 use usage::Users;
 
 use crate::apply::{Direction, FunctionRun};
+use crate::boot::claims::BootClaims;
 use crate::cli::Release;
-use crate::native_driver::Claims;
+use crate::native_driver::NativeDrivers;
 use crate::plan::{DriverAction, DriverGoal, DriverState, FunctionStep, plan};
 use crate::previous_driver;
 use crate::report::Report;
@@ -22,10 +23,10 @@ use crate::select::{Reach, functions, select, with_kinds};
 pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> anyhow::Result<Exit> {
     let (system, addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
     let functions = functions(&system, &addresses);
-    let claims = Claims::read(machine, &system, &functions);
+    let native = NativeDrivers::read(machine, &system, &functions);
     let steps: Vec<FunctionStep> = functions
         .iter()
-        .map(|f| plan(f.address, DriverState::of(f), &goal(options, machine, &claims, f)))
+        .map(|f| plan(f.address, DriverState::of(f), &goal(options, machine, &native, f)))
         .collect();
     let pairs = functions.iter().zip(&steps);
     let changed: Vec<(&Function, Effect)> =
@@ -34,12 +35,17 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
     let users = Users::new(machine);
     let retry = |retry| retry_command(options, &named, retry);
     let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };
+    match BootClaims::read(machine, &system) {
+        Ok(claims) => warn_of_boot(&claims, &system, &functions, report.say),
+        Err(error) => report.say.warn(&format!("{error}: it may bind them at the next boot")),
+    }
     report.refuse(judge.release(&changed), &options.force.kinds)?;
     let run = FunctionRun {
         machine,
         system: &system,
         steps: &steps,
         direction: Direction::ToHost,
+        vm: None,
         deadline: Duration::from_secs(options.wait.timeout),
     };
     if options.change.check {
@@ -57,6 +63,21 @@ fn effect(step: &FunctionStep) -> Effect {
     match step.actions.iter().any(unbinds) {
         true => Effect::Unbinds,
         false => Effect::OnlyClears,
+    }
+}
+
+/// Names what binds released functions at the next boot again, a line for each.
+fn warn_of_boot(claims: &BootClaims, system: &System, functions: &[&Function], say: &Say) {
+    let mut bound: BTreeMap<(String, String), Vec<&Function>> = BTreeMap::new();
+    for function in functions {
+        let Some(claim) = claims.of(function) else { continue };
+        if let Some(driver) = claim.driver.filter(|driver| is_vfio_driver(driver)) {
+            bound.entry((claim.by.text(), driver)).or_default().push(function);
+        }
+    }
+    for ((by, driver), functions) in bound {
+        let names = system.names(&functions).join(", ");
+        say.warn(&format!("{names}: {by} binds it to {driver} at the next boot"));
     }
 }
 
@@ -86,7 +107,12 @@ fn retry_command(options: &Release, named: &[String], retry: Retry) -> CommandLi
 /// loaded driver that claims the function, else whichever the kernel finds. A
 /// function that a driver of the host has already keeps it: what is left over
 /// from `bind` is cleared without an unbind.
-fn goal(options: &Release, machine: &Machine, claims: &Claims, function: &Function) -> DriverGoal {
+fn goal(
+    options: &Release,
+    machine: &Machine,
+    native: &NativeDrivers,
+    function: &Function,
+) -> DriverGoal {
     let is_native = |driver: &String| !is_vfio_driver(driver);
     let previous = || previous_driver::recall(machine, function.address)?.driver.filter(is_native);
     let driver = options
@@ -94,6 +120,6 @@ fn goal(options: &Release, machine: &Machine, claims: &Claims, function: &Functi
         .clone()
         .or_else(|| function.driver.clone().filter(is_native))
         .or_else(previous)
-        .or_else(|| claims.native_driver(machine, function));
+        .or_else(|| native.driver(machine, function));
     DriverGoal::Host { driver }
 }

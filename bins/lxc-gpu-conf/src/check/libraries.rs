@@ -13,7 +13,7 @@ pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
     let module = facts.module_version();
     let mut found = Vec::new();
     for mount in view.access.mounts.iter().filter(|mount| is_driver_file(&mount.target)) {
-        let version = nvidia::userspace::version_of(&mount.source);
+        let version = nvidia::userspace::driver_version_of(&mount.source);
         let base =
             Finding { property: mount.target.clone(), ..Finding::error(Cause::LibraryMissing) };
         let finding = if !facts.machine.exists(&mount.source) {

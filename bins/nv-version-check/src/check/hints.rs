@@ -7,6 +7,7 @@ use nvidia::{Installation, InstallationKind, branch, compare_versions, unpublish
 use record::{CommandLine, Hint};
 
 use crate::collect::checked_root::CheckedRoot;
+use crate::collect::dkms::{DkmsModule, DkmsState};
 use crate::collect::host_facts::HostFacts;
 use crate::collect::root_facts::RootFacts;
 
@@ -98,6 +99,19 @@ pub fn reinstall_packages(host: &HostFacts) -> Option<CommandLine> {
     let kernel: Vec<String> =
         apt.packages.iter().filter(|p| p.kernel).map(|p| p.name.clone()).collect();
     (!kernel.is_empty()).then(|| external::apt_reinstall(&kernel))
+}
+
+/// Removes a module whose source is missing from DKMS, with the links and the
+/// modules that DKMS made of it.
+pub fn forget(host: &HostFacts, module: &DkmsModule) -> CommandLine {
+    let mut made: Vec<String> =
+        module.links.iter().map(|link| format!("/var/lib/dkms/{}/{link}", module.module)).collect();
+    let kernels = host.kernels.iter().filter(|kernel| {
+        module.state(&kernel.release) == DkmsState::Installed
+            && kernel.version() == Some(&module.version)
+    });
+    made.extend(kernels.filter_map(|kernel| Some(kernel.module()?.path.clone())));
+    external::dkms_forget(&module.name(), &made)
 }
 
 /// The packages without which no module is built for the running kernel.

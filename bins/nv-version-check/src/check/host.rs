@@ -10,7 +10,7 @@ use crate::baseline::Baseline;
 use crate::cause::Cause;
 use crate::check::finding::Finding;
 use crate::check::hints::{
-    apt_installation, build_for_kernel, install_on_host, reinstall_packages,
+    apt_installation, build_for_kernel, forget, install_on_host, reinstall_packages,
 };
 use crate::check::libraries::incomplete;
 use crate::check::{cdi, gpus, kernel, libraries, signature};
@@ -282,7 +282,7 @@ fn dkms(host: &HostFacts) -> impl Iterator<Item = Finding> {
 /// Removes a module without its source from DKMS, which `dkms remove` refuses, and
 /// installs the driver again if it is the installed one.
 fn restore_source(host: &HostFacts, module: &DkmsModule) -> Hint {
-    let forget = Hint::command(external::dkms_forget(&module.name()));
+    let forget = Hint::command(forget(host, module));
     if host.installed() != Some(&module.version) {
         return forget.because("remove it from DKMS: the installed driver is another version");
     }

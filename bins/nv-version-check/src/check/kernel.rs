@@ -7,7 +7,7 @@ use record::Hint;
 
 use crate::cause::Cause;
 use crate::check::finding::Finding;
-use crate::check::hints::{build_for_kernel, reinstall_packages};
+use crate::check::hints::{build_for_kernel, forget, reinstall_packages};
 use crate::collect::dkms::{DkmsState, FailedBuild};
 use crate::collect::host_facts::HostFacts;
 use crate::collect::kernel_modules::{InstalledKernel, KernelModule};
@@ -47,6 +47,11 @@ impl KernelView<'_> {
             }
             Ok(modules) => modules.as_slice(),
         };
+        if self.host.no_module_files {
+            let finding = Finding::unknown_aside(Cause::Unreadable).on(&self.subject, "module");
+            let because = "/lib/modules does not exist, so its modules are unknown";
+            return needed.then(|| finding.found(self.expected, None).because(because));
+        }
         let module = modules.first();
         let version = self.kernel.version();
         if modules.len() > 1 && version.is_none() {
@@ -144,7 +149,7 @@ impl KernelView<'_> {
                 let why = format!(
                     "{has}; {expected} does not build for {} ({}, {}){dkms}",
                     limit.kernels(),
-                    limit.source,
+                    limit.report(),
                     limit.date
                 );
                 return Finding::error(Cause::KernelUnsupported)
@@ -193,7 +198,7 @@ impl KernelView<'_> {
         built: Option<&str>,
     ) -> Finding {
         let error = failed.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
-        let known = self.limit(expected).map_or(String::new(), |l| format!(" ({})", l.source));
+        let known = self.limit(expected).map_or(String::new(), |l| format!(" ({})", l.report()));
         Finding::error(Cause::BuildFailed)
             .on(&self.subject, "module")
             .found(Some(expected), version)
@@ -276,7 +281,7 @@ impl KernelView<'_> {
             }
             // its own finding removes it from DKMS first
             Some(module) => {
-                let forget = external::dkms_forget(&module.name());
+                let forget = forget(self.host, module);
                 return match reinstall_packages(self.host) {
                     Some(reinstall) => {
                         Hint::commands(headers.into_iter().chain([forget, reinstall]))

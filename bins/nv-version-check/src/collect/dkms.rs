@@ -53,6 +53,9 @@ pub struct DkmsModule {
     pub source: bool,
     /// The last build failed and left a log.
     pub failed: Option<FailedBuild>,
+    /// Names of the links in the module's directory that say for which kernels this
+    /// version is installed.
+    pub links: Vec<String>,
     /// Kernels for which it is built or installed.
     pub kernels: Vec<(String, DkmsState)>,
 }
@@ -116,11 +119,18 @@ fn module(machine: &Machine, name: &str, version: &str, beside: &[String]) -> Dk
         }
     }
     let log = format!("{dir}/build/make.log");
+    let into_it = |link: &&String| {
+        link.starts_with("kernel-")
+            && machine
+                .read_link(&format!("{TOP}/{name}/{link}"))
+                .is_ok_and(|to| to.contains(&format!("{version}/")))
+    };
     DkmsModule {
         module: name.into(),
         version: version.into(),
         source: !machine.is_absent(&format!("{dir}/source")),
         failed: machine.exists(&log).then(|| failed_build(machine, log)),
+        links: beside.iter().filter(into_it).cloned().collect(),
         kernels,
     }
 }

@@ -39,6 +39,9 @@ pub struct HostFacts {
     pub root: RootFacts,
     /// Versions of GSP firmware, from the names of their directories.
     pub firmware: Vec<String>,
+    /// The root has no directory of kernel modules, as a recording of a host without
+    /// its large files: which modules it has is unknown.
+    pub no_module_files: bool,
     /// NVIDIA's GPUs that are not passed through.
     pub gpus: Vec<HostGpu>,
     /// GPUs that the module says it does not drive.
@@ -86,6 +89,7 @@ impl HostFacts {
             dkms: dkms::modules(machine),
             root: RootFacts::read(machine, cuda),
             firmware: firmware(machine),
+            no_module_files: !machine.exists("/lib/modules"),
             gpus: gpus::read(machine),
             refused_gpus: driver_messages::read(machine),
             secure_boot: SecureBoot::read(machine),

@@ -143,6 +143,15 @@ fn explain_create(error: &FileError) -> String {
     let meaning = match error.errno() {
         libc::EEXIST => Some("a device with this UUID exists"),
         libc::ENOSPC => Some("no more devices of this type fit"),
+        libc::EINVAL => Some(
+            "the driver cannot make it: is nvidia-vgpu-mgr running, and is the framebuffer size \
+             that of the other devices of the GPU?",
+        ),
+        libc::EIO => Some(
+            "the GPU cannot make it now (the kernel log says why: journalctl -k -g nvidia-vgpu)",
+        ),
+        libc::EPERM => Some("the driver refuses mediated devices on this GPU, or a lockdown does"),
+        libc::EACCES | libc::EROFS => Some("this needs root and a writable /sys"),
         _ => None,
     };
     with_meaning(error, meaning)

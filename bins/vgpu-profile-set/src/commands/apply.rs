@@ -6,16 +6,17 @@ use record::{Address, ChangeStatus};
 
 use crate::cli::ApplyOptions;
 use crate::commands::check::{apply_hint, compare};
-use crate::input;
+use crate::input::Input;
 use crate::nvidia_programs::{NO_COMMANDS, SRIOV_MANAGE};
 use crate::observe::model::Gpu;
-use crate::plan::model::{ProfilePlan, ProfileStep};
-use crate::session::Session;
+use crate::plan::model::{PlanRules, ProfilePlan, ProfileStep};
+use crate::plan::settings::SettingStep;
+use crate::session::{Session, WholePlan};
 
 /// The verb.
 pub fn run(options: &ApplyOptions, mut session: Session<'_>) -> anyhow::Result<Exit> {
     let request = &options.request;
-    let input = input::read(request.file.as_deref(), request.config.as_deref())?;
+    let input = session.read_input(request)?;
     if options.change.check {
         let fix = |_| apply_hint(request);
         return compare(&mut session, &input, request.rules(true), &fix);
@@ -27,29 +28,44 @@ pub fn run(options: &ApplyOptions, mut session: Session<'_>) -> anyhow::Result<E
         false => Some(session.lock()?),
     };
     let rules = request.rules(options.skip_in_use);
-    let (plan, gpus) = session.plan(&input, rules)?;
-    session.warn(&plan);
-    session.refuse(&plan)?;
+    let WholePlan { settings, profiles: plan, gpus } = session.plan(&input, rules)?;
+    session.warn(&settings, &plan);
+    session.refuse(&settings.objections, &plan)?;
     if options.change.dry_run {
-        session.print_plan(&plan)?;
+        session.print_plan(&settings, &plan)?;
         return Ok(Exit::Done);
     }
+    // enabling virtual functions deletes MIG instances, so that these come last
+    let (last, first): (Vec<SettingStep>, Vec<SettingStep>) =
+        settings.steps.into_iter().partition(SettingStep::after_vfs);
+    session.carry_out_settings(&first)?;
     if plan.enable.is_empty() {
-        return session.carry_out(&plan, &gpus);
+        return match session.carry_out_settings(&last)? {
+            // the profiles that the driver offers have changed
+            true => apply_again(&mut session, &input, rules),
+            false => session.carry_out(&plan, &gpus),
+        };
     }
     if !session.machine.is_host() && session.machine.exists(SRIOV_MANAGE) {
         return without_programs(&mut session, plan, &gpus);
     }
     let enabled = enable(&mut session, &plan, &gpus)?;
     // the new virtual functions are read before profiles are set on them
-    let outcome = match session.plan(&input, rules) {
-        Ok((plan, gpus)) => session.refuse(&plan).and_then(|()| session.carry_out(&plan, &gpus)),
-        Err(failure) => Err(failure.into()),
+    let outcome = match session.carry_out_settings(&last) {
+        Ok(_) => apply_again(&mut session, &input, rules),
+        Err(failure) => Err(failure),
     };
     if outcome.is_err() {
         disable(&mut session, &enabled)?;
     }
     outcome
+}
+
+/// Plans the profiles on the host as it is now, and sets them.
+fn apply_again(session: &mut Session<'_>, input: &Input, rules: PlanRules) -> anyhow::Result<Exit> {
+    let WholePlan { profiles, gpus, .. } = session.plan(input, rules)?;
+    session.refuse(&[], &profiles)?;
+    session.carry_out(&profiles, &gpus)
 }
 
 /// With `--root`: what needs sriov-manage is skipped, the rest is done.

@@ -10,9 +10,10 @@ use record::{Address, ChangeStatus, Check, CheckStatus, Hint, Record, Severity};
 use crate::cause::Cause;
 use crate::cli::{CheckOptions, RequestOptions};
 use crate::health;
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::plan::model::{PlanRules, ProfileChange, ProfileStep};
-use crate::session::Session;
+use crate::plan::settings::{SettingChange, SettingStep};
+use crate::session::{Session, WholePlan};
 
 /// The verb.
 pub fn run(options: &CheckOptions, mut session: Session<'_>) -> anyhow::Result<Exit> {
@@ -20,7 +21,7 @@ pub fn run(options: &CheckOptions, mut session: Session<'_>) -> anyhow::Result<E
         return health::check(path, options.alive);
     }
     let request = &options.request;
-    let input = input::read(request.file.as_deref(), request.config.as_deref())?;
+    let input = session.read_input(request)?;
     compare(&mut session, &input, request.rules(true), &|_| apply_hint(request))
 }
 
@@ -44,16 +45,19 @@ pub(crate) fn compare(
     rules: PlanRules,
     fix: &dyn Fn(Address) -> Hint,
 ) -> anyhow::Result<Exit> {
-    let (plan, _) = session.plan(input, rules)?;
-    session.warn(&plan);
-    let mut checks: Vec<Check> = Vec::new();
+    let WholePlan { settings, profiles: plan, .. } = session.plan(input, rules)?;
+    session.warn(&settings, &plan);
+    let mut checks: Vec<Check> =
+        settings.steps.iter().map(|step| check_setting(session, step, fix)).collect();
     for gpu in &plan.enable {
         let (expected, actual) = (Some("all".into()), Some("0".into()));
         let check = drift(&gpu.to_string(), "sriov_numvfs", expected, actual);
         checks.push(advised(check, fix(*gpu)));
     }
-    for objection in &plan.objections {
-        let mut check = drift(&objection.address.to_string(), "vgpu_type", None, None);
+    let objections = settings.objections.iter().map(|objection| ("settings", objection));
+    let objections = objections.chain(plan.objections.iter().map(|o| ("vgpu_type", o)));
+    for (property, objection) in objections {
+        let mut check = drift(&objection.address.to_string(), property, None, None);
         check.cause = Some(Cause::CannotBe.name().into());
         check.reason = Some(objection.why.clone());
         checks.push(advised(check, objection.hint.clone()));
@@ -64,6 +68,25 @@ pub(crate) fn compare(
         session.writer.put(Record::Check(check))?;
     }
     Ok(if differs { Exit::Difference } else { Exit::Done })
+}
+
+/// A setting of a GPU that is not read with `--root` is unknown.
+fn check_setting(
+    session: &Session<'_>,
+    step: &SettingStep,
+    fix: &dyn Fn(Address) -> Hint,
+) -> Check {
+    let change = session.reporter().setting(step);
+    if change.status == ChangeStatus::Unchanged {
+        return Check::ok(&change.target, &change.property, change.to);
+    }
+    let mut check = drift(&change.target, &change.property, change.to, change.from);
+    if matches!(step.change, SettingChange::Skip { .. }) {
+        check.status = CheckStatus::Unknown;
+    }
+    check.cause = Some(Cause::NotSet.name().into());
+    check.reason = change.reason;
+    advised(check, fix(step.gpu))
 }
 
 fn check_step(session: &Session<'_>, step: &ProfileStep, fix: &dyn Fn(Address) -> Hint) -> Check {

@@ -9,6 +9,7 @@ use crate::commands::check::compare;
 use crate::input::{Assignment, Input, RequestedProfile};
 use crate::observe::model::{Gpu, ReadDepth};
 use crate::plan::model::PlanRules;
+use crate::plan::settings::SettingsPlan;
 use crate::session::{Session, operand};
 
 /// The verb.
@@ -29,16 +30,16 @@ pub fn run(options: &ClearOptions, mut session: Session<'_>) -> anyhow::Result<E
         let message = "no function that is named can have a profile";
         return Err(fail(Exit::Usage, message).run(vgpu_profile_set::list()).into());
     }
-    let input = Input::Assignments(assignments);
+    let input = Input::of(assignments);
     let rules = PlanRules { heterogeneous: false, skip_in_use: options.skip_in_use };
     if options.change.check {
         let fix = |function| Hint::command(vgpu_profile_set::clear(function));
         return compare(&mut session, &input, PlanRules { skip_in_use: true, ..rules }, &fix);
     }
     let plan = session.plan_on(&mut gpus, &input, rules)?;
-    session.refuse(&plan)?;
+    session.refuse(&[], &plan)?;
     if options.change.dry_run {
-        session.print_plan(&plan)?;
+        session.print_plan(&SettingsPlan::default(), &plan)?;
         return Ok(Exit::Done);
     }
     session.carry_out(&plan, &gpus)
@@ -57,7 +58,8 @@ fn assignments(options: &ClearOptions, gpus: &[Gpu]) -> anyhow::Result<Vec<Assig
     let mut add = |at: &str, address| {
         if !assignments.iter().any(|known| known.address == address) {
             let profile = RequestedProfile::None;
-            assignments.push(Assignment { at: at.into(), address, profile, count: None });
+            let assignment = Assignment { at: at.into(), address, profile, count: None, own: true };
+            assignments.push(assignment);
         }
     };
     for (text, address) in &named {

@@ -3,16 +3,15 @@
 use ::cli::Exit;
 
 use crate::cli::PlanOptions;
-use crate::input;
-use crate::session::Session;
+use crate::session::{Session, WholePlan};
 
 /// The verb.
 pub fn run(options: &PlanOptions, mut session: Session<'_>) -> anyhow::Result<Exit> {
     let request = &options.request;
-    let input = input::read(request.file.as_deref(), request.config.as_deref())?;
-    let (plan, _) = session.plan(&input, request.rules(false))?;
-    session.warn(&plan);
-    session.refuse(&plan)?;
-    session.print_plan(&plan)?;
+    let input = session.read_input(request)?;
+    let WholePlan { settings, profiles, .. } = session.plan(&input, request.rules(false))?;
+    session.warn(&settings, &profiles);
+    session.refuse(&settings.objections, &profiles)?;
+    session.print_plan(&settings, &profiles)?;
     Ok(Exit::Done)
 }

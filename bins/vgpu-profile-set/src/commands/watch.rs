@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use ::apply::StepOutcome;
 use ::cli::{Exit, Failure, fail, interrupted, signal_descriptor};
 use host::{FileWatch, WakeReason, notify_service_manager};
-use record::{Address, Change, Hint, shell_words};
+use record::{Address, Change, Hint};
 
+use crate::apply::settings::apply as apply_settings;
 use crate::cli::WatchOptions;
 use crate::health;
-use crate::input::{self, Input};
+use crate::input::{self, Input, InputChoice};
 use crate::observe::model::{Gpu, ReadDepth};
 use crate::observe::profile_cache;
 use crate::plan::model::{
-    AbsentDevice, InvalidInput, PlanRules, ProfileChange, ProfilePlan, ProfileStep,
+    InvalidInput, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep, in_brackets,
 };
+use crate::plan::settings::{SettingStep, SettingsPlan};
 use crate::retry::{Retries, RetryKey};
 use crate::session::Session;
 
@@ -76,8 +78,9 @@ pub fn run(options: &WatchOptions, session: Session<'_>) -> anyhow::Result<Exit>
         retries: Retries::new(interval),
         started: Instant::now(),
     };
-    let mut watcher =
-        Watcher { file: &file, config: options.config.as_deref(), rules, session, state };
+    let node = session.node(options.node.as_deref());
+    let config = options.config.as_deref();
+    let mut watcher = Watcher { file: &file, config, node, rules, session, state };
     let mut begin = "READY=1\n";
     loop {
         let problems = watcher.round()?;
@@ -105,6 +108,7 @@ pub fn run(options: &WatchOptions, session: Session<'_>) -> anyhow::Result<Exit>
 struct Watcher<'a> {
     file: &'a Path,
     config: Option<&'a str>,
+    node: String,
     rules: PlanRules,
     session: Session<'a>,
     state: WatchState,
@@ -128,24 +132,37 @@ impl Watcher<'_> {
                 return Ok(problems);
             }
         };
-        let plan = self.session.plan_each_on(&mut gpus, input, self.rules);
+        let settings = self.session.plan_settings(&mut gpus, input);
+        let mut plan = self.session.plan_each_on(&mut gpus, input, self.rules);
         gpus.iter().for_each(|gpu| profile_cache::remember(self.session.machine, gpu));
         add_plan(&mut problems, &plan, &self.state.seen);
+        add_settings(&mut problems, &settings, &self.state.seen);
         for gpu in &gpus {
             self.state.seen.insert(gpu.address);
             self.state.seen.extend(gpu.functions.iter().map(|function| function.address));
         }
-        if self.enable(&plan, &gpus, &mut problems) {
-            // the new virtual functions are found by another round, right away
+        let (last, first): (Vec<&SettingStep>, Vec<&SettingStep>) =
+            settings.steps.iter().partition(|step| step.after_vfs());
+        self.apply_settings(&first, &mut problems)?;
+        // enabling virtual functions deletes MIG instances, so that these come after it; what
+        // the GPU offers then is found by another round, right away
+        if self.enable(&plan, &gpus, &mut problems) || self.apply_settings(&last, &mut problems)? {
             return self.round();
         }
+        // vGPUs are planned on instances that could not be made
+        let waits = |gpu: Address| last.iter().any(|s| s.gpu == gpu && s.change.is_change());
+        plan.steps.retain(|step| !waits(step.gpu));
         self.apply(&plan, &mut problems)?;
         Ok(problems)
     }
 
+    fn choice(&self) -> InputChoice<'_> {
+        InputChoice { config: self.config, node: &self.node }
+    }
+
     fn read_file(&self) -> Result<Input, Failure> {
         let bytes = input::read_file(self.file)?;
-        input::parse(&bytes, &self.file.display().to_string(), self.config)
+        input::parse(&bytes, &self.file.display().to_string(), self.choice())
     }
 
     /// Enables the virtual functions of one GPU; gives whether it did.
@@ -183,6 +200,55 @@ impl Watcher<'_> {
             }
         }
         false
+    }
+
+    /// Settings of whole GPUs, each by itself. Gives whether any changed.
+    fn apply_settings(
+        &mut self,
+        steps: &[&SettingStep],
+        problems: &mut Problems,
+    ) -> anyhow::Result<bool> {
+        let mut changed = false;
+        for step in steps.iter().filter(|step| step.change.is_change()) {
+            if interrupted() {
+                break;
+            }
+            // another file makes another target, which is tried at once
+            let (property, (_, to)) = (step.change.property(), step.change.shown());
+            let key = (step.gpu, Some(format!("{property}={}", to.unwrap_or_default())));
+            let now = self.state.started.elapsed();
+            if let Some((key, text)) = self.state.retries.pausing(&key, &[], now) {
+                problems.insert(key.clone(), text.clone());
+                continue;
+            }
+            let _lock = match self.session.lock() {
+                Ok(lock) => lock,
+                Err(failure) => {
+                    add_lock(problems, &failure);
+                    break;
+                }
+            };
+            let (outcomes, stop) =
+                apply_settings(&self.session.programs(), std::slice::from_ref(*step));
+            let Some(stop) = stop else {
+                for outcome in &outcomes {
+                    let change = self.session.reporter().setting_outcome(step, outcome, None);
+                    let to = change.to.as_deref().unwrap_or("none");
+                    let property = &change.property;
+                    self.session.say.note(&format!("{}: {property} is {to} now", step.gpu));
+                    self.session.put(change)?;
+                }
+                self.state.retries.done(&key);
+                changed = true;
+                continue;
+            };
+            let text = format!("{}: {}: {}", step.gpu, step.change.property(), stop.error);
+            let problem = ((ProblemKind::Failure, text.clone()), text);
+            problems.insert(problem.0.clone(), problem.1.clone());
+            let now = self.state.started.elapsed();
+            self.state.retries.failed(key, &[], false, now, problem);
+        }
+        Ok(changed)
     }
 
     /// GPU by GPU, so that a failure on one does not stop the others.
@@ -392,7 +458,7 @@ fn add_invalid(problems: &mut Problems, invalid: &InvalidInput, seen: &BTreeSet<
             let hint = in_brackets(&invalid.hint);
             (ProblemKind::Failure, format!("{}{hint}", invalid.why))
         }
-        Some(AbsentDevice::At(address)) if seen.contains(&address) => {
+        Some(address) if seen.contains(&address) => {
             (ProblemKind::Failure, format!("{}: this host has lost it", invalid.why))
         }
         Some(_) => (ProblemKind::Absent, format!("{}: skipped", invalid.why)),
@@ -408,11 +474,10 @@ fn add_plan(problems: &mut Problems, plan: &ProfilePlan, seen: &BTreeSet<Address
     for warning in &plan.warnings {
         add(problems, ProblemKind::Warning, warning.clone());
     }
-    for objection in &plan.objections {
-        let key = (ProblemKind::Failure, format!("{} {}", objection.gpu, objection.why));
-        let hint = in_brackets(&objection.hint);
-        problems.insert(key, format!("{}: {}{hint}", objection.address, objection.why));
+    for note in plan.notes.iter().filter(|note| note.warns) {
+        add(problems, ProblemKind::Warning, note.to_string());
     }
+    plan.objections.iter().for_each(|objection| add_objection(problems, objection));
     for step in &plan.steps {
         if let ProfileChange::Skip { to, why, unknown, .. } = &step.change {
             let kind = if *unknown { ProblemKind::Failure } else { ProblemKind::LeftAlone };
@@ -423,9 +488,15 @@ fn add_plan(problems: &mut Problems, plan: &ProfilePlan, seen: &BTreeSet<Address
     }
 }
 
-/// A hint at the end of a message of one line.
-fn in_brackets(hint: &Hint) -> String {
-    let commands = hint.commands.iter().map(|command| shell_words(command));
-    let parts: Vec<String> = hint.words.iter().cloned().chain(commands).collect();
-    if parts.is_empty() { String::new() } else { format!(" (hint: {})", parts.join("; ")) }
+fn add_objection(problems: &mut Problems, objection: &PlanObjection) {
+    let key = (ProblemKind::Failure, format!("{} {}", objection.gpu, objection.why));
+    let hint = in_brackets(&objection.hint);
+    problems.insert(key, format!("{}: {}{hint}", objection.address, objection.why));
+}
+
+/// What the plan for settings says before anything is done.
+fn add_settings(problems: &mut Problems, plan: &SettingsPlan, seen: &BTreeSet<Address>) {
+    plan.invalid.iter().for_each(|invalid| add_invalid(problems, invalid, seen));
+    plan.warnings.iter().for_each(|text| add(problems, ProblemKind::Warning, text.clone()));
+    plan.objections.iter().for_each(|objection| add_objection(problems, objection));
 }

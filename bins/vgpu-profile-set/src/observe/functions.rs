@@ -20,6 +20,9 @@ pub(crate) fn read_gpu(files: &dyn KernelFiles, address: Address, depth: ReadDep
     let mut gpu = Gpu {
         address,
         device: count("device").map(|id| id as u16),
+        subsystem: count("subsystem_device")
+            .zip(count("subsystem_vendor"))
+            .map(|(device, vendor)| (device as u16, vendor as u16)),
         model: info.model,
         driver: link_name(files, address, "driver"),
         total_vfs: count("sriov_totalvfs").unwrap_or(0),
@@ -27,7 +30,10 @@ pub(crate) fn read_gpu(files: &dyn KernelFiles, address: Address, depth: ReadDep
         functions: Vec::new(),
         types: BTreeMap::new(),
         complete: false,
+        most: BTreeMap::new(),
+        mig_requested: None,
         heterogeneous: None,
+        host_module: host_module(files),
         mig_instances: info.minor.map_or(0, |minor| mig_instances(files, minor)),
     };
     let own = read_function(files, address, 0, depth, true);
@@ -43,6 +49,12 @@ pub(crate) fn read_gpu(files: &dyn KernelFiles, address: Address, depth: ReadDep
     }
     collect_types(&mut gpu);
     gpu
+}
+
+/// Whether nvidia_vgpu_vfio is loaded.
+fn host_module(files: &dyn KernelFiles) -> Option<bool> {
+    let modules = files.read_attr("/proc/modules").ok()?;
+    Some(modules.lines().any(|line| line.starts_with("nvidia_vgpu_vfio ")))
 }
 
 fn mig_instances(files: &dyn KernelFiles, minor: u32) -> u32 {
@@ -136,6 +148,7 @@ fn collect_types(gpu: &mut Gpu) {
         }
         for of in &function.mdev_types {
             gpu.types.insert(of.id, of.name.clone());
+            gpu.most.extend(of.most.map(|most| (of.id, most)));
         }
     }
     let mdev = gpu.interface() == Some(VgpuInterface::Mdev);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nvidia::{Profile, VgpuOffer, short_name};
+use pve::{HostPci, HostPciMode};
 use record::{Address, VgpuHolder, VgpuInterface};
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ pub struct Gpu {
     /// Address of its physical function.
     pub address: Address,
     pub device: Option<u16>,
+    /// Subsystem device and vendor id.
+    pub subsystem: Option<(u16, u16)>,
     pub model: Option<String>,
     pub driver: Option<String>,
     /// Virtual functions that it can have; 0 for one without SR-IOV.
@@ -36,9 +39,24 @@ pub struct Gpu {
     pub types: BTreeMap<u32, String>,
     /// `types` holds all that the GPU offers.
     pub complete: bool,
+    /// How many of a profile an empty GPU takes, by id, where its driver says it.
+    pub most: BTreeMap<u32, u32>,
     /// Whether it takes different framebuffer sizes at once.
     pub heterogeneous: Option<bool>,
     pub mig_instances: u32,
+    /// How many it will have once its settings are applied, where these are requested.
+    pub mig_requested: Option<u32>,
+    /// The vGPU host driver's second module, nvidia_vgpu_vfio, is loaded; `None`: unknown.
+    pub host_module: Option<bool>,
+}
+
+/// A VM of Proxmox VE that is given a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedBy {
+    pub vm: u32,
+    pub hostpci: HostPci,
+    /// Whether this Proxmox VE knows `driver=keep`; `None`: unknown.
+    pub keep_known: Option<bool>,
 }
 
 /// A function that can have a profile, or on which mediated devices are made.
@@ -64,8 +82,8 @@ pub struct VgpuFunction {
     pub holder: Option<VgpuHolder>,
     /// Why there may be a holder that was not found.
     pub users_unknown: Option<String>,
-    /// VMs for which Proxmox VE sets and clears its profile.
-    pub managed_by: Vec<u32>,
+    /// VMs of Proxmox VE whose hostpci lines name it.
+    pub vms: Vec<NamedBy>,
     /// Why there may be such a VM that was not found.
     pub vms_unknown: Option<String>,
     pub mdev_types: Vec<MdevType>,
@@ -87,11 +105,25 @@ impl VgpuFunction {
             gpu_instance_id: None,
             holder: None,
             users_unknown: None,
-            managed_by: Vec::new(),
+            vms: Vec::new(),
             vms_unknown: None,
             mdev_types: Vec::new(),
             mdevs: Vec::new(),
         }
+    }
+
+    /// VMs for which Proxmox VE sets its profile itself.
+    pub fn managed_by(&self) -> Vec<u32> {
+        let manages = |of: &&NamedBy| of.hostpci.mode() == HostPciMode::Mdev;
+        self.vms.iter().filter(manages).map(|of| of.vm).collect()
+    }
+
+    /// Nothing is set on it, and it can get a profile.
+    pub fn is_free(&self) -> bool {
+        self.current == 0
+            && self.interface.is_some()
+            && self.unreadable.is_none()
+            && self.managed_by().is_empty()
     }
 
     /// The type of mediated device with this directory name.
@@ -124,6 +156,17 @@ pub struct Mdev {
     /// Its number on its parent, where this tool made it.
     pub ours: Option<u32>,
     pub holder: Option<VgpuHolder>,
+}
+
+impl Mdev {
+    /// The VM of a device that Proxmox VE made: `00000000-0000-0000-0000-000000000100`,
+    /// the number of the hostpci line and the VM's id (qemu-server, PCI/Mdev.pm).
+    pub fn pve_vm(&self) -> Option<u32> {
+        let (line, vm) = self.uuid.split_once("-0000-0000-0000-")?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        (line.len() == 8 && vm.len() == 12 && digits(line) && digits(vm))
+            .then(|| vm.parse().ok())?
+    }
 }
 
 /// This tool's UUID namespace; made at random, once.
@@ -194,6 +237,11 @@ impl Gpu {
     /// How profiles are set on it, if anything on it can have one now.
     pub fn interface(&self) -> Option<VgpuInterface> {
         self.functions.iter().find_map(|function| function.interface)
+    }
+
+    /// MIG instances on which vGPUs are planned.
+    pub fn planned_mig_instances(&self) -> u32 {
+        self.mig_requested.unwrap_or(self.mig_instances)
     }
 
     pub fn enabled_vfs(&self) -> u32 {

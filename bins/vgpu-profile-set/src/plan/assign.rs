@@ -6,29 +6,32 @@ use advice::vgpu_profile_set;
 use nvidia::{Profile, short_name};
 use record::{Address, Hint};
 
-use crate::input::device_manager::{ConfigEntry, DeviceSelection};
+use crate::input::device_manager::ConfigEntry;
+use crate::input::selection::{GpuSelection, SelectedGpu};
 use crate::input::{Assignment, RequestedProfile};
 use crate::observe::model::Gpu;
 use crate::plan::boards::{board, mig_slices};
-use crate::plan::model::{AbsentDevice, GpuRequest, InvalidInput, TargetProfile};
+use crate::plan::model::{GpuRequest, InvalidInput, TargetProfile};
 
-/// What a configuration of vgpu-device-manager means on this host.
+/// What a configuration of vgpu-device-manager means on this host; nothing where it has
+/// none of the GPUs, since one file serves all nodes of a cluster.
 pub fn expand(gpus: &[Gpu], entries: &[ConfigEntry]) -> Result<Vec<Assignment>, InvalidInput> {
     let mut assignments: Vec<Assignment> = Vec::new();
     let mut selected_by: BTreeMap<Address, usize> = BTreeMap::new();
     for entry in entries {
-        for (_, gpu) in gpus.iter().enumerate().filter(|(number, gpu)| selects(entry, *number, gpu))
-        {
-            if let Some(before) = selected_by.insert(gpu.address, entry.line) {
-                let why = format!("lines {before} and {} both select {}", entry.line, gpu.address);
+        for (_, gpu) in gpus.iter().enumerate().filter(|(n, gpu)| selects(&entry.gpus, *n, gpu)) {
+            let (file, line) = (&entry.file, entry.line);
+            if let Some(before) = selected_by.insert(gpu.address, line) {
+                let why = format!("{file}: lines {before} and {line} both select {}", gpu.address);
                 return Err(InvalidInput::new(why, Hint::default()));
             }
-            let at = format!("line {}", entry.line);
+            let at = format!("{file}: line {line}");
             let of_gpu = |profile, count| Assignment {
                 at: at.clone(),
                 address: gpu.address,
                 profile,
                 count: Some(count),
+                own: false,
             };
             if entry.vgpus.is_empty() {
                 assignments.push(of_gpu(RequestedProfile::None, 0));
@@ -38,28 +41,29 @@ pub fn expand(gpus: &[Gpu], entries: &[ConfigEntry]) -> Result<Vec<Assignment>, 
             }
         }
     }
-    if assignments.is_empty() {
-        let known: Vec<String> = gpus
-            .iter()
-            .map(|gpu| format!("0x{:04X}10DE at {}", gpu.device.unwrap_or(0), gpu.address))
-            .collect();
-        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-        let words = format!("NVIDIA GPUs of this host: {known}");
-        let why = "the configuration selects no GPU of this host";
-        let absent = Some(AbsentDevice::Selected);
-        return Err(InvalidInput { absent, ..InvalidInput::new(why, Hint::words(words)) });
-    }
     Ok(assignments)
 }
 
-fn selects(entry: &ConfigEntry, number: usize, gpu: &Gpu) -> bool {
-    let id = u32::from(gpu.device.unwrap_or(0)) << 16 | 0x10de;
-    let named = match &entry.devices {
-        // a GPU on vfio-pci belongs to a VM, so 'all' does not select it
-        DeviceSelection::All => gpu.driver.as_deref() == Some("nvidia"),
-        DeviceSelection::Numbers(numbers) => numbers.contains(&(number as u32)),
-    };
-    named && (entry.filter.is_empty() || entry.filter.contains(&id))
+/// What to say of a configuration that selects no GPU.
+pub fn selects_none(gpus: &[Gpu]) -> String {
+    let known: Vec<String> = gpus
+        .iter()
+        .map(|gpu| format!("0x{:04X}10DE at {}", gpu.device.unwrap_or(0), gpu.address))
+        .collect();
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    format!("the configuration selects no GPU of this host (NVIDIA GPUs of this host: {known})")
+}
+
+/// Whether a selection is for a GPU; `number` counts all NVIDIA GPUs.
+pub(crate) fn selects(selection: &GpuSelection, number: usize, gpu: &Gpu) -> bool {
+    selection.selects(&SelectedGpu {
+        number,
+        driver: gpu.driver.as_deref(),
+        ids: u32::from(gpu.device.unwrap_or(0)) << 16 | 0x10de,
+        subsystem: gpu
+            .subsystem
+            .map(|(device, vendor)| u32::from(device) << 16 | u32::from(vendor)),
+    })
 }
 
 /// What the input requests on this host.
@@ -114,7 +118,9 @@ fn gpu_of<'a>(gpus: &'a [Gpu], assignment: &Assignment) -> Result<&'a Gpu, Inval
         let why = format!("{}: no NVIDIA GPU or virtual function at {address}", assignment.at);
         let words = "a GPU whose virtual functions are disabled has none";
         let hint = Hint::command(vgpu_profile_set::list()).because(words);
-        InvalidInput { absent: Some(AbsentDevice::At(address)), ..InvalidInput::new(why, hint) }
+        // what is in a section for this host is meant for it
+        let absent = Some(address).filter(|_| !assignment.own);
+        InvalidInput { absent, ..InvalidInput::new(why, hint) }
     })
 }
 
@@ -185,7 +191,7 @@ fn check_ids(
 fn hidden_by_mig(gpu: &Gpu, name: &str) -> bool {
     let Some(profile) = Profile::parse(name) else { return false };
     let mut known = gpu.types.values().filter_map(|name| Profile::parse(name));
-    let other_mode = profile.slices().is_some() || gpu.mig_instances > 0;
+    let other_mode = profile.slices().is_some() || gpu.planned_mig_instances() > 0;
     other_mode && mig_slices(&profile).is_some() && known.any(|k| board(&k) == board(&profile))
 }
 

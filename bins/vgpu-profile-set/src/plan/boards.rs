@@ -108,6 +108,21 @@ pub(crate) fn framebuffer_mib(profile: &Profile) -> Option<u64> {
     BOARDS.iter().find(|(known, _)| *known == board).map(|(_, gib)| gib * 1024)
 }
 
+/// No GPU takes more time-sliced vGPUs; in the same source the count of every profile
+/// is the framebuffer divided by its size, up to this number.
+const MOST_VGPUS: u64 = 32;
+
+/// The exceptions.
+const FEWER: &[(&str, u64)] =
+    &[("H200-8C", 16), ("H200X-8C", 16), ("H20X-8C", 16), ("RTX8000P-4C", 8)];
+
+/// How many time-sliced vGPUs of this profile an empty GPU with this framebuffer takes.
+pub(crate) fn most_instances(profile: &Profile, total_mib: u64) -> u64 {
+    let fewer = FEWER.iter().find(|(name, _)| *name == profile.short());
+    let most = (total_mib / profile.mib().max(1)).min(MOST_VGPUS);
+    fewer.map_or(most, |(_, fewer)| most.min(*fewer))
+}
+
 /// MIG slices of that board; `None`: it has no MIG, or is not in the table.
 pub(crate) fn mig_slices(profile: &Profile) -> Option<u32> {
     let board = board(profile);

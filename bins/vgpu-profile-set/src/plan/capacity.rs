@@ -8,16 +8,18 @@ use nvidia::{Profile, short_name};
 use record::Hint;
 
 use crate::observe::model::Gpu;
-use crate::plan::boards::{framebuffer_mib, mig_slices};
+use crate::plan::boards::mig_slices;
 use crate::plan::model::{
-    LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile, in_use,
-    use_unknown,
+    LeaveAlone, PlanNote, PlanObjection, PlanRules, ProfileChange, ProfileStep, TargetProfile,
+    in_use, use_unknown,
 };
+use crate::plan::room::{most, total_mib};
 
 /// The steps of a GPU after the check.
 pub(crate) struct CapacityCheck {
     pub steps: Vec<ProfileStep>,
     pub objections: Vec<PlanObjection>,
+    pub notes: Vec<PlanNote>,
     /// Heterogeneous mode has to be turned on, for which the steps clear all
     /// profiles and set them again.
     pub turn_heterogeneous_on: bool,
@@ -25,16 +27,23 @@ pub(crate) struct CapacityCheck {
 
 /// Checks what a GPU would have after the steps.
 pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> CapacityCheck {
-    let mut check = CapacityCheck { steps, objections: Vec::new(), turn_heterogeneous_on: false };
+    let mut check = CapacityCheck {
+        steps,
+        objections: Vec::new(),
+        notes: Vec::new(),
+        turn_heterogeneous_on: false,
+    };
     let sets = |step: &ProfileStep| {
         step.is_change() && matches!(&step.change, ProfileChange::Vendor { to: Some(_), .. })
     };
     if !check.steps.iter().any(sets) {
         return check;
     }
-    let (mig, plain): (Vec<Profile>, Vec<Profile>) = profiles_after(gpu, &check.steps)
-        .into_iter()
-        .partition(|profile| profile.slices().is_some());
+    let after = profiles_after(gpu, &check.steps);
+    let unnamed = after.iter().filter(|profile| profile.is_none()).count();
+    let (mig, plain): (Vec<Profile>, Vec<Profile>) =
+        after.into_iter().flatten().partition(|profile| profile.slices().is_some());
+    check.notes.extend(unchecked(gpu, &plain, unnamed));
     let sizes: BTreeSet<u64> = plain.iter().map(Profile::mib).collect();
     let mode = gpu.heterogeneous.or_else(|| gpu.shows_heterogeneous());
     let mixed = sizes.len() > 1 && mode != Some(true);
@@ -45,7 +54,7 @@ pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> Cap
     let found = [
         mig_instances(gpu, &mig),
         mig_mode(gpu, &plain),
-        framebuffer(gpu, &plain),
+        fits(gpu, &plain),
         Some(one_size(gpu, &plain)).filter(|_| mixed && !rules.heterogeneous),
         Some(unknown_mode(gpu, &plain)).filter(|_| unknown),
     ];
@@ -65,18 +74,42 @@ pub(crate) fn check(gpu: &Gpu, steps: Vec<ProfileStep>, rules: PlanRules) -> Cap
 }
 
 /// A reason without its address.
-type Reason = (String, Hint);
+pub(crate) type Reason = (String, Hint);
 
 fn mig_mode(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
-    let name = plain.first().filter(|_| gpu.mig_instances > 0)?;
+    let name = plain.first().filter(|_| gpu.planned_mig_instances() > 0)?;
     let why = format!("{name} is time-sliced, and the GPU is in MIG mode");
     Some((why, Hint::words("use MIG profiles, or turn MIG mode off")))
 }
 
-/// Framebuffer of the GPU in MiB: by the driver's list while that is complete, else by
-/// the board that the profiles name.
-fn total_mib(gpu: &Gpu, plain: &[Profile]) -> Option<u64> {
-    gpu.mib().or_else(|| plain.iter().find_map(framebuffer_mib))
+/// What cannot be checked, because something is unknown.
+pub(crate) fn unchecked(gpu: &Gpu, plain: &[Profile], unnamed: usize) -> Option<PlanNote> {
+    let missing = match (unnamed, total_mib(gpu, plain)) {
+        (0, None) if !plain.is_empty() => "the GPU's framebuffer is unknown".to_string(),
+        (0, _) => return None,
+        (n, _) => format!("the names of {n} profiles that are set are unknown"),
+    };
+    let text = format!("whether all vGPUs fit cannot be checked: {missing}");
+    let words = "nvidia-smi would show it; the driver refuses what does not fit";
+    Some(PlanNote::warning(gpu.address, text, Hint::words(words)))
+}
+
+/// Whether the framebuffer is enough for these vGPUs, and the GPU takes so many.
+pub(crate) fn fits(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
+    framebuffer(gpu, plain).or_else(|| too_many(gpu, plain))
+}
+
+/// More than the driver takes of a profile, whatever the framebuffer.
+fn too_many(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
+    let names: BTreeSet<&Profile> = plain.iter().collect();
+    for profile in names {
+        let count = plain.iter().filter(|other| *other == profile).count() as u64;
+        if let Some(most) = most(gpu, profile).filter(|most| count > *most) {
+            let why = format!("{}: a GPU takes at most {most} x {profile}", counted(plain));
+            return Some((why, Hint::words(would_fit(gpu, plain))));
+        }
+    }
+    None
 }
 
 fn framebuffer(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
@@ -91,7 +124,7 @@ fn framebuffer(gpu: &Gpu, plain: &[Profile]) -> Option<Reason> {
     Some((why, Hint::words(would_fit(gpu, plain))))
 }
 
-fn one_size(gpu: &Gpu, plain: &[Profile]) -> Reason {
+pub(crate) fn one_size(gpu: &Gpu, plain: &[Profile]) -> Reason {
     let why = format!("{}: different framebuffer sizes need heterogeneous mode", counted(plain));
     let words = format!(
         "turn it on with --heterogeneous, or use one framebuffer size: {}",
@@ -115,16 +148,17 @@ fn unknown_mode(gpu: &Gpu, plain: &[Profile]) -> Reason {
     (why, Hint::words(words))
 }
 
-/// What all functions of the GPU would have; those whose name is unknown are
-/// left out.
-fn profiles_after(gpu: &Gpu, steps: &[ProfileStep]) -> Vec<Profile> {
+/// What all functions of the GPU would have; `None` for a profile whose name is
+/// unknown.
+fn profiles_after(gpu: &Gpu, steps: &[ProfileStep]) -> Vec<Option<Profile>> {
     gpu.functions
         .iter()
         .filter_map(|function| {
             let step = steps.iter().find(|step| step.address == function.address);
             match step.map(|step| &step.change) {
-                Some(ProfileChange::Vendor { to, .. }) => to.as_ref()?.profile.clone(),
-                _ => gpu.profile_of(function.current),
+                Some(ProfileChange::Vendor { to, .. }) => Some(to.as_ref()?.profile.clone()),
+                _ if function.current == 0 => None,
+                _ => Some(gpu.profile_of(function.current)),
             }
         })
         .collect()
@@ -198,7 +232,7 @@ fn set_again(gpu: &Gpu, steps: &mut Vec<ProfileStep>) -> Option<Reason> {
 /// Enough instances: each holds vGPUs of one size, as many as fit into it.
 fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
     let first = mig.first()?;
-    if gpu.mig_instances == 0 {
+    if gpu.planned_mig_instances() == 0 {
         let why = format!("{first} needs a MIG instance, and the GPU has none");
         let hint = Hint::commands([
             external::nvidia_smi_mig_mode(gpu.address, true),
@@ -228,11 +262,14 @@ fn mig_instances(gpu: &Gpu, mig: &[Profile]) -> Option<Reason> {
         let why = format!("{} need {slices} MIG slices, the GPU has {most}", counted(mig));
         return Some((why, Hint::words("request fewer or smaller vGPUs")));
     }
-    if needed <= u64::from(gpu.mig_instances) {
+    if needed <= u64::from(gpu.planned_mig_instances()) {
         return None;
     }
-    let why =
-        format!("{} need {needed} MIG instances, the GPU has {}", counted(mig), gpu.mig_instances);
+    let why = format!(
+        "{} need {needed} MIG instances, the GPU has {}",
+        counted(mig),
+        gpu.planned_mig_instances()
+    );
     let words = "request fewer vGPUs, or create more MIG instances (nvidia-smi mig -cgi)";
     Some((why, Hint::command(external::nvidia_smi_mig_profiles(gpu.address)).because(words)))
 }
@@ -262,7 +299,14 @@ fn would_fit(gpu: &Gpu, profiles: &[Profile]) -> String {
         let words: Vec<&str> = names.iter().map(|profile| profile.short()).collect();
         return format!("only one of {} can be set", words.join(", "));
     };
-    let most = |profile: &Profile| (total / profile.mib()).min(gpu.functions.len() as u64);
-    let words: Vec<String> = names.iter().map(|p| format!("{} x {p}", most(p))).collect();
+    // one GPU may be the parent of all its mediated devices
+    let functions = match gpu.functions.as_slice() {
+        [own] if own.address == gpu.address => u64::MAX,
+        functions => functions.len() as u64,
+    };
+    let fit = |profile: &Profile| {
+        (total / profile.mib()).min(functions).min(most(gpu, profile).unwrap_or(u64::MAX))
+    };
+    let words: Vec<String> = names.iter().map(|p| format!("{} x {p}", fit(p))).collect();
     format!("{} would fit", words.join(", or "))
 }

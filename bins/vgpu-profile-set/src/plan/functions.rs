@@ -23,7 +23,7 @@ pub(crate) fn choose_functions(
     counted: &[(TargetProfile, u32)],
 ) -> Result<BTreeMap<Address, Option<TargetProfile>>, PlanObjection> {
     let usable = |function: &&VgpuFunction| {
-        function.managed_by.is_empty()
+        function.managed_by().is_empty()
             && function.unreadable.is_none()
             && function.interface.is_some()
     };
@@ -51,7 +51,10 @@ pub(crate) fn choose_functions(
             "{total} vGPUs need as many virtual functions: {} of {all} are available",
             free.len() + chosen.len()
         );
-        let words = "the others are in use or managed by Proxmox VE; request fewer vGPUs";
+        let words = match taken(gpu, &right) {
+            Some(taken) => format!("request fewer vGPUs; of the others {taken}"),
+            None => "request fewer vGPUs".into(),
+        };
         let address = gpu.address;
         return Err(PlanObjection { gpu: address, address, why, hint: Hint::words(words) });
     }
@@ -66,4 +69,28 @@ pub(crate) fn choose_functions(
         chosen.insert(function.address, None);
     }
     Ok(chosen)
+}
+
+/// Why functions cannot get a profile, each reason with how many it concerns.
+fn taken(gpu: &Gpu, right: &BTreeSet<Address>) -> Option<String> {
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for function in gpu.functions.iter().filter(|f| !right.contains(&f.address)) {
+        let vms = function.managed_by();
+        let reason = if let Some(holder) = &function.holder {
+            format!("in use by {holder}")
+        } else if !vms.is_empty() {
+            let vms: Vec<String> = vms.iter().map(u32::to_string).collect();
+            format!("set by Proxmox VE for VM {} (mdev=)", vms.join(", "))
+        } else if function.interface.is_none() {
+            let driver = function.driver.as_deref();
+            driver.map_or("not bound to a driver".into(), |driver| format!("bound to {driver}"))
+        } else if function.unreadable.is_some() {
+            "unreadable".into()
+        } else {
+            continue;
+        };
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let words: Vec<String> = reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
+    if words.is_empty() { None } else { Some(words.join(", ")) }
 }

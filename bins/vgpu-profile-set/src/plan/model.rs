@@ -1,8 +1,10 @@
 //! What a plan consists of.
 
+use std::fmt;
+
 use advice::external;
 use nvidia::Profile;
-use record::{Address, Hint, VgpuHolder};
+use record::{Address, Hint, VgpuHolder, shell_words};
 
 /// How to plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,18 +48,9 @@ pub(crate) struct GpuRequest {
 pub struct InvalidInput {
     pub why: String,
     pub hint: Hint,
-    /// What it is about that this host does not have: in a file for several hosts
+    /// The GPU or function that this host does not have: in a file for several hosts
     /// this is not an error.
-    pub absent: Option<AbsentDevice>,
-}
-
-/// What this host does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AbsentDevice {
-    /// The GPU or function at this address.
-    At(Address),
-    /// Any GPU that a configuration selects.
-    Selected,
+    pub absent: Option<Address>,
 }
 
 impl InvalidInput {
@@ -176,6 +169,39 @@ pub struct ProfilePlan {
     pub objections: Vec<PlanObjection>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// What the user should know of one function or GPU.
+    pub notes: Vec<PlanNote>,
+}
+
+/// Something that does not keep a plan from being carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanNote {
+    /// The function, or the GPU itself.
+    pub address: Address,
+    /// What it is, without the address.
+    pub text: String,
+    pub hint: Hint,
+    /// It is a problem, and not only a fact.
+    pub warns: bool,
+}
+
+impl PlanNote {
+    pub(crate) fn warning(address: Address, text: impl Into<String>, hint: Hint) -> PlanNote {
+        PlanNote { address, text: text.into(), hint, warns: true }
+    }
+}
+
+impl fmt::Display for PlanNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}{}", self.address, self.text, in_brackets(&self.hint))
+    }
+}
+
+/// A hint at the end of a message of one line.
+pub(crate) fn in_brackets(hint: &Hint) -> String {
+    let commands = hint.commands.iter().map(|command| shell_words(command));
+    let parts: Vec<String> = hint.words.iter().cloned().chain(commands).collect();
+    if parts.is_empty() { String::new() } else { format!(" (hint: {})", parts.join("; ")) }
 }
 
 /// A profile as records show it: its name, else its id.

@@ -10,10 +10,12 @@ use record::{Address, Hint};
 use crate::observe::model::{Gpu, VgpuFunction};
 use crate::plan::capacity;
 use crate::plan::functions::{choose_functions, has_profile};
+use crate::plan::host_module::{NO_MODULE, host_module_hint};
 use crate::plan::model::{
     GpuRequest, LeaveAlone, PlanObjection, PlanRules, ProfileChange, ProfilePlan, ProfileStep,
     TargetProfile, in_use, shown_profile, use_unknown,
 };
+use crate::plan::pve;
 
 /// Plans one GPU.
 pub(crate) fn plan(gpu: &Gpu, request: &GpuRequest, rules: PlanRules) -> ProfilePlan {
@@ -42,6 +44,8 @@ pub(crate) fn plan(gpu: &Gpu, request: &GpuRequest, rules: PlanRules) -> Profile
     let fit = capacity::check(gpu, steps, rules);
     plan.steps = fit.steps;
     plan.objections.extend(fit.objections);
+    plan.notes = fit.notes;
+    plan.notes.extend(plan.steps.iter().filter_map(|step| pve::note(gpu, step)));
     if fit.turn_heterogeneous_on {
         plan.heterogeneous.push(gpu.address);
     }
@@ -80,7 +84,7 @@ fn step(
         _ => false,
     };
     let nameless = (unsure && step.clears()).then(|| name_unknown(function.current));
-    match nameless.or_else(|| objection(function, &step, rules)) {
+    match nameless.or_else(|| objection(gpu.host_module, function, &step, rules)) {
         None => Ok(step),
         Some(LeaveAlone { why, hint, unknown }) if rules.skip_in_use => {
             let (from, to) = (from_shown, to_shown);
@@ -103,7 +107,12 @@ fn name_unknown(id: u32) -> LeaveAlone {
 }
 
 /// Why a function must be left alone, and what to do about it.
-fn objection(function: &VgpuFunction, step: &ProfileStep, rules: PlanRules) -> Option<LeaveAlone> {
+fn objection(
+    host_module: Option<bool>,
+    function: &VgpuFunction,
+    step: &ProfileStep,
+    rules: PlanRules,
+) -> Option<LeaveAlone> {
     let leave = |why: String, hint: Hint| Some(LeaveAlone { why, hint, unknown: false });
     let disable_and_enable = || {
         Hint::commands([
@@ -113,20 +122,23 @@ fn objection(function: &VgpuFunction, step: &ProfileStep, rules: PlanRules) -> O
     };
     // with skip_in_use a right profile is right, whoever set it
     let right = rules.skip_in_use && step.is_unchanged();
-    if !function.managed_by.is_empty() && !right {
-        let vms: Vec<String> = function.managed_by.iter().map(u32::to_string).collect();
+    let managed_by = function.managed_by();
+    if !managed_by.is_empty() && !right {
+        let vms: Vec<String> = managed_by.iter().map(u32::to_string).collect();
         let why = format!(
             "belongs to VM {}: Proxmox VE sets its profile when the VM starts and clears it when \
              the VM stops",
             vms.join(", ")
         );
-        let words = "leave it out, or remove mdev= from the VM's hostpci line";
-        return leave(why, Hint::words(words));
+        return leave(why, pve::own_profile(function));
     }
     if let Some(why) = function.vms_unknown.as_ref().filter(|_| step.is_change()) {
         let why = format!("whether Proxmox VE manages its profile is unknown: {why}");
         let hint = Hint::words("run it as root, with /etc/pve readable");
         return Some(LeaveAlone { why, hint, unknown: true });
+    }
+    if function.interface.is_none() && host_module == Some(false) {
+        return leave(NO_MODULE.into(), host_module_hint());
     }
     if function.interface.is_none() {
         let why = match function.driver.as_deref() {

@@ -1,0 +1,12 @@
+# The manifests against the schemas of Kubernetes' own API, which kubernetes-validate carries (PyPI), strict: a field
+# that the API does not know is an error.
+kubernetes_part() {
+	local dir=bins/vgpu-profile-set/package/kubernetes venv=target/slow/kubernetes-validate version
+	python3 -m venv "$venv" && "$venv/bin/pip" install --quiet kubernetes-validate==1.37.0 ||
+		die "kubernetes-validate cannot be installed"
+	for version in 1.30 1.37; do
+		quietly "$venv/bin/kubernetes-validate" --strict -k "$version" \
+			"$dir/namespace.yaml" "$dir/configmap.yaml" "$dir/daemonset.yaml" "$dir/openshift.yaml"
+		ok "Kubernetes $version takes the manifests"
+	done
+}
