@@ -497,7 +497,7 @@ _nv__runfile() {
             return 0
             ;;
         nv__subcmd__runfile__subcmd__install)
-            opts="-n -o -v -q -h --ct --share --host --mode --set --purge --dkms --no-dkms --sha256 --max-size --max-entries --force --dry-run --check --output --root --verbose --quiet --help"
+            opts="-n -o -v -q -h --ct --all-cts --share --host --mode --set --purge --dkms --no-dkms --kernel --signing-key --signing-cert --sha256 --max-size --max-entries --force --dry-run --check --output --root --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +528,43 @@ _nv__runfile() {
                     COMPREPLY=($(compgen -W "compute utility video graphics" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --signing-key)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --signing-cert)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;
@@ -1043,7 +1080,7 @@ _pve_gpu_nv__runfile() {
         esac
         skip=
         case $word in
-            --arch|--cache|--connect-timeout|--ct|--cuda|--for|--keep|--keep-version|--key|--max-entries|--max-size|--mirror|--mode|--older-than|--output|--owner|--repo-url|--retries|--retry-delay|--root|--runfile|--set|--sha256|--sha256sums|--share|--stall-timeout|--umask|--url|-o) skip=1 ;;
+            --arch|--cache|--connect-timeout|--ct|--cuda|--for|--keep|--keep-version|--kernel|--key|--max-entries|--max-size|--mirror|--mode|--older-than|--output|--owner|--repo-url|--retries|--retry-delay|--root|--runfile|--set|--sha256|--sha256sums|--share|--signing-cert|--signing-key|--stall-timeout|--umask|--url|-o) skip=1 ;;
         esac
     done
     case $cur in

@@ -91,6 +91,9 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l set -d
 utility\t'nvidia-smi and NVML'
 video\t'Encoding and decoding'
 graphics\t'OpenGL, Vulkan, ray tracing'"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l kernel -d 'With --host: build the kernel module for this kernel' -r -f
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l signing-key -d 'With --host: sign the kernel modules with this key' -r -F
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l signing-cert -d 'With --host: certificate of the signing key, in DER' -r -F
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l sha256 -d 'Require this SHA-256' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-size -d 'Refuse more bytes in total (suffixes K, M, G, T)' -r -f
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l max-entries -d 'Refuse more members' -r -f
@@ -98,8 +101,9 @@ complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -s o -l o
 jsonl\t'One JSON object a line'
 table\t'Aligned columns'"
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l root -d 'Operate on the system root DIR' -r -f -a "(__fish_complete_directories)"
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l all-cts -d 'Install in all containers that have a driver from nv-runfile'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l host -d 'Install on this host, after a pre-flight check'
-complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'With --host: first remove drivers installed by other means'
+complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l purge -d 'First remove drivers installed by other means'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l dkms -d 'With --host: build the kernel modules with DKMS'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l no-dkms -d 'With --host: build for the running kernel only'
 complete -c nv-runfile -n "__fish_nv_runfile_using_subcommand install" -l force -d 'Override a safety refusal that mentions --force'

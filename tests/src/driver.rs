@@ -26,6 +26,23 @@ pub fn running(bed: &crate::Bed, ctid: u32) -> RootFs {
     RootFs::new(bed.at(&format!("/proc/{pid}/root")))
 }
 
+/// A stopped Debian container on a recorded machine, whose volume is a directory of the
+/// host, without a driver.
+pub fn stopped(bed: &crate::Bed, ctid: u32) -> RootFs {
+    bed.write("/etc/pve/storage.cfg", "zfspool: tank\n\tpool tank\n\tmountpoint /tank\n");
+    let conf = format!("arch: amd64\nostype: debian\nrootfs: tank:subvol-{ctid}-disk-0\n");
+    bed.write(&format!("/etc/pve/lxc/{ctid}.conf"), conf);
+    let root = RootFs::new(bed.at(&format!("/tank/subvol-{ctid}-disk-0")));
+    root.file("/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
+    for dir in [LIB, "/usr/bin", "/var/lib", "/usr/lib64"] {
+        fs::create_dir_all(root.at(dir)).expect(dir);
+    }
+    root.link("/lib", "usr/lib").link("/lib64", "usr/lib64");
+    root.file("/usr/lib64/ld-linux-x86-64.so.2", "loader");
+    root.file(&format!("{LIB}/libc.so.6"), "libc");
+    root
+}
+
 /// How a module file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed {

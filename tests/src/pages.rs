@@ -206,8 +206,9 @@ pub fn records_page() -> (String, String) {
          record is an error, reported with its line number; a line has at most 1 MiB, a stream 256 MiB. \
          Records of types that the tool does not use are ignored and counted on standard error. If no \
          usable record is left, that is an error: an empty pipe means that an earlier tool failed. An \
-         error record stops the tool before any change. A pipeline therefore fails closed without \
-         pipefail.\n\n\
+         error record stops the tool before any change. So does a stream that begins and does not end \
+         (type stream): the tool that printed it was killed, or head cut it off. Records without such \
+         ends are taken as made by hand. A pipeline therefore fails closed without pipefail.\n\n\
          The package installs a JSON Schema for each type.",
     );
     for schema in record::SCHEMAS {

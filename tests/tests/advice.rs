@@ -93,6 +93,7 @@ fn samples() -> Vec<(&'static str, CommandLine)> {
         nv_runfile::install_in_container(version, 901);
         nv_runfile::install_in_container_forced(version, 901);
         nv_runfile::install_on_host(version);
+        nv_runfile::install_on_host_for(version, "6.14.11-5-pve");
         nv_runfile::install_on_host_purging(version);
         nv_runfile::install_shared(version, "/srv/nvidia");
         nv_runfile::list("NVIDIA-Linux-x86_64-550.163.01.run");

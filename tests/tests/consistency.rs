@@ -16,7 +16,8 @@ mod tools;
 use tools::{commands, tools};
 
 /// Options that say something else in another tool, and why that is so.
-const DIFFERENT: [(&str, &str); 12] = [
+const DIFFERENT: [(&str, &str); 13] = [
+    ("all-cts", "to check: with a driver or a GPU; to install in: with a driver from nv-runfile"),
     ("all", "of what is all: functions, containers, entries, virtual functions"),
     ("check", "the lister changes nothing: its question is whether a GPU can be passed through"),
     ("ct", "into, from and in a container"),
@@ -287,8 +288,8 @@ fn the_list_of_names_can_find_something() {
 const LONG: [(&str, usize, usize); 4] = [
     // what a container may be given, one option each
     ("lxc-gpu-conf add", 30, 68),
-    // three places, each with options of its own
-    ("nv-runfile install", 28, 58),
+    // three places, each with options of its own, among them the keys of Secure Boot
+    ("nv-runfile install", 28, 76),
     // both have the network's patience in --help
     ("nv-runfile fetch", 24, 60),
     ("nv-runfile toolkit", 24, 54),

@@ -107,6 +107,29 @@ fn a_pipeline_fails_closed_without_pipefail() {
     }
 }
 
+/// `(lister | head -4; kill -9) | lxc-gpu-conf add` planned the first GPU only, with exit
+/// status 0.
+#[test]
+fn a_list_that_was_cut_off_changes_nothing() {
+    let bed = Bed::new("pve9-two-gpus");
+    let before = bed.contents();
+    for script in [
+        "(gpu-iommu-groups --vendor 10de | head -4; kill -9 $BASHPID) | lxc-gpu-conf add 901",
+        "gpu-iommu-groups --vendor 10de | head -2 | lxc-gpu-conf add 901 -n",
+        "gpu-iommu-groups | sed '$d' | gpu-vfio-bind bind -n",
+    ] {
+        let output = bash(&bed, script);
+        assert_eq!(output.status.code(), Some(3), "{script}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("are cut off"), "{}", text(&output.stderr));
+    }
+    assert_eq!(bed.contents(), before);
+    // what a filter passes on is made by hand
+    let filter = "jq -c 'select(.role == \"gpu\")'";
+    let script = format!("gpu-iommu-groups --vendor 10de | {filter} | lxc-gpu-conf add 901 -n");
+    let output = bash(&bed, &script);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 #[test]
 fn records_of_another_host_are_checked_against_this_one() {
     let other = Bed::new("a100-mig");

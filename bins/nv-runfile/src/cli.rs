@@ -14,8 +14,8 @@ pub use crate::man::{EXAMPLES, MAN};
 pub use fetch::{Fetch, Patience, Prune};
 pub use install::{Install, Mode, Uninstall};
 pub use toolkit::Toolkit;
-use values::{Caps, octal, owner, sha256};
-pub use values::{Files, Owner};
+use values::{Caps, octal, owner};
+pub use values::{Files, Owner, sha256};
 
 /// Download, inspect, verify, extract and install NVIDIA .run installers
 ///
@@ -66,6 +66,10 @@ pub enum Verb {
     /// no kernel module, no compiler and no network are needed, and the installer is
     /// not executed (except with --mode installer, which runs it in the container).
     /// On the host the installer is executed, with the options that its version has.
+    // with --all-cts the line would not fit a terminal
+    #[command(
+        override_usage = "nv-runfile install [OPTIONS] <--ct <CTID>|--share <DIR>|--host> [FILE]..."
+    )]
     Install(Install),
     /// Remove the files that install added
     ///

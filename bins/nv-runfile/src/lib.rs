@@ -65,6 +65,7 @@ mod host {
     pub mod facts;
     pub mod preflight;
     pub mod run;
+    pub mod signing;
 }
 
 /// The CUDA toolkit in a container.

@@ -9,7 +9,8 @@ pub const MAN: ManText = ManText {
     input: "info, verify, list and install without a FILE read runfile records. info --for - reads \
         pci-device records; only the address is used, ids are looked up on this host. All input is \
         read before anything else is done. An empty stream, a line that is not a record and an \
-        error record of an earlier tool are failures. fetch and prune read nothing.",
+        error record of an earlier tool are failures. The sha256 of a runfile record counts as \
+        --sha256 does: the file must have it. fetch and prune read nothing.",
     output: "info and verify print one runfile record for each installer; info --for prints two check \
         records for each GPU, driver and kernel_module. list prints runfile-entry records. extract \
         prints one change record, with --check one check record. install and uninstall print one \
@@ -60,6 +61,7 @@ pub const MAN: ManText = ManText {
         ("/etc/yum.repos.d/pve-gpu-tools-cuda.repo, /etc/pki/rpm-gpg/RPM-GPG-KEY-pve-gpu-tools-cuda", "in a container: the same for dnf"),
         ("/etc/profile.d/cuda.sh", "in a container: PATH and CUDA_HOME of login shells"),
         ("/var/lib/pve-gpu-tools/nv-runfile-toolkit.json", "in a container: the receipt of toolkit"),
+        ("/var/cache/pve-gpu-tools/verified", "root's own copy of an installer that others can change, while it is run"),
         ("DIR/nv-runfile.json", "with --share: the receipt of the directory"),
         ("/var/lib/nvidia/log, /var/log/nvidia-installer.log", "what NVIDIA's installer installed, and its log"),
     ],
@@ -112,8 +114,10 @@ install --ct verifies the whole file first. Then it writes the selected files of
         the libraries, owned by the container's root whatever its id map is. Firmware, kernel sources, \
         32-bit libraries, libglvnd, the OpenCL loader and X modules are left out; the distribution has \
         its own (libgl1, libegl1, ocl-icd-libopencl1). Every path is resolved inside the container's \
-        root, in a running container never across a mount point. The change takes effect as a whole or \
-        not at all.
+        root, never across a mount point, with the rights of the container's root and no others (setfsuid(2)): \
+        what the host shares with the container is neither written nor removed. The receipt in the \
+        container is a hint: what uninstall removes must be a path that install places, and the host's \
+        copy of the same run counts more. The change takes effect as a whole or not at all.
 
 A running container updates its own ld.so.cache (ldconfig through pct exec). A stopped one is mounted \
         with pct mount; the host's ldconfig then reads its libraries, confined to that tree, and for an \
@@ -121,10 +125,19 @@ A running container updates its own ld.so.cache (ldconfig through pct exec). A s
         the container is executed on the host. ldconfig writes /var/cache/ldconfig/aux-cache, which \
         uninstall does not remove.
 
+An installer is read twice, to verify it and to unpack it, and is digested both times. Where another \
+        program reads it by its name (--host, --mode installer, toolkit --runfile), a file that others can \
+        change, or that is in a directory that others can write in, is copied to a directory of root's \
+        first: the copy is verified, used and removed. The file or directory is named in a warning.
+
 Another version than the loaded kernel module's does not work and is refused; use --force before the \
         other module is loaded. Driver packages of the distribution, an installer that was run in the \
         container, and files mounted by lxc-gpu-conf --libs exclude each other: each is refused with a \
-        hint. An upgrade is the same command with the new installer.
+        hint. If the driver in the container has the right version already, the record says unchanged \
+        and who installed it. --purge removes it first: packages by the container's own package manager, \
+        what a .run installer installed by nvidia-uninstall. An upgrade is the same command with the new \
+        installer, and --all-cts does it in all containers that have a driver from this tool. A FILE may \
+        be a version that fetch has downloaded into the cache.
 
 install --share unpacks once into a directory of the host, for 'lxc-gpu-conf add --share-driver DIR'. \
         An existing directory is never changed: containers may have its files mounted.
@@ -154,12 +167,17 @@ toolkit --runfile verifies the file, copies it to /var/tmp in the container and 
 
 install --host makes a pre-flight check first: kernel headers (of the running kernel and of the \
         next-boot kernel), compiler, kernels for which the driver does not build, nouveau, drivers \
-        installed by other means, the loaded module and its users, Secure Boot, the type of kernel \
-        modules that supports all GPUs that are not on VFIO, running VMs with PCI functions. Each is a \
+        installed by other means, the loaded module and its users, a running X server, free space, Secure \
+        Boot, whether the host gives vGPUs to VMs, the type of kernel modules that supports all GPUs that are not on VFIO, running VMs with PCI functions. Each is a \
         check record; one of severity error is a refusal. --purge removes drivers installed by other \
         means. If the installer fails, this tool rolls nothing back: the installer has its own roll-back \
-        and log; the first error in the log is the reason in the record. If another module stays loaded, \
-        the check reboot_required says so. If the version is installed and loaded, nothing is done.",
+        and log; the cause in the log is the reason in the record. It is asked to end when this tool is. \
+        Afterwards the libraries that programs load are compared, since the installer also succeeds where \
+        it could not write. If another module stays loaded, the check reboot_required says so. If the \
+        version is installed and loaded, nothing is done; where the next-boot kernel has no module, the \
+        check next_boot_module names the command with --kernel, which builds the module of that kernel \
+        alone. With Secure Boot the modules must be signed with a key that the firmware knows: that of \
+        DKMS if it is enrolled, or that of --signing-key and --signing-cert.",
     lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &["gpu-iommu-groups(1)", "lxc-gpu-conf(1)", "pve-gpu-records(5)", "sha256sum(1)", "cksum(1)"],

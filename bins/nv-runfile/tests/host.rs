@@ -90,3 +90,53 @@ fn packages_that_are_not_completely_installed_refuse() {
     let ran = host.install("--dry-run").expect(4);
     assert_eq!(ran.one("check", "property", "other_packaging")["status"], "unknown");
 }
+
+/// A .run host whose next kernel has no module: `install --host` said unchanged.
+#[test]
+fn a_kernel_without_a_module_is_named_and_its_module_is_built_alone() {
+    let host = Host::new();
+    let root = host.root();
+    root.run_install("/usr/lib/x86_64-linux-gnu", V);
+    let next = "6.14.11-9-pve";
+    root.file(&format!("/boot/vmlinuz-{next}"), "");
+    root.file(&format!("/lib/modules/{next}/modules.dep"), "kernel/fs/ext4.ko:\n");
+    let ran = host.install("").expect(0);
+    let check = ran.one("check", "property", "next_boot_module");
+    let command: Vec<&str> =
+        check["commands"][0].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert_eq!(command[command.len() - 3..], ["--host", "--kernel", next]);
+    // that command is not refused, and builds
+    let dir = format!("/usr/src/proxmox-headers-{next}");
+    for file in ["Makefile", "include/linux/kernel.h", "include/linux/version.h"] {
+        root.file(&format!("{dir}/{file}"), "");
+    }
+    let ran = host.install(&format!("--kernel {next} -n --force")).expect(0);
+    let reason = ran.one("change", "property", "driver")["reason"].as_str().unwrap().to_string();
+    assert!(reason.ends_with(&format!(" -K --kernel-name={next}")), "{reason}");
+    root.file(&format!("/lib/modules/{next}/modules.dep"), "updates/dkms/nvidia.ko.zst:\n");
+    let ran = host.install(&format!("--kernel {next}")).expect(0);
+    assert_eq!(ran.one("change", "property", "driver")["status"], "unchanged");
+    let ran = host.install("").expect(0);
+    assert!(ran.of_type("check").all(|check| check["property"] != "next_boot_module"));
+}
+
+/// Nothing looked at the flavour: a common driver was planned on a vGPU host.
+#[test]
+fn a_vgpu_host_gets_no_common_driver() {
+    let host = Host::new();
+    host.bed.write("/usr/bin/nvidia-vgpu-mgr", "");
+    let ran = host.install("--dry-run").expect(4);
+    assert_eq!(ran.one("check", "property", "flavour")["cause"], "vgpu-host");
+}
+
+/// The dry run of an installer that is not downloaded said planned on any host.
+#[test]
+fn a_planned_fetch_is_judged_as_the_file_is() {
+    let host = Host::new();
+    host.bed.write("/sys/module/nouveau/initstate", "live");
+    let planned = "{\"type\":\"change\",\"tool\":\"nv-runfile\",\"target\":\
+        \"/c/NVIDIA-Linux-x86_64-570.211.01.run\",\"property\":\"runfile\",\"from\":null,\
+        \"to\":null,\"status\":\"planned\",\"reason\":null,\"hint\":null}\n";
+    let ran = host.bed.tool("nv-runfile").args("install --host -n").input(planned).run().expect(4);
+    assert_eq!(ran.one("check", "property", "nouveau")["actual"], "loaded");
+}

@@ -262,3 +262,13 @@ pub fn persistence_mode() -> CommandLine {
 pub fn file(path: &str) -> CommandLine {
     command(&["file", path])
 }
+
+/// Stops the graphical login and its X server.
+pub fn stop_display_manager() -> CommandLine {
+    command(&["systemctl", "stop", "display-manager"])
+}
+
+/// Allows programs to be executed on a file system, until it is mounted again.
+pub fn remount_exec(dir: &str) -> CommandLine {
+    command(&["mount", "-o", "remount,exec", dir])
+}

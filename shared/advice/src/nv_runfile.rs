@@ -65,6 +65,13 @@ pub fn install_on_host(version: &str) -> CommandLine {
     command(&["nv-runfile", "install", &cached(version), "--host"])
 }
 
+/// Builds the kernel module of a driver that is installed on the host for one more kernel.
+pub fn install_on_host_for(version: &str, release: &str) -> CommandLine {
+    let mut words = install_on_host(version);
+    words.extend(["--kernel".into(), release.into()]);
+    words
+}
+
 /// Unpacks a driver from the cache into a directory for all containers.
 pub fn install_shared(version: &str, dir: &str) -> CommandLine {
     command(&["nv-runfile", "install", &cached(version), "--share", dir])

@@ -11,6 +11,7 @@ use record::{ErrorRecord, Exit, Failure, Record, RecordWriter, fail};
 use crate::help;
 use crate::options::Common;
 use crate::say::Say;
+use crate::signals::report_file_limits;
 use crate::usage::usage;
 
 /// Parses the command line, runs `tool` and turns its outcome into an exit
@@ -20,6 +21,7 @@ use crate::usage::usage;
 pub fn run<P: Parser + Common>(
     tool: fn(&P, &Say, &mut RecordWriter) -> anyhow::Result<Exit>,
 ) -> ExitCode {
+    report_file_limits();
     let mut command = P::command();
     let name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -44,7 +46,8 @@ pub fn run<P: Parser + Common>(
 fn finish(name: &str, say: &Say, writer: &mut RecordWriter, outcome: anyhow::Result<Exit>) -> Exit {
     let exit = match outcome {
         Ok(exit) => exit,
-        Err(error) if is_broken_pipe(&error) => return Exit::Done,
+        // a tool that changes something goes on without its reader
+        Err(error) if is_broken_pipe(&error) && !record::outlives_reader() => return Exit::Done,
         Err(error) => {
             let failure = match error.downcast::<Failure>() {
                 Ok(failure) => failure,

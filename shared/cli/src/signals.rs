@@ -21,14 +21,24 @@ extern "C" fn note(_: i32) {
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP only set what [`interrupted`] returns.
-/// For tools that change something; a tool that only reads just ends.
+/// For tools that change something; a tool that only reads just ends. In the same way a
+/// reader of the records that goes away no longer ends the work.
 pub fn catch_signals() {
+    record::outlive_reader();
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic and writes to a pipe.
         // An error is only possible for signals that cannot be caught.
         let _ = unsafe { sigaction(signal, &action) };
     }
+}
+
+/// A file that grows beyond the limit of this process (`ulimit -f`) is an error of the
+/// write, which a tool reports and rolls back, and not the end of the process.
+pub(crate) fn report_file_limits() {
+    // SAFETY: no handler is installed, and an error is only possible for signals that
+    // cannot be ignored.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Whether one of them came in.

@@ -30,6 +30,8 @@ pub enum Ending {
     TimedOut,
     /// Its time was up and it did not end even when killed (state D).
     Stuck,
+    /// It was ended because the tool was told to end.
+    Interrupted,
 }
 
 /// What a program did.
@@ -61,6 +63,7 @@ impl Ran {
             Ending::Exited(code) => format!("exit status {code}"),
             Ending::Signalled(signal) => format!("killed by signal {signal}"),
             Ending::TimedOut => "did not end in time and was killed".into(),
+            Ending::Interrupted => "it was ended by a signal to this tool".into(),
             Ending::Stuck => {
                 "did not end in time and cannot be killed (blocked in the kernel)".into()
             }
@@ -77,6 +80,26 @@ impl Machine {
     /// own search path, for at most `deadline`. `None` below `--root`: there no
     /// command is run. Errors: it cannot be started.
     pub fn run(&self, argv: &[&str], deadline: Duration) -> Result<Option<Ran>, FileError> {
+        let Some(child) = self.spawn(argv)? else { return Ok(None) };
+        Ok(Some(attend(child, deadline, &|| false)))
+    }
+
+    /// The same for a program that takes long: it and its children are asked to end
+    /// (SIGTERM) as soon as `stop` says so, and where this process is killed.
+    pub fn run_until(
+        &self,
+        argv: &[&str],
+        deadline: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Ran>, FileError> {
+        let Some(child) = self.spawn(argv)? else { return Ok(None) };
+        let guard = OrphanGuard::new(Pid::from_raw(child.id() as i32));
+        let ran = attend(child, deadline, stop);
+        guard.dismiss();
+        Ok(Some(ran))
+    }
+
+    fn spawn(&self, argv: &[&str]) -> Result<Option<Child>, FileError> {
         if !self.is_host() {
             return Ok(None);
         }
@@ -94,40 +117,122 @@ impl Machine {
             .process_group(0)
             .spawn()
             .map_err(|source| FileError { action: "run", path: (*program).into(), source })?;
-        Ok(Some(attend(child, deadline)))
+        Ok(Some(child))
     }
 }
 
-/// Reads both streams until they close or time is up, then sees it end.
-fn attend(mut child: Child, deadline: Duration) -> Ran {
+/// How often a program that may be stopped is looked after.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a program that was asked to end may clean up.
+const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// A process that ends a process group when this one is killed: no process would wait for it
+/// any more, and another run would begin beside it.
+struct OrphanGuard {
+    /// Where it waits for this process to end; `None`: there is no guard.
+    alive: Option<File>,
+    process: Option<Pid>,
+}
+
+impl OrphanGuard {
+    /// Where the kernel gives no process the group is not guarded.
+    fn new(group: Pid) -> OrphanGuard {
+        let none = OrphanGuard { alive: None, process: None };
+        let Ok((end, alive)) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) else {
+            return none;
+        };
+        // SAFETY: the child only makes system calls until it ends.
+        match unsafe { nix::unistd::fork() } {
+            Ok(nix::unistd::ForkResult::Child) => {
+                guard(&end, group);
+                // SAFETY: ends the child without running anything of the parent's.
+                unsafe { libc::_exit(0) }
+            }
+            Ok(nix::unistd::ForkResult::Parent { child }) => {
+                OrphanGuard { alive: Some(alive.into()), process: Some(child) }
+            }
+            Err(_) => none,
+        }
+    }
+
+    /// Ends the guard and leaves the group alone.
+    fn dismiss(mut self) {
+        if let Some(mut alive) = self.alive.take() {
+            let _ = std::io::Write::write_all(&mut alive, b"!");
+        }
+        if let Some(process) = self.process.take() {
+            let _ = nix::sys::wait::waitpid(process, None);
+        }
+    }
+}
+
+/// In the guard's process: waits for a byte, or for the end of the process that would
+/// have written it.
+fn guard(end: &OwnedFd, group: Pid) {
+    use std::os::fd::AsRawFd;
+    let kept = end.as_raw_fd() as u32;
+    // SAFETY: system calls on numbers; no memory of the parent is used. Its locks and
+    // pipes must not be held open here.
+    unsafe {
+        libc::setsid();
+        if kept > 0 {
+            libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0);
+        let mut byte = 0u8;
+        let read = loop {
+            let read = libc::read(kept as i32, (&raw mut byte).cast(), 1);
+            if read >= 0 || Errno::last() != Errno::EINTR {
+                break read;
+            }
+        };
+        if read == 0 {
+            libc::killpg(group.as_raw(), libc::SIGTERM);
+        }
+    }
+}
+
+/// Reads both streams until they close, time is up or `stop` says so, then sees it end.
+fn attend(mut child: Child, deadline: Duration, stop: &dyn Fn() -> bool) -> Ran {
     let group = Pid::from_raw(child.id() as i32);
-    let end = Instant::now() + deadline;
+    let mut end = Instant::now() + deadline;
+    let mut stopped = false;
+    let mut asked = |end: &mut Instant| {
+        if !stopped && stop() {
+            stopped = true;
+            let _ = killpg(group, Signal::SIGTERM);
+            *end = (*end).min(Instant::now() + CLEAN_UP);
+        }
+        stopped
+    };
     let mut streams = [
         OutputStream { fd: child.stdout.take().map(OwnedFd::from), kept: Vec::new(), last: false },
         OutputStream { fd: child.stderr.take().map(OwnedFd::from), kept: Vec::new(), last: true },
     ];
     let mut timed_out = false;
     while streams.iter().any(|s| s.fd.is_some()) {
+        asked(&mut end);
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             timed_out = true;
             break;
         }
-        read_ready(&mut streams, left);
+        read_ready(&mut streams, left.min(LOOK));
     }
     // it may close its streams and run on
     while !timed_out && !matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+        asked(&mut end);
         timed_out = Instant::now() >= end;
         std::thread::sleep(Duration::from_millis(1));
     }
-    let mut ending = None;
+    let mut ending = asked(&mut end).then_some(Ending::Interrupted);
     if timed_out {
         let _ = killpg(group, Signal::SIGKILL);
         let grace = Instant::now() + Duration::from_secs(2);
         while !matches!(child.try_wait(), Ok(Some(_))) && Instant::now() < grace {
             std::thread::sleep(Duration::from_millis(5));
         }
-        ending = Some(Ending::TimedOut);
+        ending = ending.or(Some(Ending::TimedOut));
     }
     let status = match child.try_wait() {
         Ok(Some(status)) => {
@@ -234,6 +339,20 @@ mod tests {
         let ran = run(&["sh", "-c", "exec >&- 2>&-; sleep 3600"], Duration::from_millis(200));
         assert_eq!(ran.ending, Ending::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_program_that_may_be_stopped_ends_with_its_children() {
+        let start = Instant::now();
+        let host = Machine::new(None).unwrap();
+        let stop = || start.elapsed() > Duration::from_millis(300);
+        let argv = ["sh", "-c", "echo begun; sleep 3600 & sleep 3600"];
+        let ran = host.run_until(&argv, LONG, &stop).unwrap().unwrap();
+        assert_eq!(ran.ending, Ending::Interrupted);
+        assert!(start.elapsed() < Duration::from_secs(10));
+        // and one that ends by itself is not touched
+        let ran = host.run_until(&["sh", "-c", "exit 3"], LONG, &|| false).unwrap().unwrap();
+        assert_eq!(ran.ending, Ending::Exited(3));
     }
 
     #[test]

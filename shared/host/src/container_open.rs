@@ -7,14 +7,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, fstat};
 
 use crate::child_read::read_in_child;
 use crate::error::{errno_error, reason};
+use crate::machine::DIR;
+use crate::{Dir, FileError, Machine};
 
 /// Where cgroup v2 is mounted: the unified hierarchy, or beside v1.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -93,6 +97,65 @@ pub fn open_in_container(
             })
         })
         .collect()
+}
+
+impl Machine {
+    /// What a process sees as its root, as [`Machine::container_root`]. Its directory of
+    /// /proc is opened once, and `is_it` is asked about that open directory: a process id
+    /// that by then belongs to another process cannot lead elsewhere, since what is
+    /// opened through the directory of a process that has ended is an error (ESRCH).
+    /// Errors: the kernel's; it is another process; it has changed its root directory, so
+    /// that it does not see the root of its mount namespace.
+    pub fn process_root(
+        &self,
+        pid: i32,
+        is_it: &dyn Fn(&Dir<'_>) -> bool,
+    ) -> Result<Machine, FileError> {
+        let path = format!("/proc/{pid}");
+        let shown = format!("{path}/root");
+        let error = |source| self.error("open", &shown, source);
+        let process = self.dir(&path)?;
+        if !is_it(&process) {
+            return Err(error(io::Error::from_raw_os_error(libc::ESRCH)));
+        }
+        let root = if self.is_host() {
+            let root = nix::fcntl::openat(process.fd.as_fd(), "root", DIR, Mode::empty());
+            let root = root.map_err(|errno| error(errno_error(errno)))?;
+            require_namespace_root(&process.fd, &root).map_err(error)?;
+            root
+        } else {
+            self.open(&shown, DIR, Mode::empty()).map_err(error)?
+        };
+        Ok(Machine::of_container(root, self.shown(&shown).into()))
+    }
+}
+
+/// Whether a process sees the root of its mount namespace, where a container's own file
+/// system is. With chroot(2) its first process could show us a directory of the host that
+/// is mounted in the container. Both descriptors belong to the same process: its directory
+/// of /proc, and what is its root. Errors: it sees another directory; or the kernel's.
+fn require_namespace_root(process: &OwnedFd, root: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let mounts = nix::fcntl::openat(process.as_fd(), "ns/mnt", flags, Mode::empty());
+    let mounts = mounts.map_err(errno_error)?;
+    let answers = read_in_child(1, 1, Duration::from_secs(10), &|_, pipe| {
+        pipe.put(1, || {
+            setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS).map_err(errno_error)?;
+            let top = std::fs::metadata("/")?;
+            Ok([top.dev().to_le_bytes(), top.ino().to_le_bytes()].concat())
+        });
+    })?;
+    let seen = fstat(root.as_fd()).map_err(errno_error)?;
+    let seen = [seen.st_dev.to_le_bytes(), seen.st_ino.to_le_bytes()].concat();
+    let answer = answers.first();
+    match (answer.and_then(|one| one.bytes(1)), answer.and_then(|one| one.errno(1))) {
+        (Some(top), _) if top == seen => Ok(()),
+        (Some(_), _) => {
+            Err(io::Error::other("the container's first process has changed its root directory"))
+        }
+        (None, Some(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        (None, None) => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+    }
 }
 
 fn opened(bytes: &[u8]) -> OpenOutcome {
@@ -177,4 +240,65 @@ fn join_cgroup(text: &str) -> io::Result<()> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{ForkResult, fork};
+
+    /// A process in a mount namespace of its own, in another root directory.
+    fn process(root: Option<&std::ffi::CStr>) -> nix::unistd::Pid {
+        // SAFETY: the child only makes system calls until it is killed.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            // SAFETY: as above.
+            ForkResult::Child => unsafe {
+                libc::unshare(libc::CLONE_NEWNS);
+                if let Some(root) = root {
+                    libc::chroot(root.as_ptr());
+                }
+                loop {
+                    libc::pause();
+                }
+            },
+        }
+    }
+
+    fn end(pid: nix::unistd::Pid) {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::wait::waitpid(pid, None).unwrap();
+    }
+
+    #[test]
+    fn a_first_process_that_changed_its_root_directory_is_not_followed() {
+        let host = Machine::new(None).unwrap();
+        for (root, refused) in [(None, false), (Some(c"/tmp"), true)] {
+            let pid = process(root);
+            std::thread::sleep(Duration::from_millis(200));
+            let opened = host.process_root(pid.as_raw(), &|_| true);
+            assert_eq!(opened.is_err(), refused, "{root:?}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("changed its root directory"), "{error}");
+            }
+            end(pid);
+        }
+    }
+
+    /// The number of a process that ended belongs to another one.
+    #[test]
+    fn a_process_is_what_its_open_directory_says() {
+        let host = Machine::new(None).unwrap();
+        let pid = process(None);
+        let comm = |dir: &Dir<'_>| dir.attr("comm").is_ok();
+        assert!(host.process_root(pid.as_raw(), &comm).is_ok());
+        assert!(host.process_root(pid.as_raw(), &|_| false).is_err());
+        // it ends after it was looked at, and before its root is opened
+        let opened = host.process_root(pid.as_raw(), &|dir| {
+            end(pid);
+            let _ = comm(dir);
+            true
+        });
+        assert!(opened.is_err());
+    }
 }

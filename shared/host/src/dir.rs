@@ -34,6 +34,7 @@ impl<'a> Dir<'a> {
 
     fn open_below(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let _rights = self.machine.rights()?;
         if self.machine.is_host() || !path.contains('/') {
             return openat(self.fd.as_fd(), path, flags, Mode::empty()).map_err(errno_error);
         }
@@ -113,22 +114,31 @@ impl<'a> Dir<'a> {
         self.below(name).map_err(|error| self.error("open", name, error))?.list()
     }
 
+    /// Bytes that a file of this user may still take on its file system.
+    pub fn free(&self) -> io::Result<u64> {
+        let found = nix::sys::statvfs::fstatvfs(self.fd.as_fd()).map_err(errno_error)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+
     pub(crate) fn stat(&self, name: &str) -> io::Result<Stat> {
         let stat = fstatat(self.fd.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW);
         Ok(stat.map_err(errno_error)?.into())
     }
 
     pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
+        let _rights = self.machine.rights()?;
         nix::unistd::unlinkat(self.fd.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir)
             .map_err(errno_error)
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let _rights = self.machine.rights()?;
         nix::fcntl::renameat(self.fd.as_fd(), from, self.fd.as_fd(), to).map_err(errno_error)
     }
 
     pub(crate) fn open(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let _rights = self.machine.rights()?;
         let fd = openat(self.fd.as_fd(), name, flags, Mode::from_bits_truncate(mode))
             .map_err(errno_error)?;
         Ok(File::from(fd))

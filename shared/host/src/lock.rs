@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::child_read::wait_for;
+use crate::error::errno_error;
 use crate::{FileError, FileKind, Machine, Stat};
 
 /// How long PVE itself waits for this lock (pve-container, PVE::Tools::lock_file).
@@ -130,6 +131,17 @@ impl Machine {
         self.lock_path(path, 0o644, wait, stop)
     }
 
+    /// The same with a file that only its owner may open.
+    pub(crate) fn lock_private(
+        &self,
+        path: &str,
+        wait: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FileLock, LockError> {
+        self.make_parents(path).map_err(LockError::File)?;
+        self.lock_path(path, 0o600, wait, stop)
+    }
+
     fn lock_path(
         &self,
         path: &str,
@@ -141,6 +153,11 @@ impl Machine {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
         let fd = self.open(path, flags, Mode::from_bits_truncate(mode)).map_err(error)?;
         let file = File::from(fd);
+        if mode == 0o600 {
+            // an earlier version made it readable for all
+            let private = nix::sys::stat::fchmod(file.as_fd(), Mode::from_bits_truncate(mode));
+            private.map_err(|errno| error(errno_error(errno)))?;
+        }
         match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
             Ok(()) => Ok(FileLock { file }),
             Err(busy) if busy.raw_os_error() == Some(libc::EWOULDBLOCK) => {

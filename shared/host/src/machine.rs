@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
-use crate::FileError;
 use crate::error::errno_error;
+use crate::rights::Rights;
+use crate::{FileError, Owner};
 
 /// The running host, or a tree that represents one.
 ///
@@ -24,6 +25,8 @@ pub struct Machine {
     pub(crate) listed: bool,
     /// No path may lead over a mount point.
     pub(crate) one_mount: bool,
+    /// Whose rights every access has; `None`: this process's own.
+    pub(crate) rights_of: Option<Owner>,
 }
 
 /// What stat(2) says, reduced to what the tools ask.
@@ -100,7 +103,7 @@ impl Machine {
             source: errno_error(errno),
         })?;
         let below = root.map(Path::to_path_buf);
-        Ok(Machine { root: fd, below, listed: root.is_some(), one_mount: false })
+        Ok(Machine { root: fd, below, listed: root.is_some(), one_mount: false, rights_of: None })
     }
 
     /// The root file system of a container, given by its directory on this
@@ -110,8 +113,12 @@ impl Machine {
     pub fn container_root(&self, path: &str) -> Result<Machine, FileError> {
         let root = self.open(path, DIR, Mode::empty());
         let root = root.map_err(|source| self.error("open", path, source))?;
-        let below = Some(self.shown(path).into());
-        Ok(Machine { root, below, listed: false, one_mount: false })
+        Ok(Machine::of_container(root, self.shown(path).into()))
+    }
+
+    /// The same of an open directory; messages show it as `below`.
+    pub(crate) fn of_container(root: OwnedFd, below: PathBuf) -> Machine {
+        Machine { root, below: Some(below), listed: false, one_mount: false, rights_of: None }
     }
 
     /// Whether this is the running host itself: only then commands may be run.
@@ -138,6 +145,7 @@ impl Machine {
 
     pub(crate) fn open(&self, path: &str, flags: OFlag, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlag::O_CLOEXEC;
+        let _rights = self.rights()?;
         let opened = if self.is_host() {
             openat(self.root.as_fd(), path, flags, mode)
         } else {
@@ -167,6 +175,7 @@ impl Machine {
     pub fn read(&self, path: &str, cap: usize) -> Result<Vec<u8>, FileError> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let read = || -> io::Result<Vec<u8>> {
+            let _rights = self.rights()?;
             if self.is_host() {
                 return read_capped(self.open(path, flags, Mode::empty())?, cap);
             }
@@ -233,13 +242,21 @@ impl Machine {
         stat().map_err(|error| self.error("stat", path, error))
     }
 
-    /// lstat(2): a link is not followed.
+    /// lstat(2): a link is not followed. Where no path may lead over a mount point
+    /// neither may the last component: a file system of the container's own may answer
+    /// for it, or never answer.
     pub fn lstat(&self, path: &str) -> Result<Stat, FileError> {
-        self.at(path, |dir, name| {
-            let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(errno_error)?;
-            Ok(stat.into())
-        })
-        .map_err(|error| self.error("stat", path, error))
+        let stat = || -> io::Result<Stat> {
+            if self.one_mount {
+                let fd = self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty())?;
+                return Ok(fstat(fd.as_fd()).map_err(errno_error)?.into());
+            }
+            self.at(path, |dir, name| {
+                let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(errno_error)?;
+                Ok(stat.into())
+            })
+        };
+        stat().map_err(|error| self.error("stat", path, error))
     }
 
     /// Whether a path leads to anything.
@@ -263,7 +280,13 @@ impl Machine {
     ) -> io::Result<T> {
         let (parent, name) = split(path);
         let parent = self.open(parent, DIR | OFlag::O_PATH, Mode::empty())?;
+        let _rights = self.rights()?;
         f(parent.as_fd(), OsStr::new(name))
+    }
+
+    /// The rights that accesses have, until it is dropped.
+    pub(crate) fn rights(&self) -> io::Result<Rights> {
+        Rights::take(self.rights_of)
     }
 
     /// Release of the running kernel, `6.14.11-4-pve`.

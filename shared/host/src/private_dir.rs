@@ -6,14 +6,17 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fchmod, fstatat};
 
 use crate::error::errno_error;
+use crate::exclusive::Exclusive;
 use crate::lock::{FileLock, LockError};
 use crate::machine::{FileKind, Machine, Stat};
+use crate::replace::alive;
 use crate::{FileError, InputFile};
 
 /// A directory that only its owner writes in.
@@ -66,7 +69,8 @@ pub struct PrivateFile {
 impl PrivateDir {
     /// Opens the directory that `path` names on `machine`, or makes it with
     /// those above it. `None`: it does not exist and was not to be made. Errors:
-    /// it is another user's, or others may write in it.
+    /// it or a directory above it is another user's, or others may write in it, also by an
+    /// access control list.
     pub fn open(
         machine: &Machine,
         path: &str,
@@ -81,16 +85,15 @@ impl PrivateDir {
             Err(error) => return Err(error.into()),
         };
         let store = PrivateDir { machine };
-        let found = store.machine.stat("/")?;
-        let foreign = |why: &str| PrivateDirError::Foreign { path: store.dir(), why: why.into() };
-        let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        if found.uid != 0 && found.uid != user {
-            return Err(foreign("belongs to another user"));
+        // below --root a link may lead elsewhere than its text says: the open directory counts
+        let dir = store.machine.dir("/")?;
+        let opened = format!("/proc/self/fd/{}", dir.fd.as_raw_fd());
+        let found = Exclusive::of(Path::new(&opened))?;
+        if let Some((path, why)) = found.open_to_others {
+            let path = path.display().to_string();
+            return Err(PrivateDirError::Foreign { path, why: why.into() });
         }
-        let shared = found.mode & 0o020 != 0 && found.gid != 0 && found.gid != group;
-        if found.mode & 0o002 != 0 || shared {
-            return Err(foreign("is writable by other users"));
-        }
+        drop(dir);
         Ok(Some(store))
     }
 
@@ -153,6 +156,17 @@ impl PrivateDir {
         self.machine.remove(&format!("/{name}"))
     }
 
+    /// Removes files named `<name>.<pid>` of processes that are gone.
+    pub fn remove_abandoned(&self) -> Result<(), FileError> {
+        for name in self.list()? {
+            let pid = name.rsplit_once('.').and_then(|(_, pid)| pid.parse::<i32>().ok());
+            if pid.is_some_and(|pid| pid > 0 && !alive(pid)) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a file its final name, for good when this returns.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
         let dir = self.machine.dir("/")?;
@@ -162,19 +176,18 @@ impl PrivateDir {
     /// Bytes that a file of this user may still take on its file system.
     pub fn free(&self) -> Result<u64, FileError> {
         let dir = self.machine.dir("/")?;
-        let found = nix::sys::statvfs::fstatvfs(dir.fd.as_fd()).map_err(errno_error);
-        let found = self.fail("ask the file system of", "", found)?;
-        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+        self.fail("ask the file system of", "", dir.free())
     }
 
-    /// Takes the lock that stands for a name; see [`Machine::lock_file`].
+    /// Takes the lock that stands for a name. No other user may open its file: who may
+    /// read a file may lock it for good.
     pub fn lock(
         &self,
         name: &str,
         wait: Duration,
         stop: &dyn Fn() -> bool,
     ) -> Result<FileLock, LockError> {
-        self.machine.lock_file(&format!("/{name}"), wait, stop)
+        self.machine.lock_private(&format!("/{name}"), wait, stop)
     }
 
     /// Whether some process has the file open. A kernel or file system that
@@ -182,6 +195,10 @@ impl PrivateDir {
     pub fn in_use(&self, name: &str) -> bool {
         let Ok(dir) = self.machine.dir("/") else { return false };
         let Ok(file) = dir.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) else { return false };
+        // a process that opens the file while the lease is held has the kernel send us
+        // SIGIO, which would end this one
+        // SAFETY: no handler, and no other code of these programs uses the signal.
+        unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
         // a write lease is granted where no other process has the file open (fcntl(2))
         // SAFETY: fcntl(2) with an integer on a descriptor that `file` keeps open.
         let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
@@ -358,6 +375,45 @@ mod tests {
         assert!(store.in_use("a"));
         drop(held);
         assert!(let_go());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// The kernel sends SIGIO to the holder of a lease: another user who opened the files
+    /// of a cache ended `prune` half-way.
+    #[test]
+    fn whoever_opens_a_file_does_not_end_the_process_that_asks() {
+        let (dir, machine) = store("lease");
+        let store = PrivateDir::open(&machine, "/", true).unwrap().unwrap();
+        store.put("a", b"x").unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(File::open(dir.join("a")));
+                }
+            });
+            for _ in 0..20_000 {
+                store.in_use("a");
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn no_other_user_can_lock_what_is_ours_or_write_above_it() {
+        let (dir, machine) = store("locks");
+        let store = PrivateDir::open(&machine, "/cache", true).unwrap().unwrap();
+        let lock = dir.join("cache/a.lock");
+        std::fs::write(&lock, "").unwrap();
+        drop(store.lock("a.lock", Duration::ZERO, &|| false).unwrap());
+        assert_eq!(std::fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+        // a directory above it that others can write in: they can put another one there
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(
+            PrivateDir::open(&machine, "/cache", true),
+            Err(PrivateDirError::Foreign { .. })
+        ));
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

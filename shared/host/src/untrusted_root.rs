@@ -8,20 +8,17 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, openat, renameat};
-use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fsync, symlinkat, unlinkat};
 
 use crate::atomic_dir::NewFile;
 use crate::error::errno_error;
 use crate::machine::split;
-use crate::{FileError, InputFile, Machine};
-
-/// User and group as the host sees them.
-pub type Owner = (u32, u32);
+use crate::{FileError, InputFile, Machine, Owner, Stat};
 
 fn ids(owner: Owner) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
@@ -38,8 +35,7 @@ impl Machine {
             }
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let dir = openat(parent, name, flags, Mode::empty()).map_err(errno_error)?;
-            let (uid, gid) = ids(owner);
-            fchown(dir.as_fd(), uid, gid).map_err(errno_error)?;
+            self.own(dir.as_fd(), owner)?;
             fchmod(dir.as_fd(), Mode::from_bits_truncate(mode)).map_err(errno_error)?;
             Ok(true)
         });
@@ -49,6 +45,21 @@ impl Machine {
             self.dir(path).map(drop)?;
         }
         Ok(made)
+    }
+
+    /// Gives a directory that was just made to its owner. With that owner's rights it has
+    /// it already, and one that has another is not the one that was made: another
+    /// process put it in its place.
+    fn own(&self, dir: BorrowedFd<'_>, owner: Owner) -> io::Result<()> {
+        if self.rights_of == Some(owner) && owner.0 != 0 {
+            let found = Stat::from(fstat(dir).map_err(errno_error)?);
+            return match found.uid == owner.0 {
+                true => Ok(()),
+                false => Err(io::Error::other("another process replaced it")),
+            };
+        }
+        let (uid, gid) = ids(owner);
+        fchown(dir, uid, gid).map_err(errno_error)
     }
 
     /// Makes a file where nothing is. Only root may read it until
@@ -69,6 +80,9 @@ impl Machine {
     pub fn new_link(&self, path: &str, target: &str, owner: Owner) -> Result<(), FileError> {
         let made = self.at(path, |parent, name| {
             symlinkat(target, parent, name).map_err(errno_error)?;
+            if self.rights_of == Some(owner) {
+                return Ok(());
+            }
             let (uid, gid) = ids(owner);
             fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(errno_error)
         });
@@ -155,6 +169,13 @@ impl Machine {
     /// container may have mounted anything anywhere.
     pub fn on_one_mount(mut self) -> Machine {
         self.one_mount = true;
+        self
+    }
+
+    /// The same machine, accessed with the rights of this user alone: a container's root.
+    /// Only root can take another user's rights; another user has only his own.
+    pub fn with_rights_of(mut self, owner: Owner) -> Machine {
+        self.rights_of = Some(owner);
         self
     }
 

@@ -21,4 +21,4 @@ pub use hostpci::{HostPci, HostPciId, HostPciMode, PciMappings, Vm, Vms};
 pub use ids::{IdMap, id_maps, root_ids};
 pub use keys::is_permitted_lxc_key;
 pub use reservations::{Reservation, Reservations, ReservedUntil};
-pub use rootfs::{RootFs, init_pid, is_running, root_file_system};
+pub use rootfs::{RootFs, init_pid, is_running, root_file_system, running_root};

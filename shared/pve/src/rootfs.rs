@@ -1,6 +1,6 @@
 //! A container's first process and its root file system.
 
-use host::{FileKind, Machine};
+use host::{FileError, FileKind, Machine};
 
 use crate::{Conf, Section, storage};
 
@@ -61,10 +61,38 @@ pub fn init_pid(machine: &Machine, ctid: u32) -> Option<i32> {
 /// `NSpid: 4242 1`: number 1 of a pid namespace right below ours. That of a
 /// container in the container is one further down: `4711 230 1`.
 fn is_first(machine: &Machine, pid: i32) -> bool {
-    let status = machine.attr(&format!("/proc/{pid}/status")).unwrap_or_default();
+    is_first_by(&machine.attr(&format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+fn is_first_by(status: &str) -> bool {
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let ids: Vec<&str> = ids.unwrap_or_default().split_ascii_whitespace().collect();
     ids.len() == 2 && ids[1] == "1"
+}
+
+/// The root file system of a running container, opened through its first process: what
+/// it is is asked of the process that was opened, so that another one which has its number
+/// by then is not taken for it. Errors: the container does not run; the kernel's.
+pub fn running_root(machine: &Machine, ctid: u32) -> Result<Machine, FileError> {
+    let pid = init_pid(machine, ctid).ok_or_else(|| FileError {
+        action: "open",
+        path: format!("/sys/fs/cgroup/lxc/{ctid}"),
+        source: std::io::Error::other("it has no first process"),
+    })?;
+    let group = format!("/lxc/{ctid}");
+    machine.process_root(pid, &|process| {
+        let text = |name: &str| {
+            let bytes = process.attr(name).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        // a tree below --root records no control groups of processes
+        let in_group = !machine.is_host()
+            || text("cgroup").lines().any(|line| {
+                let rest = line.split_once(&group).map(|(_, rest)| rest);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            });
+        in_group && is_first_by(&text("status"))
+    })
 }
 
 /// Where a container's root file system is now.

@@ -83,6 +83,10 @@ impl From<ReadError> for Failure {
                 Failure { upstream: Some(Box::new(upstream)), ..fail(Exit::System, message) }
             }
             ReadError::Io(_) => fail(Exit::System, message),
+            ReadError::CutOff(_) => fail(Exit::System, message).hint(
+                "run the pipeline again; to pass on some of the records, select them with jq or \
+                 by options of the tool that prints them",
+            ),
             _ => fail(Exit::Usage, message),
         }
     }

@@ -33,4 +33,4 @@ pub use record::*;
 pub use runfile::*;
 pub use schema::{SCHEMAS, Schema};
 pub use vgpu::*;
-pub use write::{Output, RecordWriter, print_text};
+pub use write::{Output, RecordWriter, outlive_reader, outlives_reader, print_text};

@@ -34,6 +34,8 @@ pub enum Record {
     VgpuType(VgpuType),
     /// Which profile a virtual function or a GPU is to have.
     VgpuAssignment(VgpuAssignment),
+    /// Where a stream of records begins or ends.
+    Stream(StreamRecord),
     /// Why the stream ends here.
     Error(ErrorRecord),
 }
@@ -52,9 +54,32 @@ impl Record {
             Record::Vgpu(_) => "vgpu",
             Record::VgpuType(_) => "vgpu-type",
             Record::VgpuAssignment(_) => "vgpu-assignment",
+            Record::Stream(_) => "stream",
             Record::Error(_) => "error",
         }
     }
+}
+
+/// One end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamPart {
+    /// Records follow.
+    Begin,
+    /// These were all.
+    End,
+}
+
+/// Where a stream of records begins or ends, so that a reader knows one that was cut off
+/// between two records from one that is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// The tool that prints the records.
+    pub tool: String,
+    /// Which end.
+    pub part: StreamPart,
+    /// How many records were printed, at the end.
+    pub records: Option<u64>,
 }
 
 /// Why a stream ends here.

@@ -32,5 +32,6 @@ schemas!(
     "vgpu",
     "vgpu-type",
     "vgpu-assignment",
+    "stream",
     "error",
 );

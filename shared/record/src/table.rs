@@ -60,6 +60,7 @@ fn shape(record: &Record) -> (&'static [&'static str], Overflow) {
             (&["GPU", "ID", "PROFILE", "FRAMEBUFFER", "AVAILABLE", "NAME"], Overflow::Cut)
         }
         Record::VgpuAssignment(_) => (&["ADDRESS", "PROFILE", "COUNT"], Overflow::Cut),
+        Record::Stream(_) => (&["TOOL", "STREAM"], Overflow::Cut),
         Record::Error(_) => (&["ERROR", "TOOL", "MESSAGE"], Overflow::Wrap),
     }
 }
@@ -78,6 +79,7 @@ fn rows(record: &Record) -> Vec<Vec<Cell>> {
         Record::VgpuAssignment(VgpuAssignment { address, profile, count }) => {
             vec![vec![address.to_string(), profile.clone(), or_dash(count)]]
         }
+        Record::Stream(stream) => vec![vec![stream.tool.clone(), or_dash(&stream.records)]],
         Record::Error(ErrorRecord { tool, message, exit, .. }) => {
             vec![vec![exit.to_string(), tool.clone(), message.clone()]]
         }

@@ -54,7 +54,8 @@ fn is_sha256(word: &str) -> bool {
 }
 
 /// Reads lines as sha256sum(1) writes them: digest, two spaces (or one and
-/// `*`), file name. Gives name and digest; directories in names are dropped.
+/// `*`), file name; or with --tag, as BSD's sha256(1) does: `SHA256 (NAME) = DIGEST`.
+/// Gives name and digest; directories in names are dropped.
 /// Errors: a line is none, with its number.
 pub fn sha256_sums(text: &str) -> Result<Vec<(String, String)>, String> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim_end()));
@@ -66,10 +67,22 @@ pub fn sha256_sums(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn sum(line: &str) -> Option<(String, String)> {
-    let (digest, name) = line.split_once(' ')?;
-    let name = name.strip_prefix([' ', '*'])?;
+    let tagged = line.strip_prefix("SHA256 (").and_then(|rest| rest.rsplit_once(") = "));
+    let (name, digest) = match tagged {
+        Some(tagged) => tagged,
+        None => {
+            let (digest, name) = line.split_once(' ')?;
+            (name.strip_prefix([' ', '*'])?, digest)
+        }
+    };
     let name = name.rsplit('/').next().filter(|name| !name.is_empty())?;
     is_sha256(digest).then(|| (name.to_string(), digest.to_ascii_lowercase()))
+}
+
+/// The digest of a file that holds nothing else, as some servers have it beside the file
+/// that it is of.
+pub fn lone_sha256(text: &str) -> Option<String> {
+    Some(text.trim()).filter(|text| is_sha256(text)).map(str::to_ascii_lowercase)
 }
 
 #[cfg(test)]
@@ -121,9 +134,12 @@ mod tests {
     fn sums_are_read_as_sha256sum_writes_them() {
         let hex = "A".repeat(64);
         let name = "NVIDIA-Linux-x86_64-580.159.03.run";
-        for line in
-            [format!("{hex}  {name}\n"), format!("{hex} *{name}"), format!("{hex}  a/b/{name}\r\n")]
-        {
+        for line in [
+            format!("{hex}  {name}\n"),
+            format!("{hex} *{name}"),
+            format!("{hex}  a/b/{name}\r\n"),
+            format!("SHA256 ({name}) = {hex}\n"),
+        ] {
             assert_eq!(sha256_sums(&line).unwrap(), [(name.to_string(), "a".repeat(64))]);
         }
         for bad in [

@@ -32,7 +32,7 @@ pub use decompress::Decompressed;
 pub use digest::{Algorithm, DigestResult, DigestScope, DigestSpec};
 pub use header::{Header, HeaderError};
 pub use installer_name::{Arch, Flavour, InstallerName, is_version};
-pub use known_files::{KNOWN, KnownFile, known_files, sha256_sums};
+pub use known_files::{KNOWN, KnownFile, known_files, lone_sha256, sha256_sums};
 pub use layout::{Dialect, Part};
 pub use manifest::{Manifest, ManifestEntry};
 pub use stub::{OptionSupport, Stub};

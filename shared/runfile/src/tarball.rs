@@ -141,6 +141,10 @@ impl Member {
     }
 }
 
+/// Far more than an installer needs. Each directory of a path is made, and held open while
+/// it is removed again: 2,000 of them are more than a process may have open.
+const MOST_DEPTH: usize = 64;
+
 fn relative_path(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if path.is_empty() || path.contains(&0) {
         return Err("no name");
@@ -149,12 +153,17 @@ fn relative_path(path: &[u8]) -> Result<Vec<u8>, &'static str> {
         return Err("an absolute path");
     }
     let mut clean = Vec::with_capacity(path.len());
+    let mut depth = 0;
     for part in path.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b".")) {
         if part == b".." {
             return Err("a path with '..'");
         }
         if part.len() > 255 {
             return Err("a name of more than 255 bytes");
+        }
+        depth += 1;
+        if depth > MOST_DEPTH {
+            return Err("a path of more than 64 directories");
         }
         if !clean.is_empty() {
             clean.push(b'/');

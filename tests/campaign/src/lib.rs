@@ -9,6 +9,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
+pub mod attacks;
 pub mod crowd;
 pub mod faults;
 pub mod fed;

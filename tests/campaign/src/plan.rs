@@ -8,7 +8,9 @@ use crate::stages::bed::{OnBed, Place};
 use crate::stages::{
     bind, cluster::OnCluster, container, installer, lxc, metrics, model::OnModel, vgpu,
 };
-use crate::{Effort, Tally, crowd, faults, fed, full, fuzz, hostile, power, refusing, rootfs};
+use crate::{
+    Effort, Tally, attacks, crowd, faults, fed, full, fuzz, hostile, power, refusing, rootfs,
+};
 
 type Run = Box<dyn Fn(Effort) -> Vec<Tally> + Send + Sync>;
 
@@ -164,6 +166,7 @@ pub fn all() -> Vec<Campaign> {
     all.push(campaign("input-kernels", |effort| vec![hostile::kernels(effort)]));
     all.push(campaign("input-rootfs", |effort| vec![rootfs::looked_at(effort)]));
     all.push(campaign("input-containers", |effort| vec![rootfs::installed_into(effort)]));
+    all.push(campaign("attacks", attacks::all));
     all.push(campaign("parsers", |effort| {
         parsers::all().iter().map(|parser| fed::feed(parser, effort)).collect()
     }));

@@ -12,7 +12,7 @@ use testbed::runfile::{NvidiaRun, Pack, driver_tree};
 use testbed::{Bed, Ran};
 
 /// Of a branch that no kernel of a test machine is too new for.
-const VERSION: &str = "560.35.03";
+const VERSION: &str = "580.126.20";
 
 const STAND_IN: &str = r#"#!/bin/sh
 trap 'rm -rf "$PWD"' EXIT
@@ -21,7 +21,13 @@ if [ -e /run/fail ]; then
 	printf 'ERROR: Unable to load the kernel module.\nERROR: Installation has failed.\n' >/var/log/nvidia-installer.log
 	exit 1
 fi
-mkdir -p /var/lib/nvidia && echo @V@ >/var/lib/nvidia/log
+lib=/usr/lib/x86_64-linux-gnu
+[ -e /run/read-only ] || for name in *.so.@V@; do
+	cp $name $lib/ && ln -sf $name $lib/${name%.@V@}.1
+done
+[ ! -e /run/read-only ] || cat /run/read-only >/var/log/nvidia-installer.log
+# as nvidia-installer's backup.c writes it
+mkdir -p /var/lib/nvidia && echo '1.0-58012620 (@V@)' >/var/lib/nvidia/log
 "#;
 
 struct Machine {
@@ -33,8 +39,11 @@ struct Machine {
 fn ready(options: Option<&[&str]>) -> Machine {
     let mut bed = Bed::new("pve9-two-gpus");
     let release = release(&bed);
-    bed.write(&format!("/usr/src/proxmox-headers-{release}/Makefile"), "");
-    for program in ["gcc", "make", "dkms"] {
+    for file in ["Makefile", "include/linux/kernel.h", "include/linux/version.h"] {
+        bed.write(&format!("/usr/src/proxmox-headers-{release}/{file}"), "");
+    }
+    bed.write("/usr/include/stdlib.h", "");
+    for program in ["cc", "make", "dkms"] {
         program_at(&bed, &format!("/usr/bin/{program}"), "exit 0\n");
     }
     without_packages(&mut bed);
@@ -143,7 +152,8 @@ fn the_choice_about_dkms_is_passed_on() {
     machine.install("--no-dkms").expect(0);
     assert!(machine.args().unwrap().starts_with("--silent --no-dkms "));
     for (words, what) in [
-        ("--ct 901 --purge", "--purge needs --host"),
+        ("--share /run/x --purge", "--purge needs --host or --ct"),
+        ("--ct 901 --kernel 6.14.11-4-pve", "--kernel needs --host"),
         ("--share /run/x --no-dkms", "--no-dkms needs --host"),
         ("--host --mode installer", "--mode installer needs --ct"),
     ] {
@@ -201,4 +211,21 @@ fn other_packagings_are_removed_where_that_is_asked_for() {
         "apt-get purge -y nvidia-driver\ndkms remove nvidia-current/550.100 --all\n"
     );
     assert!(machine.args().is_some());
+}
+
+/// With --silent nvidia-installer ends with 0 and records the version although it could
+/// place nothing: "continue anyway" is its default (held against the real program).
+#[test]
+fn an_installer_that_placed_nothing_has_not_succeeded() {
+    let machine = ready(None);
+    let said = "ERROR: Unable to create '/usr/lib/x86_64-linux-gnu/libcuda.so.580.126.20' for \
+        copying (Read-only file system)";
+    machine.host.write("/run/read-only", format!("{said}\n"));
+    let ran = machine.install("").expect(3);
+    let all = records(&ran);
+    assert_eq!(record(&all, "installed")["status"], "ok");
+    let libraries = record(&all, "libraries");
+    assert_eq!(libraries["cause"], "not-placed");
+    let reason = libraries["reason"].as_str().unwrap();
+    assert!(reason.contains("Unable to create '/usr/lib/x86_64-linux-gnu/libcuda"), "{reason}");
 }

@@ -28,7 +28,7 @@ lib=/usr/lib/x86_64-linux-gnu
 for name in libcuda libnvidia-ml; do
 	cp $name.so.@V@ $lib/ && ln -sf $name.so.@V@ $lib/$name.so.1
 done
-mkdir -p /var/lib/nvidia && echo @V@ >/var/lib/nvidia/log
+mkdir -p /var/lib/nvidia && echo '1.0-1 (@V@)' >/var/lib/nvidia/log
 "#;
 
 /// An installer with the stand-in, on the machine that the test runs on.
@@ -97,9 +97,12 @@ fn the_installer_runs_inside_with_the_options_of_its_version() {
     assert_eq!(ran.records[0]["status"], "unchanged");
     assert!(!container.at(&format!("/root/nv-runfile-{VERSION}.run")).exists());
 
-    // two ways do not mix
-    let ran = install(&host, &format!("{new} --ct 950")).expect(4);
-    assert!(ran.stderr.contains("run 'nvidia-uninstall' in the container"), "{}", ran.stderr);
+    // what is right already needs no other way, and two ways do not mix
+    let ran = install(&host, &format!("{new} --ct 950")).expect(0);
+    assert_eq!(ran.records[0]["status"], "unchanged");
+    let ran = install(&host, &format!("{old} --ct 950 --force")).expect(4);
+    let hint = "hint: pct exec 950 -- nvidia-uninstall --silent\n";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
 }
 
 #[test]

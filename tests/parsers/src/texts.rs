@@ -54,7 +54,7 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
 
 pub fn records(bytes: &[u8]) {
     let wanted = ["pci-device", "vgpu-assignment", "change", "check", "runfile", "vgpu"];
-    let limits = ReadLimits { line: 4096, total: 1 << 16 };
+    let limits = ReadLimits { line: 4096, total: 1 << 16, records: 1000 };
     let mut input = bytes;
     if let Ok(stream) = record::read(&mut input, limits, &wanted) {
         assert!(stream.records.windows(2).all(|pair| pair[0].0 < pair[1].0));

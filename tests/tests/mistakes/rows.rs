@@ -82,7 +82,7 @@ pub const RUNFILE: &[Mistake] = &[
     ),
     ("inof BED/files/other.run", None, 2, &["unknown command 'inof'", "did you mean 'info'?"]),
     ("info BED/files/none.run", None, 2, &["none.run': no such file or directory"]),
-    ("info BED/files/other.run", None, 2, &["not a .run installer", "hint: file "]),
+    ("info BED/files/other.run", None, 2, &["not a .run installer", "it is a web page"]),
     ("info BED/files/empty.run", None, 2, &["it is empty", "download it again"]),
     ("info BED/files/dir.run", None, 2, &["dir.run' is a directory"]),
     ("info", None, 2, &["standard input is empty", "nv-runfile fetch VERSION | ..."]),

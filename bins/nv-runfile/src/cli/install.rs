@@ -6,15 +6,23 @@ use clap::{Args, ValueEnum};
 use cli::ChangeOptions;
 use nvidia::userspace::Set;
 
-use crate::cli::values::{Caps, Files, sha256};
+use crate::cli::values::{Caps, Files, kernel_release, sha256};
 
 /// Where a driver is installed.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub struct InstallTarget {
     /// Install in this container, running or stopped
+    ///
+    /// May be given several times. A container that fails does not stop the others.
     #[arg(long, value_name = "CTID", value_parser = pve::ctid)]
-    pub ct: Option<u32>,
+    pub ct: Vec<u32>,
+
+    /// Install in all containers that have a driver from nv-runfile
+    ///
+    /// Those of this host: after an upgrade of the host's driver.
+    #[arg(long, hide_short_help = true)]
+    pub all_cts: bool,
 
     /// Install into a new directory for all containers
     ///
@@ -88,9 +96,11 @@ pub struct Install {
     )]
     pub set: Vec<LibrarySet>,
 
-    /// With --host: first remove drivers installed by other means
+    /// First remove drivers installed by other means
     ///
-    /// Removes packages and DKMS modules; --dry-run shows which.
+    /// With --host: packages and DKMS modules. With --ct: packages, by the package
+    /// manager of the container, and what a .run installer installed in it; the container
+    /// must be running. --dry-run shows which.
     #[arg(long)]
     pub purge: bool,
 
@@ -103,6 +113,28 @@ pub struct Install {
     /// With --host: build for the running kernel only
     #[arg(long)]
     pub no_dkms: bool,
+
+    /// With --host: build the kernel module for this kernel
+    ///
+    /// Where this version is installed already, only the module of this kernel is built:
+    /// the one that boots next, for example.
+    #[arg(
+        long,
+        value_name = "RELEASE",
+        value_parser = kernel_release,
+        hide_short_help = true
+    )]
+    pub kernel: Option<String>,
+
+    /// With --host: sign the kernel modules with this key
+    ///
+    /// For Secure Boot: a private key in PEM whose certificate the firmware knows.
+    #[arg(long, value_name = "FILE", requires = "signing_cert", hide_short_help = true)]
+    pub signing_key: Option<PathBuf>,
+
+    /// With --host: certificate of the signing key, in DER
+    #[arg(long, value_name = "FILE", requires = "signing_key", hide_short_help = true)]
+    pub signing_cert: Option<PathBuf>,
 
     /// Require this SHA-256
     #[arg(long, value_name = "HEX", value_parser = sha256)]

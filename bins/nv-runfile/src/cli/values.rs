@@ -41,6 +41,15 @@ pub fn sha256(text: &str) -> Result<String, String> {
     }
 }
 
+/// A release as uname(2) gives it, which names a directory of /lib/modules.
+pub fn kernel_release(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-+._~".contains(&b);
+    match text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(plain) {
+        true => Ok(text.into()),
+        false => Err("expected a kernel release such as 6.14.11-4-pve".into()),
+    }
+}
+
 pub fn owner(text: &str) -> Result<Owner, String> {
     // chown(2) takes the highest number for "leave it"
     let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX);

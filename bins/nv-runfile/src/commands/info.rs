@@ -29,8 +29,8 @@ pub fn run(
         false => Some(SelectedGpus::find(&options.common.machine()?, &info.functions, say)?),
     };
     let mut exit = Exit::Done;
-    for path in named(&info.named, say)? {
-        let mut installer = Installer::open(&path)?;
+    for named in named(&info.named, None, say)? {
+        let mut installer = Installer::of_named(&named)?;
         if let Some(gpus) = &gpus {
             let found = read_content(
                 &mut installer,

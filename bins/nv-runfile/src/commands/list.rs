@@ -12,8 +12,8 @@ use crate::installer::{Installer, named};
 
 pub fn run(list: &List, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
     let limits = ArchiveLimits { entries: list.caps.max_entries, bytes: list.caps.max_size };
-    for path in named(&list.named, say)? {
-        let mut installer = Installer::open(&path)?;
+    for named in named(&list.named, None, say)? {
+        let mut installer = Installer::of_named(&named)?;
         let shown = installer.path.clone();
         // the manifest may be anywhere in the archive
         let mut entries: Vec<RunfileEntry> = Vec::new();

@@ -74,7 +74,7 @@ fn share(
     installer: &mut Installer,
     say: &Say,
 ) -> Result<ShareOutcome, Failure> {
-    let driver = verify_driver(installer, install.sha256.as_deref(), limits(install), say)?;
+    let driver = verify_driver(installer, limits(install), say)?;
     require_loaded(machine, &driver.version, install.force, say)?;
     let sets = sets(install);
     let selected = select_files(&driver.manifest, &sets, LIBRARIES);
@@ -148,7 +148,8 @@ fn fill(
     let below = |path: &str| path.trim_start_matches('/').as_bytes().to_vec();
     let attributes = |mode| Attributes { owner: None, mode, mtime: None };
     let mut start = |path: &str| staging.file(&below(path));
-    let mut entries = extract_files(selected, installer, limits(install), say, &mut start, None)?;
+    let (sha256, limits) = (&driver.sha256, limits(install));
+    let mut entries = extract_files(selected, installer, sha256, limits, say, &mut start, None)?;
     // no other user can write in the staged directory, so it has no foreign links
     let root = Machine::new(None)?.container_root(&staging.path().display().to_string())?;
     let mut links: Vec<(String, String)> = selected

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use ::cli::{Exit, Failure, Say, catch_signals};
+use ::cli::{Exit, Failure, Say, catch_signals, interrupted};
 use host::Machine;
+use nvidia::Installation;
 use pve::Guest;
 use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::cli::{Options, Uninstall};
 use crate::install::common::{PROPERTY, failed, put_changes};
 use crate::install::container::{Container, copy_of, unreachable_files};
-use crate::install::receipt::{PathState, Receipt, ReceiptEntry, compare};
+use crate::install::other_installation::{other_installations, words};
+use crate::install::receipt::{PathState, ReceiptEntry, compare_until, read_copy};
 use crate::install::transaction::TransactionGoal;
 
 pub fn run(
@@ -32,6 +34,7 @@ pub fn run(
     }
     let container = Container::open(&machine, &guest, only_look, say)?;
     let outcome = remove_files(&machine, &container, uninstall, say);
+    let others = other_installations(&container.root, &guest.target());
     let closed = container.close();
     let target = guest.target();
     let removed = match outcome {
@@ -42,10 +45,30 @@ pub fn run(
             return Err(failure.into());
         }
     };
-    let changes = changes(say.tool(), &target, removed.as_ref(), uninstall);
+    let mut changes = changes(say.tool(), &target, removed.as_ref(), uninstall);
+    if let (None, Some(whole), false) = (&removed, changes.last_mut(), uninstall.change.check) {
+        not_ours(whole, guest.ctid, others);
+    }
     put_changes(changes, uninstall.change.check, writer)?;
     closed?;
     Ok(if uninstall.change.check && removed.is_some() { Exit::Difference } else { Exit::Done })
+}
+
+/// Nothing was removed because nothing is ours: whose the driver is, and what removes it.
+fn not_ours(whole: &mut Change, ctid: u32, others: Result<Vec<Installation>, Failure>) {
+    let others = match others {
+        Ok(others) => others,
+        Err(failure) => {
+            (whole.status, whole.reason) = (ChangeStatus::Skipped, Some(failure.message));
+            return;
+        }
+    };
+    let Some(other) = others.first() else { return };
+    whole.status = ChangeStatus::Skipped;
+    whole.from = other.version.clone();
+    whole.reason = Some(format!("not installed by nv-runfile: {}", words(other)));
+    let remove = others.iter().filter_map(Installation::removal);
+    whole.commands = remove.map(|command| advice::external::pct_exec(ctid, command)).collect();
 }
 
 fn changes(
@@ -63,12 +86,16 @@ fn changes(
         change.status = match state {
             PathState::Same => status,
             PathState::Absent => ChangeStatus::Unchanged,
+            PathState::OtherFileSystem => ChangeStatus::Skipped,
             PathState::Other(_) if uninstall.force => status,
             PathState::Other(_) => ChangeStatus::Skipped,
         };
         if let PathState::Other(what) = state {
             change.reason = Some(format!("modified since it was installed: {what}"));
             change.hint = (!uninstall.force).then(|| "use --force to remove it".into());
+        }
+        if *state == PathState::OtherFileSystem {
+            change.reason = Some("another file system is mounted there".into());
         }
         changes.push(change);
     }
@@ -89,7 +116,7 @@ fn foretell(
     writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let mut change = Change::planned(say.tool(), &guest.target(), PROPERTY);
-    change.reason = Some(match copied(machine, &copy_of(guest)) {
+    change.reason = Some(match read_copy(machine, &copy_of(guest)) {
         Some(receipt) => {
             let count = receipt.entries.len();
             change.from = Some(receipt.version);
@@ -108,11 +135,6 @@ fn foretell(
     Ok(Exit::Done)
 }
 
-/// The host's copy of a receipt.
-fn copied(machine: &Machine, path: &str) -> Option<Receipt> {
-    machine.read(path, 4 << 20).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-}
-
 struct RemovedFiles {
     version: String,
     entries: Vec<(ReceiptEntry, PathState)>,
@@ -129,14 +151,15 @@ fn remove_files(
     let tree = container.tree();
     let copy = container.copy();
     // the container may have lost its receipt
-    let Some(receipt) = tree.receipt()?.or_else(|| copied(machine, &copy)) else {
+    let Some(receipt) = tree.receipt()?.or_else(|| container.kept_receipt()) else {
         return Ok(None);
     };
     let mut entries = Vec::new();
     let mut keep = BTreeSet::new();
     for entry in &receipt.entries {
-        let state = compare(&container.root, entry, container.owner)?;
-        if matches!(state, PathState::Other(_)) && !uninstall.force {
+        let state = compare_until(&container.root, entry, container.owner, &interrupted)?;
+        let modified = matches!(state, PathState::Other(_)) && !uninstall.force;
+        if modified || state == PathState::OtherFileSystem {
             keep.insert(entry.path.clone());
         }
         entries.push((entry.clone(), state));

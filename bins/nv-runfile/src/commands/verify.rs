@@ -2,22 +2,21 @@
 
 use ::cli::{Exit, Progress, Say, fail};
 use record::{Record, RecordWriter, Verified};
-use runfile::{DigestSpec, digest};
+use runfile::digest;
 
 use crate::cli::Verify;
 use crate::installer::runfile_record::{describe, mismatches, with_digests};
 use crate::installer::{Installer, named};
 
 pub fn run(verify: &Verify, say: &Say, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
-    let paths = named(&verify.named, say)?;
-    if verify.sha256.is_some() && paths.len() > 1 {
+    let all = named(&verify.named, verify.sha256.as_deref(), say)?;
+    if verify.sha256.is_some() && all.len() > 1 {
         return Err(fail(Exit::Usage, "--sha256 needs exactly one file").into());
     }
     let mut exit = Exit::Done;
-    for path in paths {
-        let mut installer = Installer::open(&path)?;
-        let mut stated = installer.header.digests.clone();
-        stated.push(DigestSpec::whole_file(installer.header.size, verify.sha256.as_deref()));
+    for named in all {
+        let mut installer = Installer::of_named(&named)?;
+        let stated = installer.stated_digests();
         let progress = Progress::new(say, "verifying", Some(installer.header.size));
         let at = |at| progress.at(at);
         let (source, _) = installer.source(&|| false, &at)?;

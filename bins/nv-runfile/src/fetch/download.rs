@@ -18,6 +18,9 @@ const PROGRESS: u64 = 64 << 10;
 /// Bytes left free on the cache's file system.
 const SPARE: u64 = 16 << 20;
 
+/// How often the free space is looked at where no length was announced.
+const LOOK: u64 = 8 << 20;
+
 /// Downloads one installer.
 pub struct Download<'a> {
     pub store: &'a PrivateDir,
@@ -135,12 +138,21 @@ impl Download<'_> {
         total: Option<u64>,
     ) -> Result<AttemptEnd, DownloadFailure> {
         let progress = Progress::resumed(self.say, "fetching", total, part.size);
+        let mut look = part.size + LOOK;
         loop {
             match stream.next() {
                 Ok(Some(bytes)) => {
                     let size = part.size + bytes.len() as u64;
                     if size > total.unwrap_or(MOST_BYTES) {
                         return Ok(wrong("sends more bytes than it announced"));
+                    }
+                    // the announced bytes have room; others may have no end
+                    if total.is_none() && part.size >= look {
+                        look = part.size + LOOK;
+                        if self.store.free()? < SPARE + LOOK {
+                            part.clear()?;
+                            return Err(self.no_room());
+                        }
                     }
                     part.take(&bytes)?;
                     if !part.may_be_installer() {
@@ -205,6 +217,17 @@ impl Download<'_> {
             .hint("remove cached installers, or name another directory with --cache")
             .run(advice::nv_runfile::prune(&self.store.dir().to_string(), 1))
             .into())
+    }
+
+    /// A server sends more than there is room for, and has not said how much it is.
+    fn no_room(&self) -> DownloadFailure {
+        let message = format!(
+            "'{}' has no more free space, and the server does not announce how much it sends",
+            self.store.dir()
+        );
+        fail(Exit::System, message)
+            .hint("remove cached installers, or name another directory with --cache")
+            .into()
     }
 
     fn interrupted(&self, part: &PartialDownload) -> DownloadFailure {

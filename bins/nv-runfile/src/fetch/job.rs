@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, fail, interrupted};
 use host::{FileLock, LockError, PrivateDir};
-use runfile::sha256_sums;
+use runfile::{lone_sha256, sha256_sums};
 
 use crate::cli::{Fetch, Options};
 use crate::fetch::cache::{CacheNote, lock_name};
@@ -174,6 +174,8 @@ impl<'a> FetchJob<'a> {
         };
         let name = name_in(&location.url)?;
         let found = match sha256_sums(&text) {
+            // beside the file, and so of the file
+            _ if lone_sha256(&text).is_some() => lone_sha256(&text),
             Ok(sums) => of_name(&sums, &name, &url)?,
             Err(why) => {
                 self.say.detail(&format!("{url}: {why}"));
@@ -239,6 +241,10 @@ impl<'a> FetchJob<'a> {
         let reasons = misses.reasons.join("; ");
         let failure = fail(Exit::System, format!("'{name}' cannot be downloaded: {reasons}"));
         match misses.seen {
+            true if !misses.down.is_empty() => failure.hint(
+                "try again later, name another server with --mirror, or use only cached files with \
+                 --offline; behind a proxy set https_proxy",
+            ),
             true => failure.hint("try again later, or name another server with --mirror"),
             false => failure.hint("check that NVIDIA published this version for this architecture"),
         }

@@ -7,9 +7,7 @@ use nvidia::{Nouveau, RunInstallation, driver_part, is_driver_dkms_module};
 use pci::{Depth, Function, NVIDIA};
 use pve::{Packages, Vms};
 
-/// The firmware's variable: four bytes of attributes, then 1 if Secure Boot is on.
-const SECURE_BOOT: &str =
-    "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+use crate::host::signing::Signing;
 
 /// A kernel that the module is needed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +46,21 @@ pub struct HostFacts {
     pub dkms_modules: Vec<(String, String)>,
     /// Processes that have NVIDIA device nodes open.
     pub holders: Vec<String>,
-    pub secure_boot: bool,
+    pub signing: Signing,
+    /// The headers of the C library, which the installer compiles with.
+    pub libc_headers: bool,
+    /// Process id of a running X server.
+    pub x_server: Option<u32>,
+    /// The host runs the driver that gives vGPUs to VMs.
+    pub vgpu_host: bool,
+    /// Bytes that can be written below /usr; `None`: not known.
+    pub free: Option<u64>,
+    /// No program can be executed in /tmp, where the installer unpacks itself.
+    pub tmp_noexec: bool,
+    /// The module is to be built for this kernel alone.
+    pub only_kernel: Option<String>,
+    /// Kernels that have the driver's module.
+    pub with_module: Vec<String>,
     /// NVIDIA's GPUs.
     pub gpus: Vec<Function>,
     /// Running VMs that have PCI functions.
@@ -68,6 +80,19 @@ impl HostFacts {
             name == "nvidia" && self.installed.as_ref() == Some(version)
         };
         self.dkms_modules.iter().filter(move |(name, version)| !own(name, version))
+    }
+
+    /// Whether a version is installed, and a kernel has its module.
+    pub fn has_for(&self, version: &str, kernel: &str) -> bool {
+        self.installed.as_deref() == Some(version) && self.with_module.iter().any(|k| k == kernel)
+    }
+
+    /// The facts for a module that is built for one kernel.
+    pub fn for_kernel(self, machine: &Machine, release: &str) -> HostFacts {
+        let kernel =
+            Some(HostKernel { release: release.into(), headers: has_headers(machine, release) });
+        let only_kernel = Some(release.to_string());
+        HostFacts { running: kernel.clone(), next: kernel, only_kernel, ..self }
     }
 
     pub fn read(machine: &Machine) -> HostFacts {
@@ -98,24 +123,73 @@ impl HostFacts {
             installed: record.ok().flatten().and_then(|run| run.version),
             running: running.map(kernel),
             next: next.map(kernel),
-            compiler: program("gcc") || program("cc"),
+            // nvidia-installer looks for this name (kernel.c)
+            compiler: program("cc"),
             make: program("make"),
             dkms: program("dkms"),
             nouveau: Nouveau::read(machine),
             packages: packages.unwrap_or_default(),
             dkms_modules: dkms_modules(machine),
             holders: holders(machine),
-            secure_boot: machine.attr(SECURE_BOOT).is_ok_and(|v| v.as_bytes().last() == Some(&1)),
+            signing: Signing::read(machine),
+            libc_headers: machine.exists("/usr/include/stdlib.h"),
+            x_server: x_server(machine),
+            vgpu_host: VGPU_HOST.iter().any(|path| machine.exists(path)),
+            free: machine.dir("/usr").ok().and_then(|dir| dir.free().ok()),
+            tmp_noexec: is_noexec(machine, "/tmp"),
+            only_kernel: None,
+            with_module: installed.into_iter().filter(|r| has_module(machine, r)).collect(),
             gpus: gpus.unwrap_or_default(),
             vms: running_vms(machine),
         }
     }
 }
 
+/// What only a vGPU host has: the module, and the programs of NVIDIA's package for it.
+const VGPU_HOST: [&str; 3] =
+    ["/sys/module/nvidia_vgpu_vfio", "/usr/bin/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpud"];
+
+/// What nvidia-installer wants of a header tree (kernel.c): a package of headers alone,
+/// half removed, still has its Makefile. Debian has the sources' headers in a directory
+/// of their own, to which `source` leads.
 fn has_headers(machine: &Machine, release: &str) -> bool {
-    let named = ["linux-headers", "proxmox-headers", "pve-headers"];
-    machine.exists(&format!("/lib/modules/{release}/build/Makefile"))
-        || named.iter().any(|name| machine.exists(&format!("/usr/src/{name}-{release}/Makefile")))
+    let names = ["linux-headers", "proxmox-headers", "pve-headers"];
+    let named = names.iter().map(|name| format!("/usr/src/{name}-{release}"));
+    let linked = ["build", "source"].map(|link| format!("/lib/modules/{release}/{link}"));
+    let dirs: Vec<String> = linked.into_iter().chain(named).collect();
+    let has = |file: &str| dirs.iter().any(|dir| machine.exists(&format!("{dir}/{file}")));
+    let version = ["include/generated/uapi/linux/version.h", "include/linux/version.h"];
+    has("Makefile") && has("include/linux/kernel.h") && version.into_iter().any(has)
+}
+
+/// Whether depmod found the driver's module for a kernel.
+fn has_module(machine: &Machine, release: &str) -> bool {
+    let path = format!("/lib/modules/{release}/modules.dep");
+    let list = machine.read_text(&path, 64 << 20).unwrap_or_default();
+    list.lines().filter_map(|line| line.split(':').next()).any(|file| {
+        let name = file.rsplit('/').next().unwrap_or_default();
+        name == "nvidia.ko" || name.starts_with("nvidia.ko.")
+    })
+}
+
+/// An X server by its lock file (Xserver(1)), which holds its process id.
+fn x_server(machine: &Machine) -> Option<u32> {
+    let names = machine.list("/tmp").unwrap_or_default();
+    let locks = names.iter().filter(|name| name.starts_with(".X") && name.ends_with("-lock"));
+    let pids = locks.filter_map(|name| {
+        let text = machine.read_text(&format!("/tmp/{name}"), 100).ok()?;
+        text.trim().parse::<u32>().ok()
+    });
+    pids.into_iter().find(|pid| machine.exists(&format!("/proc/{pid}")))
+}
+
+fn is_noexec(machine: &Machine, dir: &str) -> bool {
+    let mounts = machine.attr("/proc/mounts").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let options = words.get(3).copied().unwrap_or_default();
+        words.get(1) == Some(&dir) && options.split(',').any(|option| option == "noexec")
+    })
 }
 
 fn driver_packages(machine: &Machine) -> Result<Vec<DriverPackage>, FileError> {

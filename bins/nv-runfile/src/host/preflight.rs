@@ -4,7 +4,7 @@
 use std::fmt;
 
 use record::{Check, CheckStatus, CommandLine, Severity};
-use runfile::{Manifest, Stub, SupportedGpus};
+use runfile::{Flavour, Manifest, Stub, SupportedGpus};
 
 use crate::host::facts::{DriverPackage, HostFacts, HostKernel};
 use crate::installer::options::has_option;
@@ -17,8 +17,16 @@ record::causes! {
     Nouveau "nouveau" "nouveau is loaded, or is not blacklisted and may be loaded at the next boot.",
     Packages "packages" "A driver is already installed by other means.",
     Loaded "loaded" "A kernel module of the driver is loaded, and this installer needs it to be unloaded.",
-    SecureBoot "secure-boot" "Secure Boot is on, so the kernel refuses modules without a valid signature.",
+    SecureBoot "secure-boot" "Secure Boot is on, and the modules are not signed with a key that the firmware knows.",
+    NoLibcHeaders "no-libc-headers" "The headers of the C library are missing, which the installer compiles with.",
+    XServer "x-server" "An X server is running, at which the installer ends.",
+    NoSpace "no-space" "There is not enough free space for the driver.",
+    TmpNoexec "tmp-noexec" "Programs cannot be executed in /tmp, where the installer unpacks itself.",
+    VgpuHost "vgpu-host" "The host gives vGPUs to VMs, which needs NVIDIA's vGPU host driver, or the installer is a driver for VMs.",
+    OfDkms "of-dkms" "DKMS builds the module for each kernel, so the installer does not.",
     NoType "no-type" "No type of kernel modules in this installer supports all GPUs of the host.",
+    NotPlaced "not-placed" "The installer ended without an error, and the driver's libraries are not what programs load.",
+    NoModuleAtNextBoot "no-module-next-boot" "The driver is installed, and the kernel that boots next has no module of it.",
     RebootRequired "reboot-required" "The new kernel module is installed but not loaded.",
 }
 
@@ -29,6 +37,9 @@ pub struct HostOptions {
     pub purge: bool,
     /// `--dkms` or `--no-dkms`; `None`: use DKMS if it is installed.
     pub dkms: Option<bool>,
+    /// Whether the firmware knows the certificate of `--signing-cert`; `None`: the option
+    /// is not given.
+    pub signed: Option<bool>,
 }
 
 /// Why no type of kernel modules fits.
@@ -133,9 +144,12 @@ pub fn preflight(
     version: &str,
     asked: HostOptions,
     types: &Result<Option<&'static str>, NoModuleType>,
+    flavour: Flavour,
     stub: &Stub,
 ) -> Vec<Check> {
     let mut checks = Vec::new();
+    checks.push(variant(facts, flavour));
+    checks.extend(of_dkms(facts, version));
     checks.extend(headers("headers", &facts.running, Severity::Error));
     if facts.next != facts.running {
         checks.extend(headers("headers_next_boot", &facts.next, Severity::Warning));
@@ -143,17 +157,30 @@ pub fn preflight(
     checks.extend(kernels(facts, version));
     let tools = facts.compiler && facts.make;
     let mut compiler = check("compiler", tools, "installed", installed(tools), Cause::NoCompiler);
-    compiler.hint = (!tools).then(|| "install the packages gcc and make".into());
+    if !tools {
+        compiler.hint = Some("install the compiler and make".into());
+        compiler.commands = vec![advice::external::apt_install("build-essential")];
+    }
     checks.push(compiler);
+    checks.push(libc_headers(facts));
+    checks.extend(x_server(facts, version, stub));
+    checks.extend(room(facts));
     if asked.dkms == Some(true) {
         let mut dkms = check("dkms", facts.dkms, "installed", installed(facts.dkms), Cause::NoDkms);
-        dkms.hint = (!facts.dkms).then(|| "install the package dkms, or use --no-dkms".into());
+        if !facts.dkms {
+            dkms.hint = Some("install DKMS, or use --no-dkms".into());
+            dkms.commands = vec![advice::external::apt_install("dkms")];
+        }
+        checks.push(dkms);
+    } else if !uses_dkms(facts, asked) {
+        let mut dkms = Check::ok("host", "dkms", "not used".to_string());
+        dkms.reason = Some("a kernel that is installed later has no module of this driver".into());
         checks.push(dkms);
     }
     checks.push(nouveau(facts));
     checks.push(others(facts, asked));
     checks.push(loaded(facts, version, stub));
-    checks.push(secure_boot(facts));
+    checks.push(secure_boot(facts, asked));
     let words = match types {
         Ok(Some(one)) => (*one).to_string(),
         Ok(None) => "proprietary or open".into(),
@@ -175,27 +202,139 @@ fn headers(property: &str, kernel: &Option<HostKernel>, severity: Severity) -> O
     if !kernel.headers {
         one.severity = severity;
         one.reason = Some(format!("kernel {} has no headers", kernel.release));
-        let package = match kernel.release.ends_with("-pve") {
-            true => "proxmox-headers",
-            false => "linux-headers",
-        };
-        one.hint = Some(format!("install the package {package}-{}", kernel.release));
+        let package = advice::external::headers_package(&kernel.release);
+        one.hint = Some("install the headers of this kernel".into());
+        one.commands = vec![advice::external::apt_install(&package)];
     }
     Some(one)
 }
 
-fn secure_boot(facts: &HostFacts) -> Check {
-    let on = if facts.secure_boot { "on" } else { "off" };
-    let mut one = check("secure_boot", !facts.secure_boot, "off", on.into(), Cause::SecureBoot);
-    if facts.secure_boot {
-        one.reason = Some("the kernel refuses modules without a valid signature".into());
-        one.hint = Some(
-            "turn Secure Boot off in the firmware setup, or sign the modules with a machine \
-             owner key"
-                .into(),
-        );
+fn uses_dkms(facts: &HostFacts, asked: HostOptions) -> bool {
+    asked.dkms.unwrap_or(facts.dkms && facts.only_kernel.is_none())
+}
+
+/// DKMS signs with its own key. Without it the installer signs only with a key that is
+/// given to it.
+fn secure_boot(facts: &HostFacts, asked: HostOptions) -> Check {
+    let Some(on) = facts.signing.secure_boot else {
+        let mut one = check("secure_boot", false, "off", "unknown".into(), Cause::SecureBoot);
+        one.status = CheckStatus::Unknown;
+        one.reason = Some("the firmware's variable SecureBoot cannot be read".into());
+        one.hint = Some("see 'mokutil --sb-state'; --force continues without it".into());
+        return one;
+    };
+    let of_dkms = facts.signing.of_dkms.as_ref().filter(|_| uses_dkms(facts, asked));
+    let enrolled = match asked.signed {
+        Some(enrolled) => enrolled,
+        None => of_dkms.is_some_and(|key| key.enrolled == Some(true)),
+    };
+    let actual = match (on, enrolled) {
+        (false, _) => "off",
+        (true, true) => "on, signed with an enrolled key",
+        (true, false) => "on",
+    };
+    let good = !on || enrolled;
+    let mut one = check("secure_boot", good, "off", actual.into(), Cause::SecureBoot);
+    if good {
+        one.expected = one.actual.clone();
+        return one;
+    }
+    one.reason = Some("the kernel refuses modules without a valid signature".into());
+    match of_dkms.filter(|_| asked.signed.is_none()) {
+        Some(key) => {
+            let words = "enroll DKMS's key; the firmware asks for the password at the next boot";
+            one.hint = Some(words.into());
+            one.commands = vec![advice::external::mokutil_import(&key.path)];
+        }
+        None => {
+            one.hint = Some(
+                "turn Secure Boot off in the firmware setup, or sign the modules with a machine \
+                 owner key that is enrolled (--signing-key, --signing-cert)"
+                    .into(),
+            );
+        }
     }
     one
+}
+
+/// A vGPU host needs the vGPU host driver, and a driver for VMs serves no host.
+fn variant(facts: &HostFacts, flavour: Flavour) -> Check {
+    let good = match flavour {
+        Flavour::VgpuKvm => true,
+        Flavour::Grid => false,
+        _ => !facts.vgpu_host,
+    };
+    let expected = if facts.vgpu_host { "vgpu-kvm" } else { "driver" };
+    let mut one = check("flavour", good, expected, flavour.as_str().into(), Cause::VgpuHost);
+    if good {
+        one.expected = one.actual.clone();
+        return one;
+    }
+    one.reason = Some(match facts.vgpu_host {
+        true => "this host runs NVIDIA's vGPU host driver: with another one its VMs lose their \
+                 vGPUs"
+            .into(),
+        false => "this installer is the driver for VMs with a vGPU".into(),
+    });
+    one.hint = Some(match facts.vgpu_host {
+        true => "use the installer of the vGPU host package (NVIDIA-Linux-...-vgpu-kvm.run)".into(),
+        false => "use the common driver of the same branch".into(),
+    });
+    one
+}
+
+/// Where DKMS has the driver it builds the module for each kernel.
+fn of_dkms(facts: &HostFacts, version: &str) -> Option<Check> {
+    let kernel = facts.only_kernel.as_ref()?;
+    let own = |(name, of): &&(String, String)| name == "nvidia" && of == version;
+    facts.dkms_modules.iter().find(own)?;
+    let mut one = check("dkms_module", false, "none", format!("nvidia/{version}"), Cause::OfDkms);
+    one.reason = Some("DKMS has this driver and builds it for each kernel".into());
+    one.hint = Some("have DKMS build it for this kernel".into());
+    one.commands = vec![advice::external::dkms_install(&format!("nvidia/{version}"), kernel)];
+    Some(one)
+}
+
+fn libc_headers(facts: &HostFacts) -> Check {
+    let has = facts.libc_headers;
+    let mut one = check("libc_headers", has, "installed", installed(has), Cause::NoLibcHeaders);
+    if !has {
+        one.hint = Some("install the headers of the C library".into());
+        one.commands = vec![advice::external::apt_install("libc6-dev")];
+    }
+    one
+}
+
+/// An installer that accepts a running driver still ends at a running X server.
+fn x_server(facts: &HostFacts, version: &str, stub: &Stub) -> Option<Check> {
+    let pid = facts.x_server.filter(|_| has_option("--no-x-check", version, stub))?;
+    let mut one = check("x_server", false, "none", format!("process {pid}"), Cause::XServer);
+    one.reason = Some("the installer ends where an X server is running".into());
+    one.hint = Some("stop the display manager first".into());
+    one.commands = vec![advice::external::stop_display_manager()];
+    Some(one)
+}
+
+/// What an unpacked driver and its installed files take, each.
+const ROOM: u64 = 2 << 30;
+
+fn room(facts: &HostFacts) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(free) = facts.free.filter(|free| *free < ROOM) {
+        let actual = format!("{} MB", free / 1_000_000);
+        let mut one = check("free_space", false, "2147 MB", actual, Cause::NoSpace);
+        one.reason = Some("a full disk ends the installer half-way (SIGBUS)".into());
+        one.hint = Some("free space on the file system of /usr".into());
+        checks.push(one);
+    }
+    if facts.tmp_noexec {
+        let mut one = check("tmp", false, "executable", "noexec".into(), Cause::TmpNoexec);
+        one.reason = Some("the installer unpacks itself to /tmp and runs from there".into());
+        one.hint = Some("allow it until the installer has ended".into());
+        one.commands = vec![advice::external::remount_exec("/tmp")];
+        checks.push(one);
+    }
+    checks
 }
 
 fn vms(facts: &HostFacts) -> Option<Check> {
@@ -310,7 +449,7 @@ pub fn options(
         }
     };
     // the default of --silent changed with 520, so the answer is always given
-    match asked.dkms.unwrap_or(facts.dkms) {
+    match uses_dkms(facts, asked) {
         true => add("--dkms"),
         false => add("--no-dkms"),
     }
@@ -319,6 +458,13 @@ pub fn options(
     if facts.loaded.is_some() {
         add("--allow-installation-with-running-driver");
         add("--skip-module-load");
+    }
+    if let Some(kernel) = &facts.only_kernel {
+        if facts.installed.as_deref() == Some(version) {
+            // the module alone: what is installed stays
+            options.push("-K".into());
+        }
+        options.push(format!("--kernel-name={kernel}"));
     }
     match kind {
         Some(kind) if has_option("--kernel-module-type", version, stub) => {
@@ -335,10 +481,11 @@ pub fn options(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::signing::{Signing, SigningKey};
     use nvidia::Nouveau;
     use pci::Function;
 
-    const DEFAULTS: HostOptions = HostOptions { purge: false, dkms: None };
+    const DEFAULTS: HostOptions = HostOptions { purge: false, dkms: None, signed: None };
 
     fn host() -> HostFacts {
         let kernel = |release: &str| Some(HostKernel { release: release.into(), headers: true });
@@ -349,6 +496,8 @@ mod tests {
             make: true,
             dkms: true,
             nouveau: Nouveau { loaded: false, blacklisted: true },
+            libc_headers: true,
+            signing: Signing { secure_boot: Some(false), of_dkms: None },
             ..HostFacts::default()
         }
     }
@@ -358,7 +507,8 @@ mod tests {
     }
 
     fn causes(facts: &HostFacts, asked: HostOptions) -> Vec<String> {
-        let checks = preflight(facts, "550.163.01", asked, &Ok(None), &Stub::default());
+        let stub = Stub::default();
+        let checks = preflight(facts, "550.163.01", asked, &Ok(None), Flavour::Driver, &stub);
         let bad = checks.into_iter().filter(|check| check.severity == Severity::Error);
         bad.filter_map(|check| check.cause).collect()
     }
@@ -367,7 +517,7 @@ mod tests {
     fn each_obstacle_is_named() {
         assert_eq!(causes(&host(), DEFAULTS), Vec::<String>::new());
         type Spoil = fn(&mut HostFacts);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 13] = [
             ("no-headers", |f| f.running.as_mut().unwrap().headers = false),
             ("no-compiler", |f| f.make = false),
             ("nouveau", |f| f.nouveau.loaded = true),
@@ -375,7 +525,12 @@ mod tests {
             ("packages", |f| f.packages = vec![package("nvidia-kernel-dkms", false)]),
             ("packages", |f| f.unread = Some("'/var/lib/dpkg/status': denied".into())),
             ("packages", |f| f.dkms_modules = vec![("nvidia-current".into(), "550.1".into())]),
-            ("secure-boot", |f| f.secure_boot = true),
+            ("secure-boot", |f| f.signing.secure_boot = Some(true)),
+            ("secure-boot", |f| f.signing.secure_boot = None),
+            ("no-libc-headers", |f| f.libc_headers = false),
+            ("x-server", |f| f.x_server = Some(812)),
+            ("vgpu-host", |f| f.vgpu_host = true),
+            ("no-space", |f| f.free = Some(1 << 20)),
         ];
         for (cause, spoil) in cases {
             let mut facts = host();
@@ -385,7 +540,7 @@ mod tests {
         let mut facts = host();
         facts.packages = vec![package("nvidia-driver", true)];
         facts.dkms_modules = vec![("nvidia-current".into(), "550.1".into())];
-        assert!(causes(&facts, HostOptions { purge: true, dkms: None }).is_empty());
+        assert!(causes(&facts, HostOptions { purge: true, ..DEFAULTS }).is_empty());
         let commands: Vec<String> = purge(&facts).iter().map(|words| words.join(" ")).collect();
         assert_eq!(
             commands,
@@ -396,12 +551,50 @@ mod tests {
         );
     }
 
+    /// With DKMS's enrolled key the install was refused, and only --force, which waives
+    /// everything, passed.
+    #[test]
+    fn secure_boot_accepts_modules_that_an_enrolled_key_signs() {
+        let mut facts = host();
+        facts.signing.secure_boot = Some(true);
+        let key = |enrolled| SigningKey { path: "/var/lib/dkms/mok.pub".into(), enrolled };
+        for (enrolled, good) in [(Some(true), true), (Some(false), false), (None, false)] {
+            facts.signing.of_dkms = Some(key(enrolled));
+            assert_eq!(causes(&facts, DEFAULTS).is_empty(), good, "{enrolled:?}");
+        }
+        facts.signing.of_dkms = Some(key(Some(true)));
+        let no_dkms = HostOptions { dkms: Some(false), ..DEFAULTS };
+        assert_eq!(causes(&facts, no_dkms), ["secure-boot"], "DKMS would sign, not the installer");
+        let given = |signed| causes(&facts, HostOptions { signed: Some(signed), ..no_dkms });
+        assert!(given(true).is_empty());
+        assert_eq!(given(false), ["secure-boot"]);
+    }
+
+    #[test]
+    fn a_module_is_built_for_one_kernel_alone_where_the_driver_is_installed() {
+        let mut facts = host();
+        (facts.installed, facts.loaded) = (Some("550.163.01".into()), Some("550.163.01".into()));
+        facts.only_kernel = Some("6.14.11-5-pve".into());
+        let of = |facts: &HostFacts| {
+            options(facts, "550.163.01", DEFAULTS, None, &Stub::default()).join(" ")
+        };
+        assert!(of(&facts).starts_with("--silent --no-dkms "), "{}", of(&facts));
+        assert!(of(&facts).ends_with(" -K --kernel-name=6.14.11-5-pve"), "{}", of(&facts));
+        facts.installed = None;
+        assert!(!of(&facts).contains(" -K "));
+        // where DKMS has it, DKMS builds it
+        facts.dkms_modules = vec![("nvidia".into(), "550.163.01".into())];
+        facts.installed = Some("550.163.01".into());
+        assert_eq!(causes(&facts, DEFAULTS), ["of-dkms"]);
+    }
+
     #[test]
     fn a_loaded_module_stops_old_installers_only() {
         let mut facts = host();
         facts.loaded = Some("535.216.01".into());
         let of = |version: &str| {
-            let checks = preflight(&facts, version, DEFAULTS, &Ok(None), &Stub::default());
+            let stub = Stub::default();
+            let checks = preflight(&facts, version, DEFAULTS, &Ok(None), Flavour::Driver, &stub);
             checks.into_iter().find(|c| c.property == "loaded_module").unwrap().severity
         };
         assert_eq!(of("535.261.03"), Severity::Error);
@@ -433,7 +626,7 @@ mod tests {
     fn options_are_spelled_as_the_version_does() {
         let mut facts = host();
         let of = |facts: &HostFacts, version, dkms, kind| {
-            let asked = HostOptions { purge: false, dkms };
+            let asked = HostOptions { dkms, ..DEFAULTS };
             options(facts, version, asked, kind, &Stub::default()).join(" ")
         };
         assert_eq!(of(&facts, "470.256.02", None, None), "--silent --dkms");

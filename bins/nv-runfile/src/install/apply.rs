@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::{Attributes, FileError, NewFile, Owner};
 use nvidia::userspace::soname;
-use runfile::{ArchiveLimits, Member, MemberKind, TarError, TarReader};
+use runfile::{ArchiveLimits, DigestSpec, Member, MemberKind, TarError, TarReader};
 use sha2::{Digest, Sha256};
 
 use crate::install::plan::InstallPlan;
@@ -33,7 +33,8 @@ pub fn apply(
     let intent = tree.begin(&goal)?;
     let mut start = |path: &str| tree.stage(path);
     let owner = Some(tree.owner);
-    let mut made = extract_files(&plan.make, installer, limits, say, &mut start, owner)?;
+    let sha256 = &plan.to.installer;
+    let mut made = extract_files(&plan.make, installer, sha256, limits, say, &mut start, owner)?;
     let links = plan.make.iter().filter_map(|file| match &file.what {
         SelectedKind::Link { target } => {
             let what = PlacedKind::Link { target: target.clone() };
@@ -65,10 +66,13 @@ impl From<TarError> for ExtractError {
 /// How each new file is made.
 pub type StartFile<'a> = dyn FnMut(&str) -> Result<NewFile, FileError> + 'a;
 
-/// Takes files out of an installer; `start` makes each.
+/// Takes files out of an installer; `start` makes each. Errors also if the file no longer
+/// has the SHA-256 with which it was verified: its owner may write to it at any time, so
+/// what is read now is digested again.
 pub fn extract_files(
     selected: &[SelectedFile],
     installer: &mut Installer,
+    sha256: &str,
     limits: ArchiveLimits,
     say: &Say,
     start: &mut StartFile<'_>,
@@ -89,9 +93,15 @@ pub fn extract_files(
     let (source, header) = installer.source(&interrupted, &at)?;
     let mut extraction = Extraction { missing, made: Vec::new(), start, owner };
     let consume = |plain: &mut runfile::Decompressed| extraction.read(plain, limits);
-    let passed = runfile::unpack(source, header, &[], consume, |_| true);
+    let stated = [DigestSpec::whole_file(header.size, Some(sha256))];
+    let passed = runfile::unpack(source, header, &stated, consume, |_| true);
     let passed = passed.map_err(|error| installer.pass_error(error))?;
     drop(progress);
+    if passed.digests.iter().any(|digested| digested.matches() != Some(true)) {
+        let message = format!("'{shown}' was modified after it was verified");
+        return Err(fail(Exit::Refused, message)
+            .hint("copy it to a directory that only you can write in, and install that copy"));
+    }
     passed.outcome.map_err(|error| match error {
         ExtractError::Archive(error) => archive_error(&shown, &error),
         ExtractError::File(error) => no_space(error),

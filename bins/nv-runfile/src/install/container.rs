@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ::cli::{Exit, Failure, Say, fail, interrupted};
-use host::{FileLock, Machine, Owner};
+use host::{FileLock, LockError, Machine, Owner};
 use pve::{Conf, Guest, RootFs, Section};
 
+use crate::install::receipt::{Receipt, read_copy};
 use crate::install::transaction::{Recovered, RootTree};
 
 /// Proxmox VE's own tool.
@@ -75,8 +76,14 @@ impl<'a> Container<'a> {
         let path = match &origin {
             RootOrigin::Existing(path) | RootOrigin::Mounted(path) => path,
         };
-        let root = match machine.container_root(path) {
-            Ok(root) if running => root.on_one_mount(),
+        let opened = match running {
+            true => pve::running_root(machine, guest.ctid),
+            false => machine.container_root(path),
+        };
+        // the container decides what is mounted in it, and a stopped one has its mount
+        // points too: none of them is its own file system
+        let root = match opened.map(Machine::on_one_mount) {
+            Ok(root) if machine.is_host() => root.with_rights_of(owner),
             Ok(root) => root,
             Err(error) => {
                 if let RootOrigin::Mounted(_) = origin {
@@ -92,7 +99,14 @@ impl<'a> Container<'a> {
 
     /// Its root file system, to be changed.
     pub fn tree(&self) -> RootTree<'_> {
-        RootTree { root: &self.root, owner: self.owner, name: &self.name, say: self.say }
+        let (root, owner, name, say) = (&self.root, self.owner, &self.name, self.say);
+        let copy = read_copy(self.machine, &self.copy());
+        RootTree { root, owner, name, say, copy }
+    }
+
+    /// The receipt that this host keeps, in case the container has lost its own.
+    pub fn kept_receipt(&self) -> Option<Receipt> {
+        read_copy(self.machine, &self.copy())
     }
 
     /// The path of the receipt's copy on the host.
@@ -165,10 +179,10 @@ impl<'a> Container<'a> {
         }
         let ctid = self.guest.ctid.to_string();
         let argv = [&[PCT, "exec", &ctid, "--"], words].concat();
-        Ok(self.machine.run(&argv, deadline)?)
+        Ok(self.machine.run_until(&argv, deadline, &interrupted)?)
     }
 
-    /// Updates ld.so.cache. Returns why it was not updated, which is no failure: the
+    /// Updates ld.so.cache. Returns why it was not updated, which is not a failure: the
     /// loader finds libraries in its own directories without the cache.
     ///
     /// A running container runs its own ldconfig. For a stopped one the host's
@@ -226,8 +240,12 @@ pub fn copy_of(guest: &Guest) -> String {
 fn lock(machine: &Machine, guest: &Guest) -> Result<FileLock, Failure> {
     let name = format!("nv-runfile-{}", guest.ctid);
     machine.lock_tool(&name, Duration::from_secs(10), &interrupted).map_err(|error| {
-        fail(Exit::Refused, format!("{}: {error}", guest.target()))
-            .hint("another nv-runfile process is working on this container; try again later")
+        let message = format!("{}: {error}", guest.target());
+        match error {
+            LockError::Busy { .. } => fail(Exit::Refused, message)
+                .hint("another nv-runfile process is working on this container; try again later"),
+            LockError::File(_) => fail(Exit::System, message),
+        }
     })
 }
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use nvidia::userspace::loaded_version;
+use nvidia::{Installation, InstallationKind};
 use pve::Guest;
 use record::{Change, ChangeStatus, Record, RecordWriter};
 
 use crate::cli::Install;
-use crate::install::common::{PROPERTY, failed, limits, put_changes};
+use crate::install::common::{PROPERTY, failed, put_changes};
 use crate::install::container::Container;
-use crate::install::other_installation::{driver_packages, run_installation};
-use crate::install::verify::{require_loaded, verify_driver};
+use crate::install::other_installation::{
+    is_loose, other_installations, refusal, run_installation,
+};
 use crate::installer::Installer;
 use crate::installer::error_log::first_error;
 use crate::installer::options::options_for_container;
@@ -32,14 +34,15 @@ pub fn run(
     machine: &Machine,
     guest: &Guest,
     install: &Install,
-    installer: &mut Installer,
+    installer: &Installer,
+    version: &str,
     say: &Say,
     writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
     let only_look = install.change.only_look();
     let target = guest.target();
     let mut change = Change::planned(say.tool(), &target, PROPERTY);
-    match run_inside(machine, guest, install, installer, say) {
+    match run_inside(machine, guest, install, installer, version, say) {
         Ok(done) => {
             change.from = done.from;
             change.to = Some(done.to);
@@ -75,14 +78,12 @@ fn run_inside(
     machine: &Machine,
     guest: &Guest,
     install: &Install,
-    installer: &mut Installer,
+    installer: &Installer,
+    version: &str,
     say: &Say,
 ) -> Result<InstallerOutcome, Failure> {
     let name = guest.target();
-    let version =
-        verify_driver(installer, install.sha256.as_deref(), limits(install), say)?.version;
-    require_loaded(machine, &version, install.force, say)?;
-    let options = options_for_container(&version, &installer.header.stub).ok_or_else(|| {
+    let options = options_for_container(version, &installer.header.stub).ok_or_else(|| {
         let message = format!("'{}' has no option to leave out the kernel modules", installer.path);
         fail(Exit::Refused, message).hint("use --mode unpack")
     })?;
@@ -93,10 +94,10 @@ fn run_inside(
     }
     let container = Container::open(machine, guest, install.change.only_look(), say)?;
     let from = refuse_others(&container, &name)?;
-    let installed = from.as_deref() == Some(version.as_str())
-        && loaded_version(&container.root).as_deref() == Some(version.as_str());
+    let installed = from.as_deref() == Some(version)
+        && loaded_version(&container.root).as_deref() == Some(version);
     if installed {
-        return Ok(InstallerOutcome { from, to: version, new: false, command: None });
+        return Ok(InstallerOutcome { from, to: version.into(), new: false, command: None });
     }
     let missing = KMOD.iter().find(|program| {
         let dirs = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
@@ -109,9 +110,9 @@ fn run_inside(
     }
     let command = format!("sh {} {}", installer.path, options.join(" "));
     if !install.change.only_look() {
-        execute(machine, &container, installer, &version, &options)?;
+        execute(machine, &container, installer, version, &options)?;
         let loaded = loaded_version(&container.root);
-        if loaded.as_deref() != Some(version.as_str()) {
+        if loaded.as_deref() != Some(version) {
             let loaded = loaded.unwrap_or_else(|| "none".into());
             let message = format!(
                 "{name}: the installer succeeded, but programs would load version {loaded}, not {version}"
@@ -120,7 +121,7 @@ fn run_inside(
                 .hint("look for other driver libraries in the container"));
         }
     }
-    Ok(InstallerOutcome { from, to: version, new: true, command: Some(command) })
+    Ok(InstallerOutcome { from, to: version.into(), new: true, command: Some(command) })
 }
 
 /// Refuses a driver that is installed by other means; returns the version that
@@ -132,8 +133,11 @@ fn refuse_others(container: &Container<'_>, name: &str) -> Result<Option<String>
             .hint("uninstall it first")
             .run(advice::nv_runfile::uninstall(container.guest.ctid)));
     }
-    if let Some(packages) = driver_packages(&container.root)? {
-        return Err(packages.refusal(name, container.guest.ctid));
+    let others = other_installations(&container.root, name)?;
+    // an installer replaces what an earlier one installed
+    let stays = |one: &&Installation| one.kind == InstallationKind::Run || is_loose(one);
+    if let Some(other) = others.iter().find(|one| !stays(one)) {
+        return Err(refusal(other, name, container.guest.ctid));
     }
     Ok(run_installation(&container.root)?.and_then(|found| found.version))
 }
@@ -167,8 +171,7 @@ fn execute(
 ) -> Result<(), Failure> {
     let (name, ctid) = (container.guest.target(), container.guest.ctid.to_string());
     let inside = format!("/root/nv-runfile-{version}.run");
-    let path = std::path::absolute(&installer.path);
-    let path = path.map_or_else(|_| installer.path.clone(), |path| path.display().to_string());
+    let path = installer.path_for_others();
     let push = ["/usr/sbin/pct", "push", &ctid, &path, &inside, "--perms", "0755"];
     let result = match machine.run(&push, PUSH)? {
         None => Err(fail(Exit::System, "no command is run with --root")),

@@ -2,55 +2,69 @@
 //! tool.
 
 use ::cli::{Exit, Failure, fail};
-use advice::external::{apt_purge, pct_exec};
+use advice::external::pct_exec;
 use host::Machine;
-use nvidia::{DriverPart, RunInstallation, driver_part};
-use pve::Packages;
+use nvidia::{Installation, InstallationKind, Installations, RunInstallation};
+use record::CommandLine;
 
-pub enum OtherInstallation {
-    /// NVIDIA's installer ran in it.
-    Runfile,
-    /// The distribution's packages.
-    Packages(Vec<String>),
+/// The drivers in a container that this tool did not install. Errors: it is unknown which
+/// there are.
+pub fn other_installations(root: &Machine, name: &str) -> Result<Vec<Installation>, Failure> {
+    let found = Installations::read(root);
+    if let Some(why) = &found.unread {
+        let message = format!("{name}: cannot determine which drivers are installed: {why}");
+        return Err(fail(Exit::Refused, message));
+    }
+    // a kernel module's packages are nothing to a container
+    Ok(found.by_other_means().filter(|one| one.has_libraries()).cloned().collect())
 }
 
-impl OtherInstallation {
-    /// Why nothing is installed beside it.
-    pub fn refusal(&self, name: &str, ctid: u32) -> Failure {
-        match self {
-            OtherInstallation::Runfile => {
-                let what = "a .run installer installed the driver in it";
-                fail(Exit::Refused, format!("{name}: {what}"))
-                    .hint("run 'nvidia-uninstall' in the container")
-            }
-            OtherInstallation::Packages(packages) => {
-                let names = packages.join(" ");
-                fail(Exit::Refused, format!("{name}: driver packages are installed ({names})"))
-                    .hint("remove these packages in the container")
-                    .run(pct_exec(ctid, apt_purge(packages)))
-            }
-        }
+/// Whether files of an installation are replaced or refused one by one: nothing says that
+/// they belong together.
+pub fn is_loose(other: &Installation) -> bool {
+    matches!(other.kind, InstallationKind::Unowned)
+}
+
+/// What an installation is, for messages.
+pub fn words(other: &Installation) -> String {
+    let names = || {
+        let names: Vec<&str> = other.packages.iter().map(|p| p.name.as_str()).collect();
+        names.join(" ")
+    };
+    let library = other.library.as_deref().unwrap_or("a library");
+    match other.kind {
+        InstallationKind::Receipt => "nv-runfile installed the driver in it".into(),
+        InstallationKind::Run => "a .run installer installed the driver in it".into(),
+        InstallationKind::Rpm => format!("driver packages are installed ({library})"),
+        InstallationKind::Unowned => format!("driver libraries are in it ({library})"),
+        _ => format!("driver packages are installed ({})", names()),
     }
 }
 
-/// The driver that is installed by other means, if there is one.
-pub fn other_installation(root: &Machine) -> Result<Option<OtherInstallation>, Failure> {
-    match run_installation(root)? {
-        Some(_) => Ok(Some(OtherInstallation::Runfile)),
-        None => driver_packages(root),
+/// Why nothing is installed beside it.
+pub fn refusal(other: &Installation, name: &str, ctid: u32) -> Failure {
+    let refused = fail(Exit::Refused, format!("{name}: {}", words(other)));
+    match other.removal() {
+        Some(command) => refused
+            .hint("remove it in the container, or use --purge to have it removed")
+            .run(pct_exec(ctid, command)),
+        None => refused.hint("remove it in the container"),
     }
+}
+
+/// The command that removes it without a question, inside the container.
+pub fn removal(other: &Installation) -> Option<CommandLine> {
+    let mut command = other.removal()?;
+    let answer = match command.first().map(String::as_str) {
+        Some("apt-get" | "dnf") => "-y",
+        Some("pacman") => "--noconfirm",
+        _ => return Some(command),
+    };
+    command.insert(1, answer.into());
+    Some(command)
 }
 
 /// What NVIDIA's installer installed.
 pub fn run_installation(root: &Machine) -> Result<Option<RunInstallation>, Failure> {
     Ok(RunInstallation::read(root)?)
-}
-
-/// Packages with the driver's libraries and programs, complete or not.
-pub fn driver_packages(root: &Machine) -> Result<Option<OtherInstallation>, Failure> {
-    let packages = Packages::read(root)?.unwrap_or_default();
-    let names = packages.present().map(|package| package.name.clone());
-    let found: Vec<String> =
-        names.filter(|name| driver_part(name) == Some(DriverPart::Libraries)).collect();
-    Ok((!found.is_empty()).then_some(OtherInstallation::Packages(found)))
 }

@@ -41,6 +41,9 @@ pub struct Conflict {
     pub modified: bool,
 }
 
+/// What is below a mount point of a container.
+const ELSEWHERE: &str = "on another file system, which is mounted there";
+
 impl InstallPlan {
     /// Whether anything is to be done.
     pub fn changes(&self) -> bool {
@@ -82,6 +85,7 @@ pub fn plan(
         match state(&entry.path) {
             PathState::Same if same => plan.keep.push(entry.clone()),
             PathState::Other(what) if !force => plan.conflict(&entry.path, &what, true),
+            PathState::OtherFileSystem => plan.conflict(&entry.path, ELSEWHERE, false),
             PathState::Absent => plan.make.push(file),
             _ => {
                 plan.gone.push(entry.clone());
@@ -112,7 +116,7 @@ fn plan_the_rest<'a>(
         match state(&entry.path) {
             PathState::Same if stays => plan.keep.push(entry.clone()),
             PathState::Same => plan.gone.push(entry.clone()),
-            PathState::Absent => {}
+            PathState::Absent | PathState::OtherFileSystem => {}
             PathState::Other(_) if force => plan.gone.push(entry.clone()),
             PathState::Other(what) => plan.conflict(&entry.path, &what, true),
         }

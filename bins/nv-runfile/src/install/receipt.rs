@@ -18,6 +18,9 @@ pub const INTENT: &str = "/var/lib/pve-gpu-tools/nv-runfile.next.json";
 /// Real ones have 20 KB, but a container can write anything.
 const MOST: usize = 4 << 20;
 const MOST_ENTRIES: usize = 10_000;
+/// No file of a driver is larger (libnvidia-rtcore of 2025: 150 MB); a sparse file of a
+/// container's may be of any size, and reading it would not end.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// One path that was placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +149,14 @@ pub fn read_intent(machine: &Machine) -> Result<Option<Intent>, ReceiptError> {
     Ok(Some(intent))
 }
 
+/// The host's copy of a receipt. `None`: there is none that can be used.
+pub fn read_copy(machine: &Machine, path: &str) -> Option<Receipt> {
+    let receipt: Receipt = read(machine, path).ok()??;
+    let paths = receipt.entries.iter().map(|entry| &entry.path).chain(&receipt.dirs);
+    check(path, receipt.format, receipt.entries.len(), paths).ok()?;
+    Some(receipt)
+}
+
 /// A container can write anything there: only plain absolute paths are accepted.
 fn check<'a>(
     file: &str,
@@ -178,18 +189,33 @@ pub enum PathState {
     /// As it was placed.
     Same,
     Absent,
+    /// Something is mounted on the way: whatever is there was not placed.
+    OtherFileSystem,
     /// What is there now, in words.
     Other(String),
 }
 
-/// Compares a path with its entry in the receipt.
+/// Compares a path with its entry in the receipt. A signal does not end it: a roll-back,
+/// which a signal may be the cause of, compares as well.
 pub fn compare(
     machine: &Machine,
     entry: &ReceiptEntry,
     owner: Owner,
 ) -> Result<PathState, host::FileError> {
+    compare_until(machine, entry, owner, &|| false)
+}
+
+/// The same for a look that changes nothing: a container decides how many files it takes,
+/// and how large they are. Errors also (EINTR) where `stop` says so.
+pub fn compare_until(
+    machine: &Machine,
+    entry: &ReceiptEntry,
+    owner: Owner,
+    stop: &dyn Fn() -> bool,
+) -> Result<PathState, host::FileError> {
     let stat = match machine.lstat(&entry.path) {
         Err(error) if error.is_not_found() => return Ok(PathState::Absent),
+        Err(error) if error.errno() == libc::EXDEV => return Ok(PathState::OtherFileSystem),
         other => other?,
     };
     let other = |what: &str| Ok(PathState::Other(what.to_string()));
@@ -201,7 +227,8 @@ pub fn compare(
             }
         }
         (PlacedKind::File { size, sha256, mode }, FileKind::File) => {
-            if stat.size != *size || digest(machine, &entry.path)? != *sha256 {
+            let same_size = stat.size == *size && *size <= MOST_BYTES;
+            if !same_size || digest(machine, &entry.path, stop)? != *sha256 {
                 return other("a file with other content");
             }
             match (stat.mode, stat.uid, stat.gid) == (*mode, owner.0, owner.1) {
@@ -214,11 +241,18 @@ pub fn compare(
 }
 
 /// SHA-256 of a file.
-fn digest(machine: &Machine, path: &str) -> Result<String, host::FileError> {
+fn digest(
+    machine: &Machine,
+    path: &str,
+    stop: &dyn Fn() -> bool,
+) -> Result<String, host::FileError> {
     let mut file = machine.open_file(path)?;
     let mut sha = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
+        if stop() {
+            return Err(file.error(std::io::Error::from_raw_os_error(libc::EINTR)));
+        }
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hex::encode(sha.finalize())),
             Ok(n) => sha.update(&buffer[..n]),

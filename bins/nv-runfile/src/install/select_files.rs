@@ -1,7 +1,8 @@
 //! Which files of a driver's manifest a container needs, and where they go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use nvidia::LIBRARY_DIRS;
 use nvidia::userspace::{Set, table};
 use runfile::{Manifest, ManifestEntry};
 
@@ -56,12 +57,12 @@ fn is_named(name: &str, stem: &str) -> bool {
 
 /// Files and links of `sets`, libraries going to `libraries`.
 pub fn select_files(manifest: &Manifest, sets: &[Set], libraries: &str) -> Vec<SelectedFile> {
-    let mut selected: Vec<SelectedFile> = Vec::new();
+    let mut selected = Selection::default();
     for entry in manifest.entries.iter().filter(|entry| !entry.is_link()) {
         let Some(dir) = directory_of(entry, sets, libraries) else { continue };
         let Some(name) = plain_name(&entry.file) else { continue };
         let path = format!("{dir}/{name}");
-        if selected.iter().all(|file| file.path != path) {
+        if !selected.has(&path) {
             let library = name.contains(".so");
             // never set-id, always writable by the owner, as in packages
             let mode = entry.mode & 0o777 | 0o200;
@@ -71,20 +72,54 @@ pub fn select_files(manifest: &Manifest, sets: &[Set], libraries: &str) -> Vec<S
             });
         }
     }
-    // a link may lead to another link
-    loop {
-        let before = selected.len();
+    // a link may lead to another link; each round finds those that lead one link further
+    for _ in 0..MOST_LINKS {
+        let before = selected.files.len();
         for entry in manifest.entries.iter().filter(|entry| entry.is_link() && is_native(entry)) {
             // compute has the allocator too, but not the links to it for Wayland
             if entry.kind.starts_with("GBM_") && !sets.contains(&Set::Graphics) {
                 continue;
             }
             let link = link(entry, &selected, libraries);
-            selected.extend(link.filter(|link| selected.iter().all(|file| file.path != link.path)));
+            if let Some(link) = link.filter(|link| !selected.has(&link.path)) {
+                selected.push(link);
+            }
         }
-        if selected.len() == before {
-            return selected;
+        if selected.files.len() == before {
+            break;
         }
+    }
+    selected.files
+}
+
+/// Links that lead to each other one after the other. NVIDIA's manifests have two
+/// (`libcuda.so`, `libcuda.so.1`); one made to be slow may have thousands.
+const MOST_LINKS: usize = 8;
+
+/// What is selected so far, found by its path and by its name.
+#[derive(Default)]
+struct Selection {
+    files: Vec<SelectedFile>,
+    paths: HashSet<String>,
+    names: HashMap<String, Vec<usize>>,
+}
+
+impl Selection {
+    fn has(&self, path: &str) -> bool {
+        self.paths.contains(path)
+    }
+
+    fn push(&mut self, file: SelectedFile) {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        self.names.entry(name.to_string()).or_default().push(self.files.len());
+        self.paths.insert(file.path.clone());
+        self.files.push(file);
+    }
+
+    /// The paths of a name, in the order in which they were selected.
+    fn named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let at = self.names.get(name).into_iter().flatten();
+        at.map(|at| self.files[*at].path.as_str())
     }
 }
 
@@ -143,18 +178,20 @@ fn below(dir: &str, path: Option<&str>) -> Option<String> {
 
 /// A link whose target is selected. The manifest has only the target's name: if
 /// the file is not beside the link, the relative path to it is made.
-fn link(entry: &ManifestEntry, selected: &[SelectedFile], libraries: &str) -> Option<SelectedFile> {
+fn link(entry: &ManifestEntry, selected: &Selection, libraries: &str) -> Option<SelectedFile> {
     let name = plain_name(&entry.file)?;
     let dir = match entry.kind.as_str() {
         "GBM_BACKEND_LIB_SYMLINK" => format!("{libraries}/gbm"),
         _ => below(libraries, entry.path.as_deref())?,
     };
     let wanted = plain_name(entry.target.as_deref()?)?;
-    let named = || selected.iter().filter(|file| file.path.rsplit('/').next() == Some(wanted));
     let beside = format!("{dir}/{wanted}");
-    let target = named().find(|file| file.path == beside).or_else(|| named().next())?;
+    let target = match selected.has(&beside) {
+        true => &beside,
+        false => selected.named(wanted).next()?,
+    };
     let path = format!("{dir}/{name}");
-    let target = relative(&dir, &target.path)?;
+    let target = relative(&dir, target)?;
     (path != beside).then_some(SelectedFile { path, what: SelectedKind::Link { target } })
 }
 
@@ -166,6 +203,38 @@ pub fn relative(dir: &str, file: &str) -> Option<String> {
     let up = from[same..].iter().map(|_| "..");
     let way: Vec<&str> = up.chain(to.get(same..)?.iter().copied()).collect();
     (!way.is_empty()).then(|| way.join("/"))
+}
+
+/// Whether `install` could have placed a file at a path, by the directory and the name: a
+/// library, a program, or a file of another kind in its directory. What a container's
+/// receipt names is not removed otherwise.
+pub fn is_placeable(path: &str) -> bool {
+    let Some((dir, name)) = path.rsplit_once('/') else { return false };
+    if plain_name(name) != Some(name) {
+        return false;
+    }
+    let library = name.starts_with("lib") || name.starts_with("nvidia");
+    let of_library = LIBRARY_DIRS.iter().any(|top| is_below(dir, top))
+        && library
+        && (name.ends_with(".so") || name.contains(".so."));
+    let of_program = dir == PROGRAMS && table().any(|(_, program, stem)| program && name == stem);
+    of_library || of_program || other_dirs().any(|top| is_below(dir, top))
+}
+
+/// The same of a directory that is removed if it is empty: it is above such a file.
+pub fn is_placeable_dir(dir: &str) -> bool {
+    let all = LIBRARY_DIRS.iter().copied().chain([PROGRAMS]).chain(other_dirs());
+    all.into_iter().any(|top| is_below(dir, top) || is_below(top, dir))
+}
+
+/// Directories of files that are neither libraries nor programs.
+fn other_dirs() -> impl Iterator<Item = &'static str> {
+    let rows = OTHER_FILES.lines().filter(|line| !line.starts_with('#'));
+    rows.filter_map(|line| line.split_ascii_whitespace().nth(3))
+}
+
+fn is_below(dir: &str, top: &str) -> bool {
+    dir.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// All directories above these paths, parents before their children.

@@ -18,9 +18,9 @@ use host::{FileError, FileKind, Machine, NewFile, Owner};
 use crate::install::plan::FoundFiles;
 use crate::install::receipt::{
     DIR, FORMAT, INTENT, Intent, PathState, PlacedKind, RECEIPT, Receipt, ReceiptEntry,
-    ReceiptError, bytes, compare, read_intent, read_receipt,
+    ReceiptError, bytes, compare, compare_until, read_intent, read_receipt,
 };
-use crate::install::select_files::{SelectedFile, directories};
+use crate::install::select_files::{SelectedFile, directories, is_placeable, is_placeable_dir};
 
 /// A root file system that is being changed.
 pub struct RootTree<'a> {
@@ -30,6 +30,8 @@ pub struct RootTree<'a> {
     /// How messages call it.
     pub name: &'a str,
     pub say: &'a Say,
+    /// The receipt that the host keeps.
+    pub copy: Option<Receipt>,
 }
 
 /// What was done about a run that did not end.
@@ -81,12 +83,39 @@ fn committed(intent: &Intent, receipt: Option<&Receipt>) -> bool {
 }
 
 impl RootTree<'_> {
+    /// What is placed. The file in the container is a hint: where the host has a copy of
+    /// it the copy counts, and otherwise only what `install` could have placed.
     pub fn receipt(&self) -> Result<Option<Receipt>, Failure> {
-        read_receipt(self.root).map_err(|error| receipt_failure(self.name, error))
+        let read = read_receipt(self.root).map_err(|error| receipt_failure(self.name, error))?;
+        let Some(mut receipt) = read else { return Ok(None) };
+        if let Some(copy) = self.copy.as_ref().filter(|copy| copy.run == receipt.run) {
+            return Ok(Some(copy.clone()));
+        }
+        let named = receipt.entries.len();
+        receipt.entries.retain(|entry| is_placeable(&entry.path));
+        receipt.dirs.retain(|dir| is_placeable_dir(dir));
+        let others = named - receipt.entries.len();
+        if others > 0 {
+            self.say.warn(&format!(
+                "{}: its receipt names {others} paths that nv-runfile never places; they are \
+                 left alone",
+                self.name
+            ));
+        }
+        Ok(Some(receipt))
     }
 
+    /// What a run that did not end was about to do, as far as this tool could have been.
     fn intent(&self) -> Result<Option<Intent>, Failure> {
-        read_intent(self.root).map_err(|error| receipt_failure(self.name, error))
+        let read = read_intent(self.root).map_err(|error| receipt_failure(self.name, error))?;
+        Ok(read.map(|mut intent| {
+            intent.paths.retain(|path| is_placeable(path));
+            intent.make.retain(|entry| is_placeable(&entry.path));
+            intent.displace.retain(|path| is_placeable(path));
+            intent.dirs.retain(|dir| is_placeable_dir(dir));
+            intent.drop_dirs.retain(|dir| is_placeable_dir(dir));
+            intent
+        }))
     }
 
     /// Whether an earlier run did not end.
@@ -100,7 +129,8 @@ impl RootTree<'_> {
         let receipt = self.receipt()?;
         let mut placed = BTreeMap::new();
         for entry in receipt.iter().flat_map(|receipt| &receipt.entries) {
-            placed.insert(entry.path.clone(), compare(self.root, entry, self.owner)?);
+            let state = compare_until(self.root, entry, self.owner, &interrupted)?;
+            placed.insert(entry.path.clone(), state);
         }
         let mut obstacles = BTreeMap::new();
         for file in selected.iter().filter(|file| !placed.contains_key(&file.path)) {
@@ -315,6 +345,9 @@ impl RootTree<'_> {
     pub fn in_the_way(&self, path: &str) -> Result<Option<String>, FileError> {
         match self.root.lstat(path) {
             Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.errno() == libc::EXDEV => {
+                Ok(Some("on another file system, which is mounted there".into()))
+            }
             Err(error) => Err(error),
             Ok(stat) => Ok(Some(match stat.kind {
                 FileKind::Link => {

@@ -1,23 +1,29 @@
 //! `install --ct --mode unpack`: the files of one driver, placed from outside.
 
+use std::time::Duration;
+
 use ::cli::{Exit, Failure, Say, fail};
 use host::Machine;
 use nvidia::userspace::{Set, loaded_version};
 use nvidia::{LibraryArch, LibraryDirError};
 use pve::Guest;
-use record::{Change, ChangeStatus, Check, CheckStatus, Record, RecordWriter, Severity};
+use record::{
+    Change, ChangeStatus, Check, CheckStatus, CommandLine, Record, RecordWriter, Severity,
+};
 use runfile::Arch;
 
 use crate::cli::Install;
 use crate::install::apply::{FIND_OWNER, apply};
-use crate::install::common::{PROPERTY, failed, limits, put_changes, sets};
+use crate::install::common::{PROPERTY, because_of, failed, limits, put_changes, sets};
 use crate::install::container::{Container, unreachable_files};
 use crate::install::nvidia_smi;
-use crate::install::other_installation::other_installation;
+use crate::install::other_installation::{
+    is_loose, other_installations, refusal, removal, words as words_of,
+};
 use crate::install::plan::{Conflict, InstallPlan, plan};
 use crate::install::receipt::{Receipt, ReceiptEntry, bytes};
 use crate::install::select_files::{SelectedFile, SelectedKind, select_files};
-use crate::install::verify::{VerifiedDriver, require_loaded, verify_driver};
+use crate::install::verify::VerifiedDriver;
 use crate::installer::Installer;
 
 /// One installation.
@@ -25,12 +31,18 @@ pub struct UnpackInstall<'a> {
     pub machine: &'a Machine,
     pub guest: &'a Guest,
     pub install: &'a Install,
+    /// What is installed.
+    pub version: &'a str,
     pub say: &'a Say,
 }
 
 enum Outcome {
     /// Nothing is to be changed, or only a plan was asked for.
     Planned(InstallPlan),
+    /// The right version was installed by other means.
+    ByOthers(String),
+    /// A dry run: the plan is known only when the driver in the container is removed.
+    AfterPurge,
     /// The files that were placed.
     Done(InstallPlan, Vec<ReceiptEntry>),
 }
@@ -39,12 +51,10 @@ impl UnpackInstall<'_> {
     pub fn run(
         &self,
         installer: &mut Installer,
+        driver: &VerifiedDriver,
         writer: &mut RecordWriter,
     ) -> anyhow::Result<Exit> {
         let install = self.install;
-        let driver =
-            verify_driver(installer, install.sha256.as_deref(), limits(install), self.say)?;
-        require_loaded(self.machine, &driver.version, install.force, self.say)?;
         let only_look = install.change.only_look();
         if install.change.dry_run {
             if let Some(why) = unreachable_files(self.machine, self.guest)? {
@@ -52,9 +62,13 @@ impl UnpackInstall<'_> {
             }
         }
         let container = Container::open(self.machine, self.guest, only_look, self.say)?;
-        let outcome = self.unpack(&container, installer, &driver);
+        let purged = self.purge(&container, &driver.version, writer);
+        let outcome = purged.and_then(|purged| match purged {
+            Some(status) if status == ChangeStatus::Planned => Ok(Outcome::AfterPurge),
+            _ => self.unpack(&container, installer, driver),
+        });
         let checks = match &outcome {
-            Ok(Outcome::Planned(_)) if only_look => None,
+            Ok(Outcome::Planned(_) | Outcome::AfterPurge) if only_look => None,
             Ok(_) => Some(self.checks(&container, &driver.version)),
             Err(_) => None,
         };
@@ -77,6 +91,42 @@ impl UnpackInstall<'_> {
         }
         closed?;
         Ok(exit)
+    }
+
+    /// Removes drivers that were installed by other means, each by its own program, in the
+    /// container. Writes a record of each; returns the status of the last one.
+    fn purge(
+        &self,
+        container: &Container<'_>,
+        version: &str,
+        writer: &mut RecordWriter,
+    ) -> Result<Option<ChangeStatus>, Failure> {
+        let name = self.guest.target();
+        if !self.install.purge {
+            return Ok(None);
+        }
+        let mut last = None;
+        for other in other_installations(&container.root, &name)? {
+            let right = other.is_complete() && other.version.as_deref() == Some(version);
+            let Some(command) = removal(&other).filter(|_| !right) else { continue };
+            let mut change = Change::planned(self.say.tool(), &name, "purge");
+            (change.from, change.to) = (other.version.clone(), Some(command.join(" ")));
+            let done = match self.install.change.only_look() {
+                true => Ok(ChangeStatus::Planned),
+                false => remove_other(container, &name, &command),
+            };
+            match done {
+                Ok(status) => change.status = status,
+                Err(ref failure) => {
+                    change.status = ChangeStatus::Failed;
+                    because_of(&mut change, failure);
+                }
+            }
+            let written = writer.put(Record::Change(change));
+            last = Some(done?);
+            written.map_err(|error| fail(Exit::System, format!("standard output: {error}")))?;
+        }
+        Ok(last)
     }
 
     /// The dry run of a container whose files cannot be read.
@@ -102,7 +152,9 @@ impl UnpackInstall<'_> {
         let only_look = self.install.change.only_look();
         let tree = container.tree();
         container.recover(only_look, self.say)?;
-        self.refuse_others(container)?;
+        if let Some(words) = self.refuse_others(container, &driver.version)? {
+            return Ok(Outcome::ByOthers(words));
+        }
         let arch = installer.header.arch().unwrap_or(Arch::X86_64);
         let libraries = library_dir(&container.root, tree.name, arch)?;
         let sets = sets(self.install);
@@ -137,11 +189,24 @@ impl UnpackInstall<'_> {
     }
 
     /// Refuses a driver that is installed by other means, and libraries that are
-    /// mounted from the host.
-    fn refuse_others(&self, container: &Container<'_>) -> Result<(), Failure> {
+    /// mounted from the host. A driver of the right version needs nothing: what it is, in
+    /// words.
+    fn refuse_others(
+        &self,
+        container: &Container<'_>,
+        version: &str,
+    ) -> Result<Option<String>, Failure> {
         let name = self.guest.target();
-        if let Some(other) = other_installation(&container.root)? {
-            return Err(other.refusal(&name, self.guest.ctid));
+        let own = container.tree().receipt()?.is_some();
+        let loaded = loaded_version(&container.root);
+        for other in other_installations(&container.root, &name)? {
+            let right = other.is_complete() && loaded.as_deref() == Some(version);
+            if right && !own {
+                return Ok(Some(format!("installed by other means: {}", words_of(&other))));
+            }
+            if !is_loose(&other) {
+                return Err(refusal(&other, &name, self.guest.ctid));
+            }
         }
         let mounted = container.conf.lxc().any(|(key, value)| {
             key == "lxc.mount.entry"
@@ -153,7 +218,7 @@ impl UnpackInstall<'_> {
             return Err(fail(Exit::Refused, message)
                 .run(advice::lxc_gpu_conf::remove(self.guest.ctid, &options)));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Checks that programs in the container would load the new version.
@@ -208,11 +273,34 @@ impl UnpackInstall<'_> {
     fn report(&self, outcome: &Outcome, writer: &mut RecordWriter) -> anyhow::Result<Exit> {
         let check = self.install.change.check;
         let (plan, made) = match outcome {
+            Outcome::ByOthers(words) => return self.report_whole(false, words, writer),
+            Outcome::AfterPurge => {
+                let words = "the files are placed when the driver in it is removed";
+                return self.report_whole(true, words, writer);
+            }
             Outcome::Planned(plan) => (plan, None),
             Outcome::Done(plan, made) => (plan, Some(made.as_slice())),
         };
         put_changes(self.changes(plan, made), check, writer)?;
         Ok(if check && plan.changes() { Exit::Difference } else { Exit::Done })
+    }
+
+    /// The record about the driver as a whole, where there is none about its files.
+    fn report_whole(
+        &self,
+        planned: bool,
+        words: &str,
+        writer: &mut RecordWriter,
+    ) -> anyhow::Result<Exit> {
+        let mut change = Change::planned(self.say.tool(), &self.guest.target(), PROPERTY);
+        change.to = Some(self.version.into());
+        change.reason = Some(words.into());
+        if !planned {
+            (change.from, change.status) = (change.to.clone(), ChangeStatus::Unchanged);
+        }
+        let check = self.install.change.check;
+        put_changes(vec![change], check, writer)?;
+        Ok(if check && planned { Exit::Difference } else { Exit::Done })
     }
 
     fn changes(&self, plan: &InstallPlan, made: Option<&[ReceiptEntry]>) -> Vec<Change> {
@@ -254,6 +342,28 @@ impl UnpackInstall<'_> {
         let before = plan.from.as_ref().map(|from| from.version.clone());
         put(PROPERTY, before, Some(plan.to.version.clone()), status);
         changes
+    }
+}
+
+/// A package manager may have to run hooks; nvidia-uninstall removes a thousand files.
+const PURGE: Duration = Duration::from_secs(20 * 60);
+
+fn remove_other(
+    container: &Container<'_>,
+    name: &str,
+    command: &CommandLine,
+) -> Result<ChangeStatus, Failure> {
+    let quiet = ["env", "DEBIAN_FRONTEND=noninteractive"].into_iter();
+    let argv: Vec<&str> = quiet.chain(command.iter().map(String::as_str)).collect();
+    match container.exec(&argv, PURGE)? {
+        Some(ran) if ran.success() => Ok(ChangeStatus::Changed),
+        Some(ran) => {
+            let message = format!("{name}: '{}' failed: {}", command.join(" "), ran.reason());
+            Err(fail(Exit::System, message))
+        }
+        None => Err(fail(Exit::Refused, format!("{name} is not running, so nothing is removed"))
+            .hint("start the container first")
+            .run(advice::external::pct_start(container.guest.ctid))),
     }
 }
 

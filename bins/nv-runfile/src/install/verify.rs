@@ -6,8 +6,7 @@ use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
 use runfile::{
-    Algorithm, ArchiveLimits, DigestResult, DigestScope, DigestSpec, Flavour, Manifest,
-    SupportedGpus, unpack,
+    Algorithm, ArchiveLimits, DigestResult, DigestScope, Flavour, Manifest, SupportedGpus, unpack,
 };
 
 use crate::installer::Installer;
@@ -47,13 +46,11 @@ fn require_driver(installer: &Installer) -> Result<String, Failure> {
 /// Reads a driver's installer. Errors: it is damaged, or has no manifest.
 pub fn verify_driver(
     installer: &mut Installer,
-    sha256: Option<&str>,
     limits: ArchiveLimits,
     say: &Say,
 ) -> Result<VerifiedDriver, Failure> {
     let version = require_driver(installer)?;
-    let mut stated = installer.header.digests.clone();
-    stated.push(DigestSpec::whole_file(installer.header.size, sha256));
+    let stated = installer.stated_digests();
     let progress = Progress::new(say, "verifying", Some(installer.header.size));
     let at = |at| progress.at(at);
     let (source, header) = installer.source(&interrupted, &at)?;

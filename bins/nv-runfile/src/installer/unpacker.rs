@@ -55,6 +55,8 @@ pub struct Unpacker<'a> {
     /// Directories get their attributes after all members are in them.
     dirs: BTreeMap<Vec<u8>, Attributes>,
     counts: TreeCounts,
+    /// Directories that are made although the archive does not name them.
+    made: u64,
 }
 
 /// The attributes of a directory that the archive does not name.
@@ -65,7 +67,8 @@ const IN_THE_WAY: [i32; 5] = [libc::EEXIST, libc::EXDEV, libc::ENOTDIR, libc::EI
 
 impl<'a> Unpacker<'a> {
     pub fn new(staging: Option<&'a AtomicDir>, options: TreeOptions) -> Unpacker<'a> {
-        Unpacker { staging, options, dirs: BTreeMap::new(), counts: TreeCounts::default() }
+        let (dirs, counts) = (BTreeMap::new(), TreeCounts::default());
+        Unpacker { staging, options, dirs, counts, made: 0 }
     }
 
     /// Unpacks all parts of an archive.
@@ -121,7 +124,7 @@ impl<'a> Unpacker<'a> {
         if place.is_empty() && member.kind != MemberKind::Dir {
             return Err(hostile(member, "not a directory, but has the path of the top directory"));
         }
-        self.imply_above(&place);
+        self.imply_above(&place)?;
         match self.make(member, &place, attributes, tar) {
             Err(UnpackError::File(error)) if IN_THE_WAY.contains(&error.errno()) => {
                 Err(hostile(member, "a second member with this path"))
@@ -186,15 +189,22 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Directories above a member; the archive need not name them.
-    fn imply_above(&mut self, place: &[u8]) {
+    /// Each is made, so each counts as an entry.
+    fn imply_above(&mut self, place: &[u8]) -> Result<(), UnpackError> {
         let implied = self.implied();
         let ends = place.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         for end in ends {
             let above = &place[..end];
             if !self.dirs.contains_key(above) {
                 self.dirs.insert(above.to_vec(), implied);
+                self.made += 1;
+                if self.made + self.counts.entries > self.options.limits.entries {
+                    let most = self.options.limits.entries;
+                    return Err(TarError::Limit(format!("more than {most} entries")).into());
+                }
             }
         }
+        Ok(())
     }
 }
 

@@ -1,19 +1,18 @@
 //! The toolkit part of a CUDA installer, installed by the installer itself in the
 //! container.
 
-use std::path::Path;
 use std::time::Duration;
 
 use ::cli::{Exit, Failure, Progress, Say, fail, interrupted};
 use host::Machine;
 use record::Verified;
-use runfile::{Arch, DigestSpec, Flavour, digest};
+use runfile::{Arch, Flavour, digest};
 
 use crate::install::container::Container;
 use crate::install::other_installation::run_installation;
 use crate::install::verify::damaged;
-use crate::installer::Installer;
 use crate::installer::runfile_record::verdict;
+use crate::installer::{Installer, NamedInstaller};
 use crate::toolkit::packages::exec;
 use crate::toolkit::release::CudaRelease;
 
@@ -27,21 +26,41 @@ const OPTIONS: [&str; 3] = ["--silent", "--toolkit", "--override"];
 
 /// A verified CUDA installer.
 pub struct CudaRun {
-    path: String,
+    installer: Installer,
     pub release: CudaRelease,
 }
 
 impl CudaRun {
-    /// Opens and verifies one. Errors: it is not a CUDA installer, it is damaged, or
-    /// for another architecture or release.
+    /// Opens and verifies one. `copy` as of [`Installer::for_other_program`]. Errors: it is
+    /// not a CUDA installer, it is damaged, or for another architecture or release.
     pub fn open(
-        path: &Path,
+        named: &NamedInstaller,
+        copy: Option<&Machine>,
         requested: Option<CudaRelease>,
-        sha256: Option<&str>,
         architecture: &str,
         say: &Say,
     ) -> Result<CudaRun, Failure> {
-        let mut installer = Installer::open(path)?;
+        let mut installer = Installer::for_other_program(named, copy, say)?;
+        match CudaRun::verified(&mut installer, requested, architecture, say) {
+            Ok(release) => Ok(CudaRun { installer, release }),
+            Err(failure) => {
+                installer.close(say);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Removes the copy of the installer, if there is one.
+    pub fn close(self, say: &Say) {
+        self.installer.close(say);
+    }
+
+    fn verified(
+        installer: &mut Installer,
+        requested: Option<CudaRelease>,
+        architecture: &str,
+        say: &Say,
+    ) -> Result<CudaRelease, Failure> {
         let shown = installer.path.clone();
         let usage = |what: String| fail(Exit::Usage, format!("'{shown}' {what}"));
         if installer.header.flavour() != Flavour::Cuda {
@@ -70,8 +89,7 @@ impl CudaRun {
             let message = format!("'{shown}' is not for a container of {architecture}");
             return Err(fail(Exit::Refused, message));
         }
-        let mut stated = installer.header.digests.clone();
-        stated.push(DigestSpec::whole_file(installer.header.size, sha256));
+        let stated = installer.stated_digests();
         let progress = Progress::new(say, "verifying", Some(installer.header.size));
         let at = |at| progress.at(at);
         let (source, _) = installer.source(&interrupted, &at)?;
@@ -86,19 +104,18 @@ impl CudaRun {
             }
             Verified::Intact | Verified::Pinned | Verified::Unchecked => {}
         }
-        Ok(CudaRun { path: shown, release })
+        Ok(release)
     }
 
     /// The command, as records show it.
     pub fn command(&self) -> String {
-        format!("sh {} {}", self.path, OPTIONS.join(" "))
+        format!("sh {} {}", self.installer.path, OPTIONS.join(" "))
     }
 
     /// Runs it in the container.
     pub fn install(&self, machine: &Machine, container: &Container<'_>) -> Result<(), Failure> {
         let (name, ctid) = (container.guest.target(), container.guest.ctid.to_string());
-        let path = std::path::absolute(&self.path);
-        let path = path.map_or_else(|_| self.path.clone(), |path| path.display().to_string());
+        let path = self.installer.path_for_others();
         let driver = run_installation(&container.root)?;
         let push = ["/usr/sbin/pct", "push", &ctid, &path, INSIDE, "--perms", "0755"];
         let result = match machine.run(&push, PUSH)? {

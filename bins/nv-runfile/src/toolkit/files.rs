@@ -117,11 +117,21 @@ pub struct FileStep {
     pub changed: Option<String>,
 }
 
-/// The previous contents, for a roll-back.
+/// What was at the paths before, for a roll-back.
 pub struct SavedFiles {
-    files: Vec<(&'static str, Option<Vec<u8>>)>,
+    files: Vec<(&'static str, SavedFile)>,
     made: Vec<String>,
 }
+
+/// What a path was: content, permissions and owner, or where a link leads.
+enum SavedFile {
+    Absent,
+    File { bytes: Vec<u8>, mode: u32, owner: Owner },
+    Link { target: String, owner: Owner },
+}
+
+/// What is below a mount point of a container.
+const ELSEWHERE: &str = "on another file system, which is mounted there";
 
 impl ToolkitFiles<'_> {
     /// The receipt of an earlier run.
@@ -166,6 +176,7 @@ impl ToolkitFiles<'_> {
             let from = if same { Some(file.words.clone()) } else { from };
             let changed = match was {
                 PathState::Other(what) if !same => Some(what),
+                PathState::OtherFileSystem => Some(ELSEWHERE.to_string()),
                 _ => None,
             };
             steps.push(FileStep { path: file.path, to: Some(file), same, from, changed });
@@ -178,6 +189,7 @@ impl ToolkitFiles<'_> {
             let now = compare(self.root, entry, self.owner)?;
             let changed = match &now {
                 PathState::Other(what) => Some(what.clone()),
+                PathState::OtherFileSystem => Some(ELSEWHERE.to_string()),
                 _ => None,
             };
             let (same, from) = (now == PathState::Absent, Some(entry.words()));
@@ -262,10 +274,32 @@ impl ToolkitFiles<'_> {
     }
 
     fn note(&self, path: &'static str, before: &mut SavedFiles) -> Result<(), FileError> {
-        let is_file = self.root.lstat(path).is_ok_and(|stat| stat.kind == FileKind::File);
-        let was = if is_file { Some(self.root.read(path, 1 << 20)?) } else { None };
+        let was = match self.root.lstat(path) {
+            Err(error) if error.is_not_found() => SavedFile::Absent,
+            Err(error) => return Err(error),
+            Ok(stat) if stat.kind == FileKind::Link => {
+                SavedFile::Link { target: self.root.read_link(path)?, owner: (stat.uid, stat.gid) }
+            }
+            // what cannot be read, such as a directory, cannot be replaced by a file either
+            Ok(stat) => SavedFile::File {
+                bytes: self.root.read(path, 1 << 20)?,
+                mode: stat.mode,
+                owner: (stat.uid, stat.gid),
+            },
+        };
         before.files.push((path, was));
         Ok(())
+    }
+
+    fn restore(&self, path: &str, was: SavedFile) -> Result<(), FileError> {
+        match was {
+            SavedFile::Absent => self.root.remove(path),
+            SavedFile::File { bytes, mode, owner } => self.root.put_as(path, &bytes, mode, owner),
+            SavedFile::Link { target, owner } => {
+                self.root.remove(path)?;
+                self.root.new_link(path, &target, owner)
+            }
+        }
     }
 
     /// Restores the previous contents. Returns the failure, with what could not be
@@ -273,11 +307,7 @@ impl ToolkitFiles<'_> {
     pub fn roll_back(&self, before: SavedFiles, failure: Failure) -> Failure {
         let mut left = Vec::new();
         for (path, was) in before.files.into_iter().rev() {
-            let undone = match was {
-                Some(bytes) => self.root.put_as(path, &bytes, MODE, self.owner),
-                None => self.root.remove(path),
-            };
-            if let Err(error) = undone {
+            if let Err(error) = self.restore(path, was) {
                 left.push(error.to_string());
             }
         }
@@ -290,5 +320,43 @@ impl ToolkitFiles<'_> {
         }
         let message = format!("{}; not rolled back: {}", failure.message, left.join(", "));
         fail(failure.exit.max(Exit::System), message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    /// `toolkit --force` failed after it had replaced a file of 0600 and a link.
+    #[test]
+    fn rolled_back_means_as_it_was_with_mode_owner_and_kind() {
+        let dir = std::env::temp_dir().join(format!("nv-runfile-saved-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let at = |path: &str| dir.join(path.trim_start_matches('/'));
+        for path in [SOURCES, PROFILE] {
+            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+        }
+        fs::write(at(SOURCES), "mine\n").unwrap();
+        fs::set_permissions(at(SOURCES), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("../elsewhere.sh", at(PROFILE)).unwrap();
+        let root = Machine::new(Some(&dir)).unwrap();
+        let owner = fs::metadata(&dir).map(|meta| (meta.uid(), meta.gid())).unwrap();
+        let files = ToolkitFiles { root: &root, owner, name: "ct 910" };
+        let new = |path| ToolkitFile { path, words: String::new(), bytes: Some(b"new\n".to_vec()) };
+        let steps = files.plan(vec![new(SOURCES), new(PROFILE)], None).unwrap();
+        let before = files.apply(&steps, "12.8").unwrap();
+        assert_eq!(fs::read_to_string(at(PROFILE)).unwrap(), "new\n");
+        let failure = files.roll_back(before, fail(Exit::System, "no"));
+        assert_eq!(failure.message, "no");
+        let found = fs::metadata(at(SOURCES)).unwrap();
+        assert_eq!(fs::read_to_string(at(SOURCES)).unwrap(), "mine\n");
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o600, owner.0));
+        assert_eq!(fs::read_link(at(PROFILE)).unwrap().to_str(), Some("../elsewhere.sh"));
+        assert!(!at(RECORD).exists());
+        fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -10,6 +10,7 @@ use record::{Check, CheckStatus, Severity};
 
 use crate::cli::Toolkit;
 use crate::install::container::{Container, unreachable_files};
+use crate::installer::NamedInstaller;
 use crate::toolkit::cuda_run::CudaRun;
 use crate::toolkit::files::{
     FileStep, ToolkitFile, ToolkitFiles, key_path, of_repository, profile,
@@ -177,9 +178,23 @@ impl ToolkitJob<'_> {
         let keys = container.conf.keys(&Section::Main);
         let architecture = keys.get("arch").copied().unwrap_or("amd64");
         let (source, release) = self.source(container, architecture)?;
+        let outcome = self.install_from(&source, release, container, files);
+        if let ToolkitSource::File(file) = source {
+            file.close(self.say);
+        }
+        outcome
+    }
+
+    fn install_from(
+        &self,
+        source: &ToolkitSource,
+        release: CudaRelease,
+        container: &Container<'_>,
+        files: &ToolkitFiles<'_>,
+    ) -> Result<ToolkitOutcome, Failure> {
         require_driver_for(self.machine, release, self.toolkit.force, self.say)?;
         let written = files.written()?;
-        let needed = self.needed_files(&source, release, container, files.name)?;
+        let needed = self.needed_files(source, release, container, files.name)?;
         let steps = files.plan(needed, written.as_ref())?;
         self.refuse_modified(files.name, &steps)?;
         let is_installed = source.has_installed(container, release)?;
@@ -234,8 +249,10 @@ impl ToolkitJob<'_> {
     ) -> Result<(ToolkitSource, CudaRelease), Failure> {
         let toolkit = self.toolkit;
         if let Some(path) = &toolkit.runfile {
-            let sha256 = toolkit.sha256.as_deref();
-            let file = CudaRun::open(path, toolkit.cuda, sha256, architecture, self.say)?;
+            let named = NamedInstaller::of_file(path.clone(), toolkit.sha256.as_deref());
+            let copy = self.machine.is_host() && !toolkit.change.only_look();
+            let copy = copy.then_some(self.machine);
+            let file = CudaRun::open(&named, copy, toolkit.cuda, architecture, self.say)?;
             let release = file.release;
             return Ok((ToolkitSource::File(file), release));
         }

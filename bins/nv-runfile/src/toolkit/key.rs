@@ -32,8 +32,8 @@ pub fn key(
     only_look: bool,
 ) -> Result<RepositoryKey, Failure> {
     if let Some(path) = &toolkit.key {
-        let (raw, keys) = from_file(path)?;
-        return of(raw, keys, repository.manager, &path.display().to_string());
+        let keys = from_file(path)?;
+        return of(keys, repository.manager, &path.display().to_string());
     }
     let (file, fingerprint) = repository.key.ok_or_else(|| {
         let of = &repository.distribution;
@@ -41,8 +41,11 @@ pub fn key(
         fail(Exit::Refused, message).hint("download the key, verify it, and name it with --key")
     })?;
     if let Ok(raw) = root.read(path, MOST) {
-        if keys(&raw).is_ok_and(|keys| keys.fingerprints == [fingerprint]) {
-            return Ok(RepositoryKey { bytes: Some(raw), fingerprint: fingerprint.into() });
+        if let Ok(keys) = keys(&raw).map(|keys| Keys { armored: true, ..keys }) {
+            // the container's file may hold more than the key that was found in it
+            if keys.fingerprints == [fingerprint] {
+                return of(keys, repository.manager, path);
+            }
         }
     }
     if only_look {
@@ -68,20 +71,17 @@ fn from_repository(
         return Err(fail(Exit::Refused, message)
             .hint("if the repository has its own key, name it with --key"));
     }
-    of(raw.into_bytes(), keys, repository.manager, &url)
+    of(keys, repository.manager, &url)
 }
 
-/// A key in the form that the package manager reads.
-fn of(
-    raw: Vec<u8>,
-    keys: Keys,
-    manager: PackageManager,
-    shown: &str,
-) -> Result<RepositoryKey, Failure> {
+/// A key in the form that the package manager reads: only what was parsed, written again.
+/// The file itself may hold more, such as a second block behind the first, which rpm would
+/// import as well.
+fn of(keys: Keys, manager: PackageManager, shown: &str) -> Result<RepositoryKey, Failure> {
     let fingerprint = keys.fingerprints.join(", ");
     let bytes = match (manager, keys.armored) {
         (PackageManager::Apt, _) => keys.binary,
-        (PackageManager::Dnf, true) => raw,
+        (PackageManager::Dnf, true) => keys.armor(),
         (PackageManager::Dnf, false) => {
             let message = format!("'{shown}' has no ASCII armor, which rpm needs");
             return Err(
@@ -92,7 +92,7 @@ fn of(
     Ok(RepositoryKey { bytes: Some(bytes), fingerprint })
 }
 
-fn from_file(path: &Path) -> Result<(Vec<u8>, Keys), Failure> {
+fn from_file(path: &Path) -> Result<Keys, Failure> {
     let mut file = InputFile::open(path).map_err(|error| {
         let exit = if error.is_not_found() { Exit::Usage } else { Exit::System };
         fail(exit, error.to_string())
@@ -104,6 +104,5 @@ fn from_file(path: &Path) -> Result<(Vec<u8>, Keys), Failure> {
     if raw.len() > MOST {
         return Err(bad("too large for a key".into()));
     }
-    let keys = keys(&raw).map_err(bad)?;
-    Ok((raw, keys))
+    keys(&raw).map_err(bad)
 }

@@ -29,6 +29,32 @@ pub struct Keys {
     pub fingerprints: Vec<String>,
 }
 
+impl Keys {
+    /// The keys in one block of ASCII armor (RFC 9580, section 6), without headers.
+    pub fn armor(&self) -> Vec<u8> {
+        let body = ARMOR.encode(&self.binary);
+        let mut text = format!("{BEGIN}\n\n");
+        for line in body.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        let sum = crc24(&self.binary).to_be_bytes();
+        text.push_str(&format!("={}\n{END}\n", ARMOR.encode(&sum[1..])));
+        text.into_bytes()
+    }
+}
+
+/// The checksum that older versions of rpm require at the end of a block (RFC 9580,
+/// section 6.1).
+fn crc24(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x00b7_04ce, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte) << 16, |crc, _| {
+            let next = crc << 1;
+            if next & 0x0100_0000 == 0 { next } else { next ^ 0x0186_4cfb }
+        })
+    })
+}
+
 /// Reads one. Errors: what is wrong with it.
 pub fn keys(bytes: &[u8]) -> Result<Keys, String> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
@@ -126,6 +152,24 @@ mod tests {
         assert_eq!(armored.fingerprints, [FINGERPRINT.trim()]);
         let binary = keys(&armored.binary).unwrap();
         assert_eq!((binary.armored, binary.fingerprints), (false, armored.fingerprints));
+    }
+
+    /// gpg writes such a block with the checksum that is compared here.
+    #[test]
+    fn only_what_was_parsed_is_written_back() {
+        let one = keys(KEY.as_bytes()).unwrap();
+        let again = String::from_utf8(one.armor()).unwrap();
+        assert_eq!(keys(again.as_bytes()).unwrap(), one);
+        let sum = |text: &str| {
+            text.lines().find(|line| line.starts_with('=') && line.len() == 5).map(str::to_string)
+        };
+        assert_eq!(sum(&again), sum(KEY), "{again}");
+        // a second block that this parser does not see, and rpm does
+        let second = KEY.replace(BEGIN, &format!(" {BEGIN}"));
+        let both = format!("{KEY}{second}");
+        if let Ok(read) = keys(both.as_bytes()) {
+            assert_eq!(read.armor(), one.armor());
+        }
     }
 
     #[test]
