@@ -108,6 +108,20 @@ fn bind_warns_of_what_a_vm_would_meet_with_functions_that_are_bound() {
 }
 
 #[test]
+fn the_only_gpu_is_said_to_be_that_and_one_of_two_is_not() {
+    // bind reads no more of the host than the slots that are named
+    let two = Bed::new("pve9-two-gpus");
+    let ran = two.tool("gpu-vfio-bind").args("bind 2c:00 -n").run().expect(0);
+    assert_eq!(ran.stderr, "");
+    let check = |bed: &Bed, slot: &str| {
+        let ran = run(bed, &format!("--check {slot}"));
+        ran.records[0]["reason"].as_str().unwrap_or("").contains("is the only GPU")
+    };
+    assert!(!check(&two, "2c:00"));
+    assert!(check(&bed("gh200"), "0009:01:00"));
+}
+
+#[test]
 fn interrupts_that_are_remapped_or_allowed_without_are_no_obstacle() {
     // names of the controllers as Linux 6.8 prints them on an AMD host with remapping
     let remapped = "           CPU0\n   0:         42  IR-IO-APIC    2-edge      timer\n";

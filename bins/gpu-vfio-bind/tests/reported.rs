@@ -31,6 +31,140 @@ const TABLE: &[(&str, &str, i32, &str)] = &[
     ("strix", "bind c3:00 -n", 4, "the firmware frame buffer lies in its memory"),
 ];
 
+/// Every host, by slot: exit status of the lister's `--check`, of `bind -n`, of
+/// `persist -n` and of `status`. The lister says no exactly where bind refuses;
+/// of what is bound already nothing is taken, and the lister judges whether a VM
+/// can have it (kgpe). persist is refused where bind is, except for an IOMMU that
+/// may be on after the boot and a process that has ended by then.
+const EXITS: &[(&str, &str, [i32; 4])] = &[
+    ("acn6", "04:00", [1, 4, 4, 0]),      // the boot display
+    ("acs", "01:00", [1, 4, 4, 0]),       // groups are not proof of isolation
+    ("coop", "00:02", [0, 0, 0, 0]),      // not the boot display
+    ("coop", "01:00", [0, 0, 0, 1]),      // half of the slot is bound
+    ("driverctl", "01:00", [0, 0, 0, 0]), // bound by driverctl at boot
+    ("dummy", "07:00", [0, 0, 0, 0]),     // host bridges do not block the group
+    ("dummy", "0c:00", [1, 4, 4, 0]),     // the boot display
+    ("egpu", "24:00", [0, 0, 4, 0]),      // not there in the initramfs
+    ("gh200", "0009:01:00", [0, 0, 0, 0]),
+    ("gh200off", "0009:01:00", [1, 4, 0, 0]), // the IOMMU is off
+    ("hgx", "18:00", [0, 0, 0, 0]),
+    ("hostpci", "01:00", [0, 0, 0, 0]), // with its VM already
+    ("hostpcistop", "01:00", [0, 0, 0, 0]),
+    ("hprmrr", "0a:00", [1, 4, 4, 0]),    // a reserved region
+    ("i915sriov", "00:02", [1, 4, 4, 0]), // virtual functions
+    ("idscmd", "01:00", [0, 0, 0, 0]),    // bound by ids= at boot
+    ("igfx", "00:02", [1, 4, 4, 0]),      // no group
+    ("igfx", "01:00", [0, 0, 0, 0]),
+    ("iommuoff", "03:00", [1, 4, 0, 0]),
+    ("kgpe", "02:00", [1, 0, 4, 0]), // no interrupt remapping
+    ("kv50", "01:00", [0, 0, 0, 1]), // half of the slot is bound
+    ("mapping", "01:00", [0, 0, 0, 0]),
+    ("msa2", "07:00", [1, 4, 4, 0]), // the root disk shares the group
+    ("msa2lvm", "07:00", [1, 4, 4, 0]),
+    ("msa2lvmefi", "07:00", [1, 4, 4, 0]),
+    ("navi10", "44:00", [0, 0, 0, 0]),
+    ("notread", "01:00", [1, 4, 0, 0]),   // the IOMMU is off
+    ("overinuse", "01:00", [1, 4, 4, 1]), // a process and a container; an override is left over
+    ("override", "01:00", [0, 0, 0, 1]),  // driverctl's override is not in force yet
+    ("plx", "1b:00", [0, 0, 0, 0]),
+    ("rtx2070", "26:00", [0, 0, 0, 0]),
+    ("scyto", "21:00", [0, 0, 0, 0]),
+    ("secureboot", "01:00", [1, 4, 0, 0]), // the IOMMU is off
+    ("strix", "c3:00", [1, 4, 4, 0]),      // the firmware's frame buffer
+    ("stub", "01:00", [0, 0, 0, 0]),       // pci-stub does not block the group
+    ("t400", "03:00", [1, 4, 4, 0]),       // the console of the BMC
+    ("t400", "17:00", [0, 0, 0, 0]),
+    ("um890", "c5:00", [1, 4, 4, 0]), // the boot display
+    ("vmdirect", "01:00", [0, 0, 0, 0]),
+    ("vmmap", "01:00", [0, 0, 0, 0]),
+];
+
+#[test]
+fn lister_bind_persist_and_status_agree_on_every_host() {
+    for name in reported::names() {
+        assert!(EXITS.iter().any(|(host, ..)| *host == name), "{name} is not in the table");
+    }
+    for (host, slot, expected) in EXITS {
+        let bed = Bed::of(&reported::tree(host).unwrap());
+        let exit = |tool: &str, args: String| bed.tool(tool).args(&args).run().code();
+        let exits = [
+            exit("gpu-iommu-groups", format!("--check {slot}")),
+            exit("gpu-vfio-bind", format!("bind -n {slot}")),
+            exit("gpu-vfio-bind", format!("persist -n {slot}")),
+            exit("gpu-vfio-bind", format!("status {slot}")),
+        ];
+        assert_eq!(exits, *expected, "{host} {slot}");
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as usize % below
+    }
+}
+
+/// Disks and network interfaces at any depth below any function of a slot, used
+/// in any way: the slot is never planned.
+#[test]
+fn a_slot_with_a_user_anywhere_below_it_is_never_planned() {
+    const BUSES: [&str; 6] = [
+        "usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0",
+        "ata1/host0/target0:0:0/0:0:0:0",
+        "virtio3",
+        "pci10000:e0/10000:e0:06.0/10000:e1:00.0",
+        "i2c-7/7-0050",
+        "thunderbolt/domain0/0-1",
+    ];
+    const CARD: &str = "/sys/devices/pci0000:17/0000:17:00.0/0000:18:00.0/0000:19:08.0";
+    let mut dice = Dice(15);
+    for _ in 0..24 {
+        let mut tree = reported::tree("plx").unwrap();
+        let mut path = format!("{CARD}/0000:1b:00.{}", dice.roll(4));
+        for _ in 0..dice.roll(3) {
+            path = format!("{path}/{}", BUSES[dice.roll(BUSES.len())]);
+        }
+        let is_disk = dice.roll(2) == 0;
+        let (class, name) = if is_disk { ("block", "sdz") } else { ("net", "enx0") };
+        path = format!("{path}/{class}/{name}");
+        tree.dir(&path);
+        tree.link_to(&format!("/sys/class/{class}/{name}"), &path);
+        let above = format!("/sys/devices/virtual/{class}/above0");
+        let how = dice.roll(3);
+        match (is_disk, how) {
+            (true, 0) => tree.file("/proc/mounts", b"/dev/sdz /mnt ext4 rw 0 0\n"),
+            (true, 1) => {
+                let swaps = b"Filename\tType\tSize\tUsed\tPriority\n/dev/sdz partition 1 0 -2\n";
+                tree.file("/proc/swaps", swaps);
+            }
+            (true, _) => {
+                tree.dir(&above);
+                tree.link_to(&format!("{path}/holders/above0"), &above);
+            }
+            (false, 0) => {
+                let route = b"Iface\tDestination\tGateway\nenx0\t0000A8C0\t00000000\n";
+                tree.file("/proc/net/route", route);
+            }
+            (false, 1) => {
+                tree.dir(&above);
+                tree.link_to(&format!("{path}/master"), &above);
+            }
+            (false, _) => {
+                tree.dir(&above);
+                tree.link_to(&format!("{path}/upper_above0"), &above);
+            }
+        }
+        let bed = Bed::of(&tree);
+        for verb in ["bind", "persist"] {
+            let ran = bed.tool("gpu-vfio-bind").args(&format!("{verb} 1b:00 -n")).run();
+            assert_eq!(ran.code(), 4, "{verb} {path} {how}: {}", ran.stdout);
+        }
+    }
+}
+
 #[test]
 fn each_host_gets_its_answer() {
     for (host, args, code, what) in TABLE {

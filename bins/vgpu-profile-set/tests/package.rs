@@ -177,7 +177,9 @@ fn the_unit_starts_the_tool_as_it_is_and_before_guests() {
     let Verb::Watch(watch) = parsed.verb else { panic!("not watch") };
     assert_eq!(field("ConditionPathExists"), watch.file.to_str().unwrap());
     assert_eq!(field("Type"), "notify");
-    assert!(field("Before").split(' ').any(|unit| unit == "pve-guests.service"));
+    for after in ["pve-guests.service", "pve-ha-lrm.service", "pve-gpu-nodes.service"] {
+        assert!(field("Before").split(' ').any(|unit| unit == after), "{after}");
+    }
     for before in [
         "nvidia-vgpu-mgr.service",
         "nvidia-sriov-manage@ALL.service",

@@ -297,3 +297,88 @@ fn a_file_of_mig_parted_is_applied() {
     assert_eq!(apply(&programs, &all.steps).1, None);
     assert_eq!(names(&smi), ["3g.20gb", "2g.10gb", "1g.5gb", "1g.5gb"]);
 }
+
+/// nvidia-smi as a program, with its state in files; its answers are those of [`Smi`].
+const PROGRAM: &str = r#"#!/bin/sh
+s=STATE
+case "$*" in
+*--query-gpu=persistence_mode,*) echo "$(cat $s/pm), $(cat $s/pl).00, 100.00, 350.00, $(cat $s/mig), $(cat $s/mig)" ;;
+*"-pm 1") echo Enabled >$s/pm ;;
+*"-pl "*) echo "${4}" >$s/pl ;;
+*"-mig 1") echo Enabled >$s/mig ;;
+*-lgip) echo "|   0  MIG 3g.20gb        9     2/2        19.62      No     42     2     0   |" ;;
+*-lgi) [ -s $s/gi ] || { echo "No GPU instances found: Not Found"; exit 6; }; cat $s/gi ;;
+*"-cgi 9 -C") echo "|   0  MIG 3g.20gb        9        2          4:4     |" >>$s/gi ;;
+*) exit 127 ;;
+esac
+"#;
+
+/// Runs the tool itself, where /sys is the model's and nvidia-smi is the program above.
+fn tool(mounted: &std::path::Path, bed: &testbed::Bed, args: &str, code: i32) -> String {
+    let script = "mount --bind \"$1/sys\" /sys && mount -t proc proc /proc && \
+                  mount -t tmpfs t /run && mount -t tmpfs t /usr/local/bin && \
+                  cp \"$2\" /usr/local/bin/nvidia-smi && exec \"$3\" $4";
+    let ran = std::process::Command::new("unshare")
+        .args(["-m", "-p", "-f", "sh", "-c", script, "sh"])
+        .arg(mounted)
+        .arg(bed.at("/nvidia-smi"))
+        .arg(testbed::bed::program("vgpu-profile-set"))
+        .arg(args)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(code), "{args}: {text}");
+    text.into_owned()
+}
+
+#[test]
+fn the_program_sets_settings_and_profiles_and_finds_them_lost_after_a_boot() {
+    use std::os::unix::fs::PermissionsExt;
+    let model = std::sync::Arc::new(ModelKernel::from_tree(&l40s()));
+    let mounted = modelkernel::mount::Mounted::new(std::sync::Arc::clone(&model)).unwrap();
+    let bed = testbed::Bed::empty();
+    let state = bed.at("/state").display().to_string();
+    bed.write("/nvidia-smi", &PROGRAM.replace("STATE", &state));
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(bed.at("/nvidia-smi"), mode).unwrap();
+    let boot = || {
+        for (name, value) in
+            [("pm", "Disabled\n"), ("pl", "350\n"), ("mig", "Disabled\n"), ("gi", "")]
+        {
+            bed.write(&format!("/state/{name}"), value);
+        }
+        model.vgpu_reboot();
+    };
+    bed.write("/profiles", "41:00.0 persistence=on power=200W\n41:00.4=L40S-12Q\n");
+    boot();
+    let file = bed.at("/profiles").display().to_string();
+    let run = |verb: &str, code: i32| {
+        tool(mounted.path(), &bed, &format!("{verb} {file} -o jsonl"), code)
+    };
+    let planned = run("plan", 0);
+    assert_eq!(planned.matches("\"status\":\"planned\"").count(), 3, "{planned}");
+    run("check", 1);
+    let applied = run("apply", 0);
+    let order =
+        ["persistence_mode", "power_limit", "vgpu_type"].map(|name| applied.find(name).unwrap());
+    assert!(order.is_sorted(), "{applied}");
+    assert_eq!(applied.matches("\"status\":\"changed\"").count(), 3, "{applied}");
+    assert_eq!(model.vgpu_of("0000:41:00.4"), 1153);
+    let again = run("apply", 0);
+    assert_eq!(again.matches("\"status\":\"unchanged\"").count(), 3, "{again}");
+    run("check", 0);
+    boot();
+    let lost = run("check", 1);
+    assert_eq!(lost.matches("\"status\":\"drift\"").count(), 3, "{lost}");
+    // MIG instances, and a value that this GPU does not take
+    bed.write("/profiles", "41:00.0 mig=3g.20gb\n");
+    let made = run("apply", 0);
+    assert!(
+        made.contains("\"property\":\"mig_instances\",\"from\":\"none\",\"to\":\"3g.20gb\""),
+        "{made}"
+    );
+    run("check", 0);
+    bed.write("/profiles", "41:00.0 power=900W\n");
+    let refused = run("apply", 4);
+    assert!(refused.contains("900 W is outside 100 to 350 W"), "{refused}");
+}

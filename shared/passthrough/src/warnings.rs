@@ -34,7 +34,8 @@ fn reset(system: &System, function: &Function) -> Option<String> {
 
 fn only_gpu(system: &System, function: &Function) -> Option<String> {
     let displays = system.functions.values().filter(|f| f.is_gpu() && f.pf.is_none()).count();
-    (function.is_gpu() && function.pf.is_none() && displays == 1)
+    // of a part of the host nothing is known about the rest
+    (system.is_whole && function.is_gpu() && function.pf.is_none() && displays == 1)
         .then(|| "is the only GPU: the host has no display without it".into())
 }
 

@@ -31,6 +31,8 @@ pub struct System {
     /// PCI functions by address: all of the machine, or those of some slots and
     /// who shares their groups.
     pub functions: BTreeMap<Address, Function>,
+    /// It has all functions of the host: what is not in it is not there.
+    pub is_whole: bool,
     /// IOMMU groups by number; the same.
     pub groups: BTreeMap<u32, Group>,
     /// Its IOMMU.
@@ -125,7 +127,7 @@ pub fn scan(machine: &Machine, depth: Depth) -> Result<System, FileError> {
     let reader = Reader::new(machine, devices, groups, depth, &addresses);
     let mut scanned = PartialScan::default();
     scanned.read(&reader, &addresses, &ids, &mut warnings);
-    Ok(scanned.system(machine, warnings))
+    Ok(scanned.system(machine, true, warnings))
 }
 
 /// Reads, for a verdict on some slots: their functions, the groups of these, and
@@ -160,7 +162,7 @@ pub fn scan_slots(machine: &Machine, slots: &BTreeSet<Slot>) -> Result<System, F
     others.retain(|address| !scanned.functions.contains_key(address));
     reader.list_groups = false;
     scanned.read(&reader, &others, &ids, &mut warnings);
-    Ok(scanned.system(machine, warnings))
+    Ok(scanned.system(machine, false, warnings))
 }
 
 fn addresses(devices: &Dir<'_>) -> Result<Vec<Address>, FileError> {
@@ -233,7 +235,7 @@ impl PartialScan {
         }
     }
 
-    fn system(mut self, machine: &Machine, warnings: Vec<String>) -> System {
+    fn system(mut self, machine: &Machine, is_whole: bool, warnings: Vec<String>) -> System {
         // The functions' own links are the truth about who is in a group; the
         // group's list adds members that are not PCI functions.
         for function in self.functions.values() {
@@ -243,7 +245,8 @@ impl PartialScan {
             }
         }
         let iommu = Iommu::read(machine);
-        System { functions: self.functions, groups: self.groups, iommu, warnings }
+        let (functions, groups) = (self.functions, self.groups);
+        System { functions, is_whole, groups, iommu, warnings }
     }
 }
 

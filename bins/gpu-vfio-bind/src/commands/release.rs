@@ -1,13 +1,13 @@
 //! `release`: slots to the host's drivers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ::cli::{Exit, Say};
 use advice::gpu_vfio_bind::{ReleaseOptions, release_with};
 use host::Machine;
 use passthrough::{Judge, Release as Effect, Retry, TakenWhen};
-use pci::{Function, is_vfio_driver};
+use pci::{Function, System, is_vfio_driver};
 use record::CommandLine;
 use usage::Users;
 
@@ -36,7 +36,7 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
     let retry = |retry| retry_command(options, &named, retry);
     let judge = Judge { system: &system, users: &users, retry: &retry, when: TakenWhen::Now };
     match BootClaims::read(machine, &system) {
-        Ok(claims) => warn_of_boot(&claims, &functions, report.say),
+        Ok(claims) => warn_of_boot(&claims, &system, &functions, report.say),
         Err(error) => report.say.warn(&format!("{error}: it may bind them at the next boot")),
     }
     report.refuse(judge.release(&changed), &options.force.kinds)?;
@@ -66,14 +66,18 @@ fn effect(step: &FunctionStep) -> Effect {
     }
 }
 
-/// Names what binds released functions at the next boot again.
-fn warn_of_boot(claims: &BootClaims, functions: &[&Function], say: &Say) {
+/// Names what binds released functions at the next boot again, a line for each.
+fn warn_of_boot(claims: &BootClaims, system: &System, functions: &[&Function], say: &Say) {
+    let mut bound: BTreeMap<(String, String), Vec<&Function>> = BTreeMap::new();
     for function in functions {
         let Some(claim) = claims.of(function) else { continue };
         if let Some(driver) = claim.driver.filter(|driver| is_vfio_driver(driver)) {
-            let (address, by) = (function.address, claim.by.text());
-            say.warn(&format!("{address}: {by} binds it to {driver} at the next boot"));
+            bound.entry((claim.by.text(), driver)).or_default().push(function);
         }
+    }
+    for ((by, driver), functions) in bound {
+        let names = system.names(&functions).join(", ");
+        say.warn(&format!("{names}: {by} binds it to {driver} at the next boot"));
     }
 }
 
