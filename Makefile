@@ -40,7 +40,7 @@ static:
 
 # Every file that is installed. The package contains the same files.
 install: build
-	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(datadir)/kubernetes \
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(datadir)/schema $(datadir)/kubernetes $(datadir)/monitoring \
 		$(docdir) $(bashdir) $(zshdir) $(fishdir) $(unitdir)
 	install -m 755 $(TOOLS:%=target/release/%) $(bindir)
 	for section in 1 5 7; do install -m 644 man/*.$$section $(mandir)/man$$section || exit 1; done
@@ -55,6 +55,7 @@ install: build
 		$(call for_prefix,$$unit,$(unitdir)/$$(basename $$unit),644) || exit 1; \
 	done
 	install -m 644 bins/vgpu-profile-set/package/kubernetes/* $(datadir)/kubernetes
+	install -m 644 bins/nv-version-check/package/monitoring/* $(datadir)/monitoring
 	$(call for_prefix,shared/pipelines/pipelines.mk,$(datadir)/Makefile,644)
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(wildcard man/*.svg) $(docdir)
 	for t in $(TOOLS); do \

@@ -71,7 +71,8 @@ A libcuda in a directory named compat is for forward compatibility and may diffe
         that no link leads to are reported as leftovers, not as a mismatch.
 
 The package contains a cron line and a systemd timer (nv-version-check.timer). Both print only \
-        problems.",
+        problems. It also contains alert rules for Prometheus and a dashboard for Grafana, in \
+        /usr/share/pve-gpu-tools/monitoring.",
     lists: &[("CAUSES", CAUSES)],
     examples: EXAMPLES,
     see_also: &[

@@ -142,6 +142,51 @@ fn promtool_accepts_the_metrics() {
     assert!(ran.stderr.contains("x.prom"), "{}", ran.stderr);
 }
 
+/// The package's alert rules, on the metrics that the tool prints of a host with a
+/// container that is behind; and the metrics that the dashboard asks for exist.
+#[test]
+fn the_alert_rules_fire_on_the_metrics_and_the_dashboard_asks_for_existing_ones() {
+    let host = Host::debian();
+    host.give(901);
+    host.volume(901).run_install(LIB, "535.247.01").ldconfig();
+    let metrics = host.tool("--all-cts --format prometheus").text().run().expect(1).stdout;
+    let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("package/monitoring");
+    let rules = package.join("nvidia-version.rules.yml");
+    let drift: Vec<&str> =
+        metrics.lines().filter(|line| line.starts_with("nvidia_version_drift{")).collect();
+    let series: String = drift
+        .iter()
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            format!("      - series: '{series}'\n        values: '{value}+0x30'\n")
+        })
+        .collect();
+    let text = format!(
+        "rule_files: [{}]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n\
+         {series}    alert_rule_test:\n      - eval_time: 20m\n        alertname: NvidiaVersionProblem\n        \
+         exp_alerts:\n          - exp_labels: {{severity: warning, subject: ct 901, property: userspace, cause: container-behind}}\n            \
+         exp_annotations:\n              summary: 'ct 901: container-behind'\n              \
+         description: \"'nv-version-check --all-cts --problems' on the host prints the reason and the commands that repair it; pve-gpu-causes(7) explains container-behind.\"\n",
+        rules.display()
+    );
+    host.bed.write("/rules-test.yml", text);
+    for args in [["check", "rules"], ["test", "rules"]] {
+        let file = if args[0] == "check" { rules.clone() } else { host.bed.at("/rules-test.yml") };
+        let output = Command::new("promtool").args(args).arg(file).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{said}");
+    }
+    let dashboard = std::fs::read_to_string(package.join("nvidia-version.dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let expression = panel["targets"][0]["expr"].as_str().unwrap();
+        let at = expression.find("nvidia_").unwrap();
+        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        let name: String = expression[at..].chars().take_while(|c| word(*c)).collect();
+        assert!(metrics.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+}
+
 fn promtool(metrics: &str) {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
