@@ -67,7 +67,7 @@ fn without_a_version_containers_get_that_of_the_loaded_module() {
     // what that file holds is data, not a part of the command
     bed.write("/sys/module/nvidia/version", "1.2;reboot\n");
     let refused = make(bed.path(), "-n ct-gpu CTID=904 GPU=2b:00.0").ran.expect(2).stderr;
-    assert!(refused.contains("VERSION= contains ';'"), "{refused}");
+    assert!(refused.contains("VERSION= contains '1.2;reboot'"), "{refused}");
     bed.remove("/sys/module/nvidia/version");
     let refused = make(bed.path(), "-n ct-gpu CTID=904 GPU=2b:00.0").ran.expect(2).stderr;
     assert!(refused.contains("VERSION= is missing"), "{refused}");
@@ -107,6 +107,12 @@ fn a_pipeline_is_shown_as_a_person_would_type_it() {
     assert!(from_url.ends_with("nv-version-check --next-boot\n"), "{from_url}");
     let two = said("-n host-vfio GPU='01:00 02:00' NOW=0").expect(0).stdout;
     assert!(two.contains("\ngpu-iommu-groups 01:00 02:00 | gpu-vfio-bind persist"), "{two}");
+    let forced = said("-n host-vfio GPU=01:00 FORCE=display,container").expect(0).stdout;
+    let options = "--force display,container";
+    for verb in ["persist", "bind"] {
+        let line = forced.lines().find(|line| line.contains(&format!("gpu-vfio-bind {verb}")));
+        assert!(line.is_some_and(|line| line.contains(options)), "{forced}");
+    }
     let dry = said(&format!("-n ct-gpu {CT_GPU} DRY=1")).expect(0).stdout;
     for line in dry.lines().filter(|line| !line.starts_with('#')) {
         let last = line.rsplit('|').next().unwrap();

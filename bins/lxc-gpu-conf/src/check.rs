@@ -9,6 +9,7 @@ pub mod mig;
 pub mod nodes;
 pub mod pve_version;
 pub mod running_container;
+pub mod start;
 
 use crate::config::given_nodes::ContainerView;
 use finding::Finding;
@@ -17,7 +18,8 @@ use finding::Finding;
 pub fn findings(view: &ContainerView<'_>) -> Vec<Finding> {
     let mut found = config_sections::check(view);
     if view.has_gpu() {
-        let subjects: [fn(&ContainerView<'_>) -> Vec<Finding>; 7] = [
+        let subjects: [fn(&ContainerView<'_>) -> Vec<Finding>; 8] = [
+            start::check,
             nodes::check,
             device_rules::check,
             mig::check,

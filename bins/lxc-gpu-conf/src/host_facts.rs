@@ -12,6 +12,7 @@ use ::cli::{Failure, Say};
 use host::{Machine, Node, NodeKind};
 use nvidia::{CharDevices, GPU_MAJOR, GpuInfo, Mig, NodeClass};
 use pci::{Depth, System};
+use pve::StartHost;
 use record::Address;
 
 /// Major of DRM nodes (include/drm/drm.h, Documentation/admin-guide/devices.txt).
@@ -30,7 +31,7 @@ pub struct HostFacts<'a> {
     mig: OnceCell<Mig>,
     module: OnceCell<Option<String>>,
     pve_container: OnceCell<Option<Vec<u32>>>,
-    nodes: RefCell<BTreeMap<String, Option<Node>>>,
+    nodes: RefCell<BTreeMap<String, Result<Option<Node>, String>>>,
     links: RefCell<BTreeMap<String, bool>>,
     running: OnceCell<BTreeSet<String>>,
 }
@@ -89,17 +90,22 @@ impl<'a> HostFacts<'a> {
         Ok(self.pve_container.get_or_init(|| version).as_deref())
     }
 
-    /// What exists at a path in /dev.
-    pub fn node(&self, path: &str) -> Option<Node> {
+    /// What a path of the host leads to. Errors: it cannot be looked at.
+    pub fn look(&self, path: &str) -> Result<Option<Node>, String> {
         if let Some(node) = self.nodes.borrow().get(path) {
-            return *node;
+            return node.clone();
         }
-        let node = self.machine.node(path).unwrap_or_else(|error| {
-            self.say.warn(&error.to_string());
-            None
-        });
-        self.nodes.borrow_mut().insert(path.into(), node);
+        let node = self.machine.node(path).map_err(|error| error.to_string());
+        if let Err(error) = &node {
+            self.say.warn(error);
+        }
+        self.nodes.borrow_mut().insert(path.into(), node.clone());
         node
+    }
+
+    /// What exists at a path in /dev, as far as it can be looked at.
+    pub fn node(&self, path: &str) -> Option<Node> {
+        self.look(path).ok().flatten()
     }
 
     /// Whether a path in /dev is a symbolic link.
@@ -127,7 +133,7 @@ impl<'a> HostFacts<'a> {
     pub fn assume_node(&self, path: String, (major, minor): (u32, u32)) {
         let kind = NodeKind::Char;
         let node = Node { kind, major, minor, mode: 0o666, uid: 0, gid: 0 };
-        self.nodes.borrow_mut().insert(path, Some(node));
+        self.nodes.borrow_mut().insert(path, Ok(Some(node)));
     }
 
     /// Discards what was read of /dev, after a node was created there.
@@ -191,6 +197,20 @@ impl<'a> HostFacts<'a> {
     /// The GPU with a minor.
     pub fn by_minor(&self, minor: u32) -> Option<&GpuInfo> {
         self.gpus.values().find(|gpu| gpu.minor == Some(minor))
+    }
+}
+
+impl StartHost for HostFacts<'_> {
+    fn node(&self, path: &str) -> Result<Option<Node>, String> {
+        self.look(path)
+    }
+
+    fn names(&self, dir: &str) -> Result<Vec<String>, String> {
+        StartHost::names(self.machine, dir)
+    }
+
+    fn text(&self, path: &str) -> Result<Option<String>, String> {
+        StartHost::text(self.machine, path)
     }
 }
 

@@ -119,8 +119,10 @@ fn rules_go_with_the_node_they_are_for() {
     assert_eq!(from.len(), 2, "{from:?}");
     assert_eq!(causes(&bed, 910), none());
     // a rule for all of a major serves others too
-    let bed =
-        host(&(BY_HAND.to_string() + "lxc.mount.entry: /dev/nvidia1 dev/nvidia1 none bind\n"));
+    let bed = host(
+        &(BY_HAND.to_string()
+            + "lxc.mount.entry: /dev/nvidia1 dev/nvidia1 none bind,optional,create=file\n"),
+    );
     run(&bed, "remove 910 --gpu 1").expect(0);
     assert_eq!(bed.read(&conf(910)), BY_HAND);
 }

@@ -74,7 +74,7 @@ fn every_problem_has_words_of_its_own() {
     };
     let with = |line: &str| format!("{GOOD}{line}\n");
     has(&with("dev9: /dev/nvidia-none"), "does not exist on the host: the container cannot start");
-    has(&with("lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind"), "given twice");
+    has(&with("lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind,create=file"), "given by");
     has(&with("dev9: /dev/nvidia-caps/nvidia-cap1"), "create and destroy the MIG instances");
     has(&with("lxc.cgroup.devices.allow: c 195:* rwm"), "has no effect");
     has(&with("lxc.cgroup2.devices.allow: c 195:* rw # nvidia"), "invalid device rule");

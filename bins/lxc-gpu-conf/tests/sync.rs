@@ -369,7 +369,10 @@ fn rules_that_allow_part_of_a_directory_stay_as_narrow_as_they_are() {
     assert_eq!(causes(&bed, 910), none());
     assert_eq!(sync(&bed, 910), before);
     // nor is allowed what a rule denies
-    let bed = host(&format!("{BY_HAND}lxc.cgroup2.devices.deny: c 195:0 rwm\n"));
+    let rules = "c 195:0 rwm\nlxc.cgroup2.devices.allow: c 195:255 rwm\n";
+    let text = BY_HAND.replace("c 195:* rwm\n", rules);
+    // the same numbers and access: LXC turns the rule that allows into one that denies
+    let bed = host(&format!("{text}lxc.cgroup2.devices.deny: c 195:0 rwm\n"));
     let before = bed.read(&conf(910));
     run(&bed, "sync 910").expect(0);
     assert_eq!(bed.read(&conf(910)), before);

@@ -78,7 +78,7 @@ fn trap_03_keys_that_are_dropped_are_told_and_never_written() {
 
 #[test]
 fn trap_04_lines_are_read_as_proxmox_reads_them() {
-    let entry = "/dev/nvidia-modeset dev/nvidia-modeset none bind";
+    let entry = "/dev/nvidia-modeset dev/nvidia-modeset none bind,optional,create=file";
     let bed = host(&format!("{GOOD}lxc.mount.entry : {entry}\n"));
     assert!(cause(&bed, "dropped-line"));
     // '=' is one, an empty value is one, and the last of two plain keys counts
@@ -405,7 +405,7 @@ fn trap_24_capabilities_are_given_and_no_major_is_taken_for_granted() {
     // LXC's own hook is somebody's choice and left alone
     let hook = format!(
         "{GOOD}lxc.hook.mount: /usr/share/lxc/hooks/nvidia\n\
-        lxc.environment: NVIDIA_VISIBLE_DEVICES=none\n"
+        lxc.environment: NVIDIA_VISIBLE_DEVICES=void\n"
     );
     let bed = host(&hook);
     assert_eq!(causes(&bed, 910), none());

@@ -42,7 +42,9 @@ fn what_is_right_already_is_unchanged_whoever_installed_it() {
         let status = format!("Package: libcuda1\nStatus: install ok installed\nVersion: {V}-1\n\n");
         root.file("/var/lib/dpkg/status", status);
     };
-    let run = |root: &RootFs| drop(root.run_install(LIB, V));
+    let run = |root: &RootFs| {
+        root.run_install(LIB, V);
+    };
     let by_hand = |root: &RootFs| libraries(root, V);
     let ways: [(&dyn Fn(&RootFs), &str); 3] = [
         (&package, "driver packages are installed (libcuda1)"),

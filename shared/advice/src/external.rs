@@ -170,6 +170,11 @@ pub fn pct_start(ctid: u32) -> CommandLine {
     command(&["pct", "start", &ctid.to_string()])
 }
 
+/// Removes one configuration key of a container.
+pub fn pct_delete(ctid: u32, key: &str) -> CommandLine {
+    command(&["pct", "set", &ctid.to_string(), "--delete", key])
+}
+
 /// Discards the pending change of one configuration key of a container.
 pub fn pct_revert(ctid: u32, key: &str) -> CommandLine {
     command(&["pct", "set", &ctid.to_string(), "--revert", key])

@@ -28,7 +28,7 @@ impl Say {
     }
 
     /// Whether only errors are printed.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 

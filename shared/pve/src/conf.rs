@@ -57,26 +57,25 @@ struct Parsed {
     /// With its newline, where it has one.
     bytes: Vec<u8>,
     section: Section,
+    /// How many headers are above it.
+    block: usize,
     line: Line,
 }
 
 impl Conf {
     /// Parses a file. Everything is a valid file; see [`Line::Invalid`].
     pub fn parse(bytes: &[u8]) -> Conf {
-        let mut section = Section::Main;
+        let (mut section, mut block) = (Section::Main, 0);
         let lines = bytes
             .split_inclusive(|b| *b == b'\n')
             .map(|raw| {
                 let text = raw.strip_suffix(b"\n").unwrap_or(raw);
                 if let Some(header) = header(text) {
-                    section = header;
-                    return Parsed {
-                        bytes: raw.to_vec(),
-                        section: section.clone(),
-                        line: Line::Header,
-                    };
+                    (section, block) = (header, block + 1);
+                    let (bytes, section) = (raw.to_vec(), section.clone());
+                    return Parsed { bytes, section, block, line: Line::Header };
                 }
-                Parsed { bytes: raw.to_vec(), section: section.clone(), line: line(text) }
+                Parsed { bytes: raw.to_vec(), section: section.clone(), block, line: line(text) }
             })
             .collect();
         Conf { lines }
@@ -87,9 +86,11 @@ impl Conf {
         self.lines.iter().flat_map(|line| line.bytes.iter().copied()).collect()
     }
 
+    /// The lines of a section. Of one that stands twice the last counts, whole
+    /// (parse_pct_config gives it a new, empty hash at each header).
     fn section(&self, section: &Section) -> impl Iterator<Item = &Line> + use<'_> {
-        let section = section.clone();
-        self.lines.iter().filter(move |l| l.section == section).map(|l| &l.line)
+        let last = self.lines.iter().rfind(|l| l.section == *section).map(|l| l.block);
+        self.lines.iter().filter(move |l| Some(l.block) == last).map(|l| &l.line)
     }
 
     /// Plain keys of a section; for a key with two lines the last one wins,
@@ -138,7 +139,7 @@ impl Conf {
         let pending = self.keys(&Section::Pending);
         let list = pending.get("delete").copied().unwrap_or("");
         list.split(|c: char| c == ',' || c == ';' || c.is_ascii_whitespace())
-            .map(|name| name.trim_start_matches('!'))
+            .map(|name| name.strip_prefix('!').unwrap_or(name))
             .filter(|name| !name.is_empty())
             .collect()
     }
@@ -153,6 +154,14 @@ impl Conf {
         let pending = self.keys(&Section::Pending);
         keys.extend(pending.into_iter().filter(|(key, _)| *key != "delete"));
         keys
+    }
+
+    /// `lxc.*` entries that will be in force after the next start: those of the
+    /// pending section replace all of the main section (vmconfig_apply_pending moves
+    /// the whole list).
+    pub fn effective_lxc(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pending = self.lxc_in(&Section::Pending).next().is_some();
+        self.lxc_in(if pending { &Section::Pending } else { &Section::Main })
     }
 
     /// Adds `key: value` to the main section, where Proxmox VE's own writer
@@ -265,7 +274,7 @@ impl Conf {
         };
         let mut bytes = text.as_bytes().to_vec();
         bytes.extend_from_slice(ending);
-        *parsed = Parsed { bytes, section: parsed.section.clone(), line };
+        *parsed = Parsed { bytes, section: parsed.section.clone(), block: parsed.block, line };
     }
 
     /// Index of the first line behind the main section.
@@ -284,7 +293,17 @@ impl Conf {
             Some(before) => before.bytes.push(b'\n'),
             None => bytes.extend_from_slice(newline),
         }
-        self.lines.insert(at, Parsed { bytes, section: Section::Main, line });
+        self.lines.insert(at, Parsed { bytes, section: Section::Main, block: 0, line });
+    }
+}
+
+/// What Proxmox VE takes for a boolean (PVE::JSONSchema, parse_boolean).
+pub fn boolean(value: &str) -> Option<bool> {
+    let is = |words: [&str; 4]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+    match () {
+        () if is(["1", "on", "yes", "true"]) => Some(true),
+        () if is(["0", "off", "no", "false"]) => Some(false),
+        () => None,
     }
 }
 
@@ -351,10 +370,15 @@ fn lxc(text: &[u8]) -> Option<Line> {
     Some(Line::Lxc(to_text(key), to_text(trim(value))))
 }
 
-/// `^([a-z][a-z_]*\d*):\s*(.+?)\s*$`; the value may not be empty.
+/// `^([a-z][a-z_]*\d*):\s*(.+?)\s*$`; the value may not be empty. White space alone is
+/// a value: `\s*` gives back its last character for `.+?`.
 fn key(text: &[u8]) -> Option<Line> {
     let colon = text.iter().position(|b| *b == b':')?;
-    let (key, value) = (&text[..colon], trim(&text[colon + 1..]));
+    let (key, rest) = (&text[..colon], &text[colon + 1..]);
+    let value = match trim(rest) {
+        b"" => &rest[rest.len().saturating_sub(1)..],
+        value => value,
+    };
     let digits = key.iter().rev().take_while(|b| b.is_ascii_digit()).count();
     let word = &key[..key.len() - digits];
     let valid = word.first().is_some_and(u8::is_ascii_lowercase)
@@ -422,6 +446,19 @@ mod tests {
         }
         assert_eq!(header(b"[PVE:Pending] \r"), Some(Section::Pending));
         assert_eq!(header(b"[ab]"), Some(Section::Snapshot("ab".into())));
+    }
+
+    #[test]
+    fn a_section_that_stands_twice_is_the_last_whole() {
+        let conf = Conf::parse(
+            b"dev0: /dev/a\n[pve:pending]\ndev1: /dev/b\n[snap]\nx: y\n[pve:pending]\ndev2: /dev/c\n",
+        );
+        assert_eq!(conf.effective().into_keys().collect::<Vec<_>>(), ["dev0", "dev2"]);
+        let conf =
+            Conf::parse(b"dev9: \nlxc.a: b\n[pve:pending]\ndelete: !!dev9 !dev8\nlxc.c: d\n");
+        assert_eq!(conf.keys(&Section::Main)["dev9"], " ", "white space alone is a value");
+        assert_eq!(conf.pending_deletions(), ["!dev9", "dev8"], "one ! is taken off");
+        assert_eq!(conf.effective_lxc().collect::<Vec<_>>(), [("lxc.c", "d")]);
     }
 
     #[test]

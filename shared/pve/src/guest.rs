@@ -5,6 +5,7 @@ use std::time::Duration;
 use host::{FileError, FileKind, Machine};
 use record::{Exit, Failure, fail};
 
+use crate::conf::boolean;
 use crate::{Conf, Packages, Section};
 
 /// pmxcfs takes no larger file (memdb.c, MEMDB_MAX_FILE_SIZE).
@@ -156,6 +157,12 @@ pub fn require_unlocked(guest: &Guest, conf: &Conf) -> Result<(), Failure> {
         None => Ok(()),
         Some(lock) => {
             let message = format!("{} is locked by Proxmox VE (lock: {lock})", guest.target());
+            // 'pct mount' leaves this lock, and 'pct unmount' ends it
+            if *lock == "mounted" {
+                let command = ["pct", "unmount", &guest.ctid.to_string()];
+                let command = command.map(str::to_string).to_vec();
+                return Err(fail(Exit::Refused, message).run(command));
+            }
             Err(fail(Exit::Refused, message).hint(format!(
                 "wait for the running task; 'pct unlock {}' only if it is known to be dead",
                 guest.ctid
@@ -166,9 +173,13 @@ pub fn require_unlocked(guest: &Guest, conf: &Conf) -> Result<(), Failure> {
 
 /// Whether the container's root is an unprivileged user of the host: by its own
 /// key, or because it has an id map (PVE::LXC::update_lxc_config).
+///
+/// A value that is not a boolean is kept as it is and is true for Perl, but for `0`.
 pub fn is_unprivileged(conf: &Conf) -> bool {
-    conf.keys(&Section::Main).get("unprivileged") == Some(&"1")
-        || conf.lxc().any(|(key, _)| key == "lxc.idmap")
+    let effective = conf.effective();
+    let value = effective.get("unprivileged");
+    value.is_some_and(|value| boolean(value).unwrap_or(*value != "0"))
+        || conf.effective_lxc().any(|(key, _)| key == "lxc.idmap")
 }
 
 /// Version of pve-container, from dpkg's own records; `None` where it is not

@@ -46,8 +46,11 @@ pub fn id_maps(conf: &Conf) -> Result<Vec<IdMap>, String> {
     if !is_unprivileged(conf) {
         return Ok(Vec::new());
     }
-    let lines: Vec<&str> =
-        conf.lxc().filter(|(key, _)| *key == "lxc.idmap").map(|(_, value)| value).collect();
+    let lines: Vec<&str> = conf
+        .effective_lxc()
+        .filter(|(key, _)| *key == "lxc.idmap")
+        .map(|(_, value)| value)
+        .collect();
     if lines.is_empty() {
         return Ok(DEFAULT.to_vec());
     }

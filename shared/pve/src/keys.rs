@@ -80,12 +80,9 @@ const OLD: &[&str] = &[
     "lxc.rebootsignal",
     "lxc.stopsignal",
     "lxc.init_cmd",
-    "lxc.init_uid",
-    "lxc.init_gid",
     "lxc.console",
     "lxc.devttydir",
     "lxc.mount",
-    "lxc.rootfs",
     "lxc.pts",
     "lxc.tty",
     "lxc.utsname",
@@ -93,6 +90,17 @@ const OLD: &[&str] = &[
     "lxc.logfile",
     "lxc.loglevel",
     "lxc.network.type",
+    "lxc.network.flags",
+    "lxc.network.link",
+    "lxc.network.mtu",
+    "lxc.network.name",
+    "lxc.network.hwaddr",
+    "lxc.network.ipv4",
+    "lxc.network.ipv4.gateway",
+    "lxc.network.ipv6",
+    "lxc.network.ipv6.gateway",
+    "lxc.network.script.up",
+    "lxc.network.script.down",
 ];
 
 /// Whether Proxmox VE keeps a key when it writes the file; any other is warned
@@ -101,6 +109,13 @@ pub fn is_permitted_lxc_key(key: &str) -> bool {
     PERMITTED.contains(&key)
         || OLD.contains(&key)
         || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Whether LXC still has a key that Proxmox VE passes to it. With another the whole
+/// configuration is refused (confile.c of 5.0.2 and 6.0.4, lxc_get_config).
+pub fn is_known_to_lxc(key: &str) -> bool {
+    let gone = ["lxc.devtty.dir", "lxc.kmsg", "lxc.limit."];
+    !OLD.contains(&key) && !gone.iter().any(|gone| key.starts_with(gone))
 }
 
 #[cfg(test)]

@@ -19,8 +19,16 @@ pub(crate) fn directory(machine: &Machine, volume: &str) -> Result<String, Strin
         return Ok(volume.into());
     }
     let (id, name) = volume.split_once(':').ok_or_else(|| format!("'{volume}' is not a volume"))?;
-    let text = machine.read_text("/etc/pve/storage.cfg", 1 << 20).map_err(|e| e.to_string())?;
-    let storages = parse(&text);
+    let text = match machine.read_text("/etc/pve/storage.cfg", 1 << 20) {
+        Err(error) if error.is_not_found() => String::new(),
+        text => text.map_err(|error| error.to_string())?,
+    };
+    let mut storages = parse(&text);
+    // it exists without an entry (PVE::Storage::Plugin, default_config)
+    storages.entry("local".into()).or_insert_with(|| Storage {
+        kind: "dir".into(),
+        options: BTreeMap::from([("path".to_string(), "/var/lib/vz".to_string())]),
+    });
     let storage = storages.get(id).ok_or_else(|| format!("no storage '{id}'"))?;
     let option = |name: &str| storage.options.get(name).map(String::as_str);
     let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
@@ -33,12 +41,19 @@ pub(crate) fn directory(machine: &Machine, volume: &str) -> Result<String, Strin
             let at = option("mountpoint").map_or_else(|| format!("/{pool}"), str::to_string);
             // a linked clone is written base-.../subvol-...
             let own = name.rsplit('/').next().unwrap_or(name);
+            if own.starts_with("vm-") {
+                return Err(format!("its volume '{volume}' is a zvol, which is not a directory"));
+            }
             Ok(format!("{}/{own}", at.trim_end_matches('/')))
         }
         "dir" | "btrfs" | "nfs" | "cifs" | "cephfs" if name.ends_with(".subvol") => {
             let default = format!("/mnt/pve/{id}");
             let path = option("path").unwrap_or(&default);
-            Ok(format!("{}/images/{name}", path.trim_end_matches('/')))
+            // 'content-dirs images=guests,iso=...' names another directory
+            let dirs = option("content-dirs").unwrap_or_default();
+            let images = dirs.split(',').find_map(|one| one.trim().strip_prefix("images="));
+            let images = images.unwrap_or("images").trim_matches('/');
+            Ok(format!("{}/{images}/{name}", path.trim_end_matches('/')))
         }
         kind => Err(format!("its volume '{volume}' ({kind}) is not a directory on the host")),
     }

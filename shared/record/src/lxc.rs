@@ -14,6 +14,8 @@ pub enum LxcStyle {
     Mount,
     /// `lxc.cgroup.*` keys, which do nothing on cgroup v2.
     CgroupV1,
+    /// A program that LXC runs (`lxc.hook.mount`), such as NVIDIA's.
+    Hook,
     /// More than one of these.
     Mixed,
 }
@@ -25,6 +27,7 @@ impl LxcStyle {
             LxcStyle::Dev => "dev",
             LxcStyle::Mount => "mount",
             LxcStyle::CgroupV1 => "cgroup-v1",
+            LxcStyle::Hook => "hook",
             LxcStyle::Mixed => "mixed",
         }
     }

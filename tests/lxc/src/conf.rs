@@ -34,9 +34,16 @@ impl Conf {
         let (mut conf, mut warnings, mut place) = (Conf::default(), Vec::new(), Place::Main);
         for line in text.split('\n').filter(|line| !line.trim().is_empty()) {
             if let Some(name) = section_name(line) {
+                // a second header of the same name begins with nothing
                 place = match name {
-                    name if name.eq_ignore_ascii_case("pve:pending") => Place::Pending,
-                    name => Place::Snapshot(name.to_string()),
+                    name if name.eq_ignore_ascii_case("pve:pending") => {
+                        conf.pending = Section::default();
+                        Place::Pending
+                    }
+                    name => {
+                        conf.snapshots.insert(name.to_string(), Section::default());
+                        Place::Snapshot(name.to_string())
+                    }
                 };
                 continue;
             }
@@ -80,10 +87,13 @@ impl Conf {
         let mut pending = std::mem::take(&mut self.pending);
         let any = pending != Section::default();
         let delete = pending.keys.remove("delete").unwrap_or_default();
-        for key in delete.split([',', ';', ' ']).map(|key| key.trim_start_matches('!')) {
+        for key in delete.split([',', ';', ' ']).map(|key| key.strip_prefix('!').unwrap_or(key)) {
             self.main.keys.remove(key);
         }
         self.main.keys.append(&mut pending.keys);
+        if !pending.lxc.is_empty() {
+            self.main.lxc = pending.lxc;
+        }
         any
     }
 
@@ -116,27 +126,31 @@ impl Section {
         self.keys.get(key).map(String::as_str)
     }
 
-    /// What makes Proxmox VE treat a container as unprivileged.
+    /// What makes Proxmox VE treat a container as unprivileged: a boolean, or any other
+    /// text, which is kept and true for Perl.
     pub fn unprivileged(&self) -> bool {
-        self.get("unprivileged") == Some("1") || self.custom_idmap()
+        let no = |value: &str| {
+            ["0", "no", "off", "false"].iter().any(|word| value.eq_ignore_ascii_case(word))
+        };
+        self.get("unprivileged").is_some_and(|value| !no(value)) || self.custom_idmap()
     }
 
     pub fn custom_idmap(&self) -> bool {
         self.lxc.iter().any(|(key, _)| key == "lxc.idmap")
     }
 
-    /// `dev[n]` in the order of their numbers.
+    /// `dev[n]` in the order of their numbers: every key that is `dev` and digits.
     pub fn devices(&self) -> Result<Vec<(String, Device)>, String> {
-        let mut found: Vec<(u32, &String)> = Vec::new();
+        let mut found: Vec<(u64, &String, &String)> = Vec::new();
         for (key, value) in &self.keys {
-            let index = key.strip_prefix("dev").and_then(|index| index.parse().ok());
-            found.extend(index.filter(|index| *index < 256).map(|index| (index, value)));
+            let digits = key.strip_prefix("dev").filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+            let index = digits.and_then(|digits| digits.parse().ok());
+            found.extend(index.map(|index| (index, key, value)));
         }
         found.sort();
-        let parsed = found.into_iter().map(|(index, value)| {
-            let key = format!("dev{index}");
-            Device::parse(&key, value).map(|device| (key, device))
-        });
+        let parsed = found
+            .into_iter()
+            .map(|(_, key, value)| Device::parse(key, value).map(|device| (key.clone(), device)));
         parsed.collect()
     }
 }
@@ -152,13 +166,42 @@ pub struct Device {
 }
 
 impl Device {
+    /// PVE::JSONSchema::parse_property_string, then the schema of dev[n].
     pub fn parse(key: &str, value: &str) -> Result<Device, String> {
-        let wrong = |what: &str| format!("{key}: {what}");
+        let wrong = |what: String| format!("{key}: {what}");
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut default_used = false;
+        for part in value.split(',').filter(|part| !part.trim().is_empty()) {
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
+                Some(_) => {
+                    return Err(wrong("missing key in comma-separated list property".into()));
+                }
+                None if default_used || seen.contains_key("path") => {
+                    let what = "duplicate key in comma-separated list property: path";
+                    return Err(wrong(what.into()));
+                }
+                None => {
+                    default_used = true;
+                    ("path", part)
+                }
+            };
+            if !["path", "mode", "uid", "gid", "deny-write"].contains(&name) {
+                let what = format!("invalid key in comma-separated list property: {name}");
+                return Err(wrong(what));
+            }
+            if seen.insert(name, value).is_some() {
+                let what = format!("duplicate key in comma-separated list property: {name}");
+                return Err(wrong(what));
+            }
+        }
         let mut device =
             Device { path: String::new(), mode: 0o660, uid: 0, gid: 0, deny_write: false };
-        for part in value.split(',') {
-            let (name, value) = part.split_once('=').unwrap_or(("path", part));
-            let number = || value.parse().map_err(|_| wrong("invalid format - not a number"));
+        for (name, value) in seen {
+            let number = || -> Result<u32, String> {
+                let digits = value.strip_prefix('+').unwrap_or(value);
+                digits.parse().map_err(|_| wrong(format!("{name}: type check ('integer') failed")))
+            };
             match name {
                 "path" => device.path = value.to_string(),
                 "mode" => {
@@ -166,21 +209,24 @@ impl Device {
                         && value.starts_with('0')
                         && value.bytes().all(|b| (b'0'..=b'7').contains(&b));
                     let mode = u32::from_str_radix(value, 8).ok().filter(|_| good);
-                    device.mode =
-                        mode.ok_or_else(|| wrong("mode: value does not match the regex pattern"))?;
+                    let what = "mode: value does not match the regex pattern";
+                    device.mode = mode.ok_or_else(|| wrong(what.into()))?;
                 }
                 "uid" => device.uid = number()?,
                 "gid" => device.gid = number()?,
-                "deny-write" => device.deny_write = value == "1",
-                other => return Err(wrong(&format!("invalid format - unknown key '{other}'"))),
+                _ => match value.to_ascii_lowercase().as_str() {
+                    "1" | "on" | "yes" | "true" => device.deny_write = true,
+                    "0" | "off" | "no" | "false" => {}
+                    _ => return Err(wrong("deny-write: type check ('boolean') failed".into())),
+                },
             }
         }
         if device.path.is_empty() {
             return Err(format!("Path is not defined for passthrough device {key}"));
         }
-        let odd = device.path.contains("/../") || device.path.contains("/./");
-        if !device.path.starts_with("/dev/") || odd || device.path.ends_with("/..") {
-            return Err(wrong(&format!("'{}' is not a device path", device.path)));
+        let mut parts = device.path.split('/');
+        if !device.path.starts_with("/dev/") || parts.any(|part| part == "." || part == "..") {
+            return Err(wrong(format!("{} is not a valid device path", device.path)));
         }
         Ok(device)
     }
@@ -207,7 +253,13 @@ fn key_line(line: &str) -> Option<(&str, &str)> {
     let word = key.trim_end_matches(|c: char| c.is_ascii_digit());
     let good = word.starts_with(|c: char| c.is_ascii_lowercase())
         && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    (good && !value.trim().is_empty()).then_some((key, value.trim()))
+    // white space alone is a value for `\s*(.+?)\s*$`
+    let text = if value.trim().is_empty() {
+        &value[value.len().saturating_sub(1)..]
+    } else {
+        value.trim()
+    };
+    (good && !text.is_empty()).then_some((key, text))
 }
 
 /// `lxc.*` keys that Proxmox VE takes; it drops all others.
@@ -222,8 +274,16 @@ fn allowed(key: &str) -> bool {
         start.auto start.delay start.order group environment sysctl.fs.mqueue";
     const PREFIXES: [&str; 6] =
         ["cgroup2.", "cgroup.", "prlimit.", "net.", "limit.", "sysctl.kernel."];
+    // from before LXC 3: kept, and LXC refuses them
+    const OLD: &str = "id_map aa_profile aa_allow_incomplete se_context haltsignal rebootsignal \
+        stopsignal init_cmd console devttydir mount pts tty utsname seccomp logfile loglevel \
+        network.type network.flags network.link network.mtu network.name network.hwaddr \
+        network.ipv4 network.ipv4.gateway network.ipv6 network.ipv6.gateway network.script.up \
+        network.script.down";
     let key = key.trim_start_matches("lxc.");
-    WHOLE.split_whitespace().any(|one| one == key) || PREFIXES.iter().any(|p| key.starts_with(p))
+    OLD.split_whitespace().any(|one| one == key)
+        || WHOLE.split_whitespace().any(|one| one == key)
+        || PREFIXES.iter().any(|p| key.starts_with(p))
 }
 
 fn encode(text: &str) -> String {

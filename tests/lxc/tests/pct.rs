@@ -54,9 +54,13 @@ fn what_is_no_command_is_refused() {
         ("set 950 --devil /dev/null", 255, "Unknown option: devil"),
         ("set 950 --dev256 /dev/null", 255, "Unknown option: dev256"),
         ("set 950 --dev0 /dev/none", 255, "Device /dev/none does not exist"),
-        ("set 950 --dev0 /etc/passwd", 255, "is not a device path"),
+        ("set 950 --dev0 /etc/passwd", 255, "is not a valid device path"),
         ("set 950 --dev0 /dev/nvidia0,mode=666", 255, "does not match the regex"),
-        ("set 950 --dev0 /dev/nvidia0,color=red", 255, "unknown key 'color'"),
+        (
+            "set 950 --dev0 /dev/nvidia0,color=red",
+            255,
+            "invalid key in comma-separated list property: color",
+        ),
     ] {
         let ran = host.pct(words).expect(code);
         assert!(ran.stderr.contains(what), "pct {words}: {}", ran.stderr);

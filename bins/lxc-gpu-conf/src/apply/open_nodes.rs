@@ -72,7 +72,7 @@ pub fn open_until(
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let answers = open_once(machine, ctid, paths, left);
-        if all_open(&answers) || Instant::now() >= end || interrupted() {
+        if all_open(machine, &answers) || Instant::now() >= end || interrupted() {
             return answers;
         }
         std::thread::sleep(PAUSE);
@@ -80,12 +80,21 @@ pub fn open_until(
 }
 
 /// Whether every node opened.
-pub fn all_open(answers: &[NodeAnswer]) -> bool {
-    answers.iter().all(|(_, opened)| matches!(opened, Some(OpenOutcome::Ok { .. })))
+pub fn all_open(machine: &Machine, answers: &[NodeAnswer]) -> bool {
+    answers.iter().all(|(path, opened)| opened.as_ref().is_some_and(|o| opens(machine, path, o)))
+}
+
+/// Whether a node opened and is the device that the host has under this name: a
+/// container can put any other there.
+pub fn opens(machine: &Machine, path: &str, opened: &OpenOutcome) -> bool {
+    let OpenOutcome::Ok { major, minor } = opened else { return false };
+    let host = machine.node(path).ok().flatten().filter(host::Node::is_char);
+    host.is_none_or(|node| (node.major, node.minor) == (*major, *minor))
 }
 
 /// Writes a check record for each node. Exit 3 where one does not open.
 pub fn report(
+    machine: &Machine,
     guest: &Guest,
     answers: &[NodeAnswer],
     wait: Duration,
@@ -94,8 +103,14 @@ pub fn report(
     let mut failed = None;
     for (path, opened) in answers {
         let mut check = Check::ok(&guest.target(), path, Some("opens inside".to_string()));
-        if !matches!(opened, Some(OpenOutcome::Ok { .. })) {
-            let words = opened.as_ref().map_or("cannot be entered".into(), OpenOutcome::words);
+        if !opened.as_ref().is_some_and(|opened| opens(machine, path, opened)) {
+            let words = match opened {
+                Some(OpenOutcome::Ok { major, minor }) => {
+                    format!("is another device ({major}:{minor})")
+                }
+                Some(other) => other.words(),
+                None => "cannot be entered".into(),
+            };
             failed.get_or_insert_with(|| format!("{path} {words}"));
             check.actual = Some(words);
             check.status = CheckStatus::Drift;

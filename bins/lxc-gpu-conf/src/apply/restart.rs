@@ -87,12 +87,12 @@ impl RestartRequest<'_> {
             self.pct(RestartMethod::Start, writer)?;
         } else if self.restart
             && (edited.changed && !edited.hot_plugged
-                || !all_open(&open_once(self.machine, ctid, &paths, wait)))
+                || !all_open(self.machine, &open_once(self.machine, ctid, &paths, wait)))
         {
             self.pct(RestartMethod::Reboot, writer)?;
         }
         let answers = open_until(self.machine, ctid, &paths, wait);
-        report(self.guest, &answers, wait, writer)
+        report(self.machine, self.guest, &answers, wait, writer)
     }
 
     /// The record of a dry run.

@@ -15,8 +15,8 @@ use crate::config::given_nodes::ContainerView;
 /// Lines in snapshot sections, lines that cannot be parsed, forbidden keys.
 pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
+    found.extend(dropped_lines(view));
     if view.has_gpu() {
-        found.extend(dropped_lines(view));
         found.extend(forbidden_keys(view));
     } else {
         found.extend(snapshot_lines(view));
@@ -72,7 +72,10 @@ fn add_what_they_name(view: &ContainerView<'_>, lines: &[String]) -> Hint {
 
 fn dropped_lines(view: &ContainerView<'_>) -> Vec<Finding> {
     let invalid = view.conf.invalid();
-    let lines = invalid.iter().filter(|line| line.contains("lxc."));
+    // a line that was meant to give a GPU counts also where it is the only one
+    let is_gpu = |line: &str| line.contains("/dev/nvidia") || line.contains("/dev/dri");
+    let lines =
+        invalid.iter().filter(|line| is_gpu(line) || (view.has_gpu() && line.contains("lxc.")));
     lines
         .map(|line| {
             Finding {
@@ -81,7 +84,7 @@ fn dropped_lines(view: &ContainerView<'_>) -> Vec<Finding> {
                 reason: format!("Proxmox VE cannot parse '{line}' and drops it at the next write"),
                 ..Finding::warning(Cause::DroppedLine)
             }
-            .words("remove the line, or write it as 'lxc.key: value'")
+            .words("remove the line, or write it as 'key: value' without spaces before the key and the colon")
         })
         .collect()
 }

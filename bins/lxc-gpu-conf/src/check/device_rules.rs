@@ -2,12 +2,13 @@
 
 use advice::lxc_gpu_conf::{AddOptions, add, sync};
 use nvidia::NodeClass;
+use pve::Outcome;
 use record::{CommandLine, LxcStyle};
 
 use crate::check::finding::{Cause, Finding};
 use crate::config::device_numbers::DeviceNumbers;
-use crate::config::device_rules::{DeviceRule, NodeOpening, RuleDevices};
-use crate::config::given_nodes::{ContainerView, GivenNode};
+use crate::config::device_rules::{DeviceRule, RuleDevices};
+use crate::config::given_nodes::ContainerView;
 use crate::config::stale_rules::{concerns, concerns_v1, rule_major, stale_rules};
 
 /// All findings about device rules.
@@ -24,8 +25,8 @@ pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
         found.extend(idle(view, &numbers));
     } else {
         found.extend(outdated(view, &numbers));
-        found.extend(missing(view));
     }
+    found.extend(missing(view));
     found
 }
 
@@ -53,6 +54,7 @@ fn cgroup_v1(view: &ContainerView<'_>, numbers: &DeviceNumbers) -> Vec<Finding> 
 
 fn invalid(view: &ContainerView<'_>) -> Vec<Finding> {
     let rules = view.access.rules.iter().filter(|rule| rule.what == RuleDevices::Invalid);
+    let rules = rules.filter(|rule| !rule.text.is_empty());
     rules
         .map(|rule| {
             Finding {
@@ -149,8 +151,9 @@ fn majors_without_rule(view: &ContainerView<'_>) -> Vec<(&'static str, u32)> {
             let class = given.class?;
             let driver = class.driver()?;
             let numbers = view.facts?.numbers(class)?;
-            let opening = opening(given, class, numbers);
-            (!view.access.allows(&opening, false)).then_some((driver, numbers.0))
+            let denied =
+                view.start.rules.opening('c', numbers.0, numbers.1, class.access()).is_err();
+            denied.then_some((driver, numbers.0))
         })
         .collect();
     majors.sort_unstable();
@@ -158,51 +161,54 @@ fn majors_without_rule(view: &ContainerView<'_>) -> Vec<(&'static str, u32)> {
     majors
 }
 
-/// Nodes that no rule lets a privileged container open.
+/// Nodes that the rules do not let the container open.
 fn missing(view: &ContainerView<'_>) -> Vec<Finding> {
+    let Some(facts) = view.facts else { return Vec::new() };
     let mut found = Vec::new();
-    let Some(facts) = view.facts else { return found };
-    for given in &view.given {
-        let added_by_pve = given.style == LxcStyle::Dev && !view.access.discards_dev_rules();
-        let node = facts.node(&given.node.path).filter(host::Node::is_char);
+    for given in view.given.iter().filter(|given| given.style != LxcStyle::Hook) {
         let class = given.class.unwrap_or(NodeClass::Other);
-        // the right to reconfigure MIG is not missed
-        if matches!(class, NodeClass::Cap(0 | 1)) {
+        // the right to reconfigure MIG is not missed; which nodes of a mounted
+        // directory are meant, only the rules say
+        if matches!(class, NodeClass::Cap(0 | 1)) || !view.is_given_alone(given) {
             continue;
         }
-        let numbers = facts.numbers(class).or(node.map(|node| (node.major, node.minor)));
-        let Some(numbers) = numbers.filter(|_| !added_by_pve && node.is_some()) else { continue };
-        let opening = opening(given, class, numbers);
-        // which nodes of a mounted directory are meant, only the rules say
-        if view.access.allows(&opening, false) || !view.is_given_alone(given) {
-            continue;
-        }
+        let Outcome::Device(device) = &given.outcome else { continue };
+        let node = (device.node.major, device.node.minor);
+        // a mounted node with an outdated number gets its own again
+        let numbers = match given.style {
+            LxcStyle::Dev => node,
+            _ => facts.numbers(class).unwrap_or(node),
+        };
+        let denied = view.start.rules.opening('c', numbers.0, numbers.1, class.access());
+        let Err(rule) = denied else { continue };
         let (major, minor) = numbers;
         let finding = Finding {
             property: given.target.clone(),
             expected: Some(format!("c {major}:{minor} {}", class.access())),
-            reason: format!(
-                "no device rule lets the container open {} ({major}:{minor})",
-                given.target
-            ),
+            actual: rule.map(str::to_string),
+            reason: match rule {
+                Some(rule) => format!(
+                    "the device rule '{rule}' keeps the container from opening {} ({major}:{minor})",
+                    given.target
+                ),
+                None => format!(
+                    "no device rule lets the container open {} ({major}:{minor})",
+                    given.target
+                ),
+            },
             ..Finding::error(Cause::NoRule)
         };
         // what a rule about the node denies, sync does not allow
-        found.push(match view.access.deciding_rule(&opening) {
-            Some(rule) if view.access.denies(&opening) => {
-                finding.words(&format!("remove the rule '{}: {}'", rule.key(), rule.text))
+        found.push(match (rule, given.style) {
+            (Some(rule), _) => {
+                finding.words(&format!("remove the rule 'lxc.cgroup2.devices.deny: {rule}'"))
             }
-            _ => finding.run(sync(view.guest.ctid)),
+            (None, LxcStyle::Dev) => finding.words(
+                "remove the line that discards the rules of Proxmox VE ('lxc.cgroup2.devices.deny: \
+                 a', or an empty 'lxc.cgroup2.devices.allow:')",
+            ),
+            (None, _) => finding.run(sync(view.guest.ctid)),
         });
     }
     found
-}
-
-fn opening(given: &GivenNode, class: NodeClass, numbers: (u32, u32)) -> NodeOpening<'_> {
-    NodeOpening {
-        path: &given.node.path,
-        major: numbers.0,
-        minor: numbers.1,
-        access: class.access(),
-    }
 }

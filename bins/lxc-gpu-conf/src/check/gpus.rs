@@ -21,7 +21,9 @@ pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
             Some(_) => found.extend(missing_nodes(view, *minor)),
         }
     }
-    if minors.is_empty() && view.given.iter().any(|given| given.class.is_some()) {
+    // what a hook gives is not known before it has run
+    if minors.is_empty() && !view.has_hook() && view.given.iter().any(|given| given.class.is_some())
+    {
         found.push(Finding {
             property: "gpu".into(),
             expected: Some("/dev/nvidia<minor>".into()),

@@ -1,28 +1,29 @@
 //! The device nodes that are given, as they are on the host.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use advice::lxc_gpu_conf::{AddOptions, RemoveOptions, add, remove, sync};
 use host::Node;
 use nvidia::{NodeClass, classify};
+use pve::{Opening, Outcome};
 use record::{Hint, LxcStyle, Severity};
 
 use crate::check::finding::{Cause, Finding};
-use crate::config::given_nodes::{ContainerView, GivenNode, can_create, mode_denies, no_access};
+use crate::config::given_nodes::{ContainerView, GivenNode, can_create, no_access};
 use crate::host_facts::required_nodes::has_unbound_gpu;
 use crate::host_facts::{HostFacts, check_numbers};
 
 /// Each given node, and nodes that are given twice.
 pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for given in &view.given {
+    for given in view.given.iter().filter(|given| given.style != LxcStyle::Hook) {
         found.extend(mig_admin(view, given));
         if let Some(facts) = view.facts {
             found.extend(link_path(facts, given));
             found.extend(host_node(view, facts, given));
         }
     }
-    found.extend(given_twice(view));
+    found.extend(mounted_twice(view));
     found
 }
 
@@ -94,47 +95,68 @@ fn source_findings(
                 given.node.path
             ),
             hint: repair(view, facts, given),
+            prevents_start: given.style == LxcStyle::Dev,
             ..Finding::error(Cause::Stub)
         }],
         Some(node) => {
             let denied = denied_by_mode(view, given, &node);
+            if matches!(given.outcome, Outcome::Nothing(_)) {
+                return Vec::new();
+            }
             denied.into_iter().chain(stale_node(view, facts, given, &node)).collect()
         }
     }
 }
 
 fn missing_node(view: &ContainerView<'_>, facts: &HostFacts<'_>, given: &GivenNode) -> Finding {
-    let dev = given.style == LxcStyle::Dev;
-    let effect = match dev {
-        true => "the container cannot start",
-        false => "the container has an empty file instead",
+    let fatal = view.start.faults.iter().any(|fault| fault.target.as_ref() == Some(&given.target));
+    let effect = match &given.outcome {
+        _ if fatal => "the container cannot start",
+        Outcome::EmptyFile => "the container has an empty file instead",
+        _ => "the container does not have it",
     };
     Finding {
         property: given.node.path.clone(),
         expected: Some("a character device".into()),
         reason: format!("{} does not exist on the host: {effect}", given.node.path),
         hint: repair(view, facts, given),
-        prevents_start: dev,
+        prevents_start: fatal,
         ..Finding::error(Cause::MissingNode)
     }
 }
 
-/// A mounted node keeps the mode of the host.
+/// A mounted node keeps owner and mode of the host; those of a dev[n] are its line's.
 fn denied_by_mode(view: &ContainerView<'_>, given: &GivenNode, node: &Node) -> Option<Finding> {
-    let mounted = given.style != LxcStyle::Dev;
-    if !mounted || !view.unprivileged || !mode_denies(&view.conf, node, given.class) {
+    if given.opening() != Some(&Opening::DeniedByMode) || given.class == Some(NodeClass::Cap(1)) {
         return None;
     }
-    let finding = Finding {
+    let base = Finding {
         property: given.target.clone(),
         expected: Some("0666".into()),
-        actual: Some(format!("{:04o}", node.mode)),
         // CUDA does not need DRM nodes
         severity: if given.class.is_some() { Severity::Error } else { Severity::Warning },
-        reason: no_access(&given.node.path, node.mode),
         ..Finding::error(Cause::NoAccess)
     };
-    Some(finding.run(convert(view)))
+    if given.style == LxcStyle::Dev {
+        let reason = format!(
+            "owner and mode of {} keep the container from opening {}",
+            given.node.key, given.target
+        );
+        let finding = Finding { actual: given.node.mode.clone(), reason, ..base };
+        return Some(finding.run(remove_node(view, given)));
+    }
+    let finding = Finding {
+        actual: Some(format!("{:04o}", node.mode)),
+        reason: no_access(&given.node.path, node.mode),
+        ..base
+    };
+    // dev[n] cannot give one node of a directory beside the directory
+    Some(match given.class.is_some() || view.is_given_alone(given) {
+        true => finding.run(convert(view)),
+        false => {
+            finding.words("replace the mounted directory by dev[n] for the nodes that are needed")
+        }
+    })
 }
 
 fn stale_node(
@@ -157,26 +179,18 @@ fn stale_node(
     })
 }
 
-/// With dev[n], or with both styles, the container cannot start: mknod fails.
-fn given_twice(view: &ContainerView<'_>) -> Vec<Finding> {
-    let mut styles: BTreeMap<&str, LxcStyle> = BTreeMap::new();
+/// Two mount entries for one path: the last is on top, which does no harm. A dev[n]
+/// beside another giver keeps the container from starting; `start` has that.
+fn mounted_twice(view: &ContainerView<'_>) -> Vec<Finding> {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mounts = view.given.iter().filter(|g| g.style == LxcStyle::Mount && !g.in_directory);
     let mut found = Vec::new();
-    for given in &view.given {
-        let Some(first) = styles.insert(&given.target, given.style) else { continue };
-        let prevents_start = first != given.style || given.style == LxcStyle::Dev;
-        let reason = match prevents_start {
-            true => format!(
-                "{} is given twice: the container cannot start (mknod: file exists)",
-                given.target
-            ),
-            false => format!("{} is mounted twice", given.target),
-        };
+    for given in mounts.filter(|given| !seen.insert(&given.target)) {
         let finding = Finding {
             property: given.target.clone(),
             actual: Some(given.node.key.clone()),
-            reason,
-            prevents_start,
-            ..Finding::error(Cause::GivenTwice)
+            reason: format!("{} is mounted twice", given.target),
+            ..Finding::warning(Cause::GivenTwice)
         };
         found.push(finding.run(convert(view)));
     }

@@ -1,6 +1,7 @@
 //! Whether a running container has the nodes that its configuration gives.
 
 use advice::external::pct_reboot;
+use record::LxcStyle;
 
 use crate::check::finding::{Cause, Finding};
 use crate::config::given_nodes::ContainerView;
@@ -11,7 +12,7 @@ pub fn check(view: &ContainerView<'_>) -> Vec<Finding> {
     let Some(facts) = view.facts else { return found };
     let Some(pid) = facts.init_pid(view.guest.ctid) else { return found };
     let Ok(root) = facts.machine.container_root(&format!("/proc/{pid}/root")) else { return found };
-    for given in &view.given {
+    for given in view.given.iter().filter(|given| given.style != LxcStyle::Hook) {
         let host = facts.node(&given.node.path).filter(host::Node::is_char);
         let Some(host) = host else { continue };
         let Ok(inside) = root.node(&given.target) else { continue };

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use ::cli::{Exit, Failure, Say, catch_signals, fail, records_from_stdin};
 use advice::lxc_gpu_conf::{AddOptions, RemoveOptions};
 use host::Machine;
-use pve::{Conf, Guest};
+use pve::{Conf, ContainerStart, Guest, Opening};
 use record::{Change, ChangeStatus, CommandLine, Hint, PciDevice, Record, RecordWriter};
 
 use crate::apply::edit::{ConfigEditor, ConfigPlanner, EditOutcome, EditStop};
@@ -15,7 +15,7 @@ use crate::config::access::Access;
 use crate::config::assignment::{GpuAssignment, LibrarySelection};
 use crate::config::configured::{configured_assignment, misnamed_mount};
 use crate::config::device_numbers::DeviceNumbers;
-use crate::config::given_nodes::{mode_denies, no_access};
+use crate::config::given_nodes::no_access;
 use crate::config::node_requests::ResolveError;
 use crate::config::resolve::{ResolvedAssignment, resolve};
 use crate::host_facts::gpu_selection::{SkippedGpu, UsableGpu, named, of_records};
@@ -249,7 +249,10 @@ impl AddPlanner<'_> {
             StyleChoice::Auto => {
                 let has_dev = version.is_some_and(pve::has_dev);
                 let style = auto_style(&Access::of(conf), has_dev);
-                self.say.detail(&format!("style {}, pve-container {version:?}", style.name()));
+                let version = version.unwrap_or_default().iter().map(u32::to_string);
+                let version: Vec<String> = version.collect();
+                let version = if version.is_empty() { "unknown".into() } else { version.join(".") };
+                self.say.detail(&format!("style {}, pve-container {version}", style.name()));
                 return Ok(style);
             }
         };
@@ -318,17 +321,50 @@ impl AddPlanner<'_> {
         })
     }
 
-    /// Mounted nodes whose mode keeps the container from opening them.
-    fn denied_nodes(&self, conf: &Conf, resolved: &ResolvedAssignment) -> Vec<String> {
-        let nodes = resolved.desired.nodes.iter();
-        nodes
-            .filter_map(|node| {
-                let path = &node.spec.path;
-                let class = nvidia::classify(path);
-                let node = self.facts.node(path).filter(|node| mode_denies(conf, node, class))?;
-                Some(format!("{}; --style dev avoids this", no_access(path, node.mode)))
-            })
-            .collect()
+    /// Refuses a plan with which the container would not start, or could not open what
+    /// it is given. The model of a start judges it, so that also other lines count: hooks,
+    /// included files, rules. Returns notes about mounted nodes that their mode closes.
+    fn guard(
+        &self,
+        conf: &Conf,
+        plan: &ConfigPlan,
+        resolved: &ResolvedAssignment,
+    ) -> Result<Vec<String>, Refusal> {
+        let ctid = self.guest.ctid;
+        let before = ContainerStart::of(ctid, conf, self.facts);
+        let after = ContainerStart::of(ctid, &plan.conf, self.facts);
+        let desired = |path: &str| resolved.desired.nodes.iter().any(|node| node.spec.path == path);
+        let mut notes = Vec::new();
+        for fault in &after.faults {
+            let ours = fault.target.as_deref().is_some_and(desired);
+            if ours
+                || !before
+                    .faults
+                    .iter()
+                    .any(|old| old.kind == fault.kind && old.target == fault.target)
+            {
+                return Err(Refusal {
+                    property: fault.key.clone(),
+                    reason: fault.reason.clone(),
+                    hint: Hint::words(
+                        "the node has another giver: remove that line first, or leave the container as it is",
+                    ),
+                });
+            }
+        }
+        for node in &resolved.desired.nodes {
+            let path = &node.spec.path;
+            let Some(device) = after.device(path) else { continue };
+            let opening = match node.spec.class.access() {
+                "r" => &device.read,
+                _ => &device.write,
+            };
+            if *opening == Opening::DeniedByMode {
+                let mode = no_access(path, device.node.mode);
+                notes.push(format!("{mode}; --style dev avoids this"));
+            }
+        }
+        Ok(notes)
     }
 
     fn print_once(&self, note: String) {
@@ -348,10 +384,6 @@ impl ConfigPlanner for AddPlanner<'_> {
             unprivileged: pve::is_unprivileged(conf),
             asked: self.asked.clone(),
         };
-        if style == NodeStyle::Mount && container.unprivileged {
-            let denied = self.denied_nodes(conf, &resolved);
-            resolved.notes.extend(denied);
-        }
         std::mem::take(&mut resolved.notes).into_iter().for_each(|note| self.print_once(note));
         // what cannot be read now cannot be updated after the change
         let stored =
@@ -360,6 +392,7 @@ impl ConfigPlanner for AddPlanner<'_> {
         let numbers = DeviceNumbers::of(&Access::of(conf), self.facts)
             .remembering(stored.as_ref().map(|stored| &stored.rules));
         give(&mut plan, &container, &resolved.desired, style, &numbers)?;
+        self.guard(conf, &plan, &resolved)?.into_iter().for_each(|note| self.print_once(note));
         Ok(plan)
     }
 

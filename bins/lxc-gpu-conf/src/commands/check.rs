@@ -35,7 +35,7 @@ pub fn run(
         tally.with_gpu += 1;
         tally.findings += findings.len();
         tally.on_other_nodes += usize::from(!view.guest.local);
-        report(view, findings, writer)
+        report(view, findings, say, writer)
     })?;
     if tally.with_gpu == 0 && selection.all {
         say.note("no container has a GPU");
@@ -54,6 +54,7 @@ pub fn run(
 fn report(
     view: &ContainerView<'_>,
     findings: &[Finding],
+    say: &Say,
     writer: &mut RecordWriter,
 ) -> anyhow::Result<()> {
     let subject = view.guest.target();
@@ -62,12 +63,19 @@ fn report(
     }
     if !view.guest.local {
         writer.put(Record::Check(on_other_node(view.guest)))?;
-    } else if findings.is_empty() {
+    } else if findings.is_empty() && !say.is_quiet() {
+        // with -q a cron job prints nothing where nothing is wrong
         for gpu in view.records(&problems(findings)) {
             let minor = gpu.minor.map(|minor| format!("/dev/nvidia{minor}"));
             let address = gpu.gpu.map(|address| address.to_string());
             let property = minor.as_deref().unwrap_or("gpu");
-            writer.put(Record::Check(Check::ok(&subject, property, address)))?;
+            let mut check = Check::ok(&subject, property, address);
+            if view.has_hook() && view.minors().is_empty() {
+                check.status = CheckStatus::Unknown;
+                check.reason =
+                    Some("a hook gives the GPU: what it gives is known when it has run".into());
+            }
+            writer.put(Record::Check(check))?;
         }
     }
     Ok(())

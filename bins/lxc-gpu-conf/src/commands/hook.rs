@@ -10,14 +10,14 @@ use advice::external::pct_start;
 use advice::{lxc_gpu_conf, nv_runfile};
 use host::{Machine, OpenOutcome, open_in_container};
 use nvidia::{NodeClass, classify};
-use pve::{Conf, Guest, root_file_system};
+use pve::{Conf, Guest, Opening, root_file_system};
 use record::{LxcStyle, RecordWriter, Severity};
 
 use crate::apply::{device_nodes, open_nodes};
 use crate::check::finding::{Cause, Finding};
 use crate::check::findings;
 use crate::cli::{Hook, Options};
-use crate::config::access::mentions_nvidia;
+use crate::config::access::mentions_gpu;
 use crate::config::given_nodes::{ContainerView, can_create};
 use crate::host_facts::HostFacts;
 use crate::store::Store;
@@ -26,17 +26,35 @@ use crate::store::Store;
 const POST_START: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs `hook`. Phases other than the two do nothing.
+/// Runs `hook`. A task's log has both outputs of a hookscript, so that an error is only
+/// printed, and is not a record as well.
 pub fn run(
     options: &Options,
     hook: &Hook,
     say: &Say,
     _writer: &mut RecordWriter,
 ) -> anyhow::Result<Exit> {
+    match run_phase(options, hook, say).map_err(anyhow::Error::downcast::<Failure>) {
+        Err(Ok(failure)) => {
+            say.failure(&failure);
+            Ok(failure.exit)
+        }
+        Err(Err(other)) => Err(other),
+        Ok(exit) => Ok(exit),
+    }
+}
+
+/// Of the phases that Proxmox VE calls (PVE::GuestHelpers), two do something.
+fn run_phase(options: &Options, hook: &Hook, say: &Say) -> anyhow::Result<Exit> {
     let phase: fn(&Machine, &Guest, &[u8], &Say) -> anyhow::Result<()> = match hook.phase.as_str() {
         "pre-start" => pre_start,
         "post-start" => post_start,
-        _ => return Ok(Exit::Done),
+        "pre-stop" | "post-stop" => return Ok(Exit::Done),
+        other => {
+            let message = format!("'{other}' is not a phase of a hookscript");
+            let hint = "pre-start, post-start, pre-stop or post-stop";
+            return Err(fail(Exit::Usage, message).hint(hint).into());
+        }
     };
     let machine = options.common.machine()?;
     let guest = match Guest::find(&machine, hook.ctid) {
@@ -48,7 +66,7 @@ pub fn run(
         Err(failure) => return Err(failure.into()),
     };
     let bytes = guest.read(&machine)?;
-    if !mentions_nvidia(&bytes) {
+    if !mentions_gpu(&bytes) {
         return Ok(Exit::Done);
     }
     match phase(&machine, &guest, &bytes, say) {
@@ -138,7 +156,7 @@ fn stop_for_findings(
     say: &Say,
 ) -> anyhow::Result<()> {
     let target = view.guest.target();
-    let stopping = findings.iter().filter_map(|finding| Some((rank(finding)?, finding)));
+    let stopping = findings.iter().filter_map(|finding| Some((rank(view, finding)?, finding)));
     let Some((_, finding)) = stopping.min_by_key(|(rank, _)| *rank) else {
         for finding in findings.iter().filter(|f| f.severity == Severity::Error) {
             say.warn(&format!("{target}: {}", finding.reason));
@@ -157,22 +175,35 @@ fn stop_for_findings(
     Err(failure.into())
 }
 
-/// Orders the findings that keep the GPU from working: causes before their
-/// consequences. `None` for the others.
-fn rank(finding: &Finding) -> Option<u32> {
-    // CUDA needs none of these, and the right to reconfigure MIG is never created
-    let optional = matches!(
-        classify(&finding.property),
-        Some(NodeClass::UvmTools | NodeClass::Modeset | NodeClass::Cap(0 | 1))
-    );
+/// Orders the findings that keep the container from starting, or from what it was given
+/// the GPU for: causes before their consequences. `None` for the others.
+fn rank(view: &ContainerView<'_>, finding: &Finding) -> Option<u32> {
+    // a GPU that works is enough where a line says that another is optional
+    let other_gpu_opens = view.given.iter().any(|given| {
+        matches!(given.class, Some(NodeClass::Gpu(_)))
+            && given.target != finding.property
+            && given.opening() == Some(&Opening::Opens)
+    });
     match finding.cause {
-        Cause::OldProxmox | Cause::OnVfio | Cause::NoGpu => Some(0),
+        Cause::OldProxmox => Some(0),
+        Cause::OnVfio | Cause::NoGpu if !other_gpu_opens => Some(0),
+        _ if finding.prevents_start => Some(1),
         Cause::OtherCard | Cause::MigGone => Some(1),
-        Cause::WipedRules | Cause::GivenTwice | Cause::StaleRule => Some(2),
-        Cause::MissingNode | Cause::Stub | Cause::StaleNode | Cause::NoRule => {
-            (finding.prevents_start || !optional).then_some(3)
-        }
-        Cause::NoAccess => (finding.severity == Severity::Error && !optional).then_some(3),
+        // a stale rule is the cause where it leaves a node without one
+        Cause::StaleRule => view
+            .given
+            .iter()
+            .any(|given| {
+                matches!(given.class, Some(NodeClass::Control | NodeClass::Uvm | NodeClass::Gpu(_)))
+                    && matches!(given.opening(), Some(Opening::DeniedByRule(_)))
+            })
+            .then_some(2),
+        Cause::MissingNode
+        | Cause::Stub
+        | Cause::StaleNode
+        | Cause::NoRule
+        | Cause::NoAccess
+        | Cause::NoEffect => (is_needed(view, finding, other_gpu_opens)).then_some(3),
         Cause::MigPair
         | Cause::MigParent
         | Cause::Incomplete
@@ -180,6 +211,29 @@ fn rank(finding: &Finding) -> Option<u32> {
         | Cause::LibraryVersion => Some(4),
         _ => None,
     }
+}
+
+/// Whether the container was given its GPU for the node that a finding is about: CUDA
+/// needs no DRM nodes, and neither nvidia-modeset nor nvidia-uvm-tools; the right to
+/// reconfigure MIG is never created; a directory gives more than what is needed.
+fn is_needed(view: &ContainerView<'_>, finding: &Finding, other_gpu_opens: bool) -> bool {
+    let mut given = view
+        .given
+        .iter()
+        .filter(|given| given.target == finding.property || given.node.path == finding.property);
+    given.any(|given| match given.class {
+        // several lines may give it: one that opens is enough
+        Some(_)
+            if view.start.device(&given.target).is_some_and(|d| d.write == Opening::Opens)
+                && matches!(finding.cause, Cause::NoRule | Cause::NoAccess | Cause::NoEffect) =>
+        {
+            false
+        }
+        Some(NodeClass::Gpu(_)) => !other_gpu_opens,
+        Some(NodeClass::Control | NodeClass::Uvm) => true,
+        Some(NodeClass::Cap(cap)) => cap > 2 && view.is_given_alone(given),
+        _ => false,
+    })
 }
 
 /// The kernel module and the container's driver libraries must have exactly the
@@ -227,7 +281,7 @@ fn post_start(machine: &Machine, guest: &Guest, _: &[u8], _say: &Say) -> anyhow:
             None => Some(format!("{} cannot be entered", guest.target())),
             Some(opened) => {
                 let mut each = paths.iter().zip(opened);
-                let bad = each.find(|(_, opened)| !matches!(opened, OpenOutcome::Ok { .. }));
+                let bad = each.find(|(path, opened)| !open_nodes::opens(machine, &path.0, opened));
                 bad.map(|((path, _), opened)| {
                     format!("{}: {path} {} inside", guest.target(), opened.words())
                 })

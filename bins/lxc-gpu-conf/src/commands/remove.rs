@@ -218,7 +218,8 @@ impl RemovePlanner<'_> {
     fn refuse_part_of_directory(&self, access: &Access) -> Result<(), Refusal> {
         for path in &self.selection.nodes {
             let mounted = access.mounted(path).filter(|mount| mount.target != *path);
-            let Some(mount) = mounted else { continue };
+            // a dev[n] of its own is removed, and the directory stays
+            let Some(mount) = mounted.filter(|_| access.dev(path).is_none()) else { continue };
             let convert = AddOptions { convert: true, ..AddOptions::default() };
             return Err(Refusal {
                 property: path.clone(),

@@ -6,7 +6,7 @@ use pve::{Guest, all_guests};
 
 use crate::check::{self, finding::Finding};
 use crate::cli::{ContainerSelection, Options};
-use crate::config::access::mentions_nvidia;
+use crate::config::access::mentions_gpu;
 use crate::config::given_nodes::ContainerView;
 use crate::host_facts::HostFacts;
 use crate::store::Store;
@@ -63,7 +63,7 @@ pub fn for_each(
                 continue;
             }
         };
-        if selection.all && !mentions_nvidia(&bytes) {
+        if selection.all && !mentions_gpu(&bytes) {
             continue;
         }
         let local = guest.local.then_some(&facts);

@@ -14,7 +14,7 @@ use crate::apply::device_nodes;
 use crate::apply::edit::{ConfigEditor, ConfigPlanner, EditStop};
 use crate::cli::{Options, Sync};
 use crate::commands::selection::{require_some, selected};
-use crate::config::access::{Access, mentions_nvidia};
+use crate::config::access::{Access, mentions_gpu};
 use crate::config::device_numbers::DeviceNumbers;
 use crate::config::device_rules::DeviceRule;
 use crate::config::resolve::{present_names, resolve};
@@ -61,7 +61,7 @@ pub fn run(
                 continue;
             }
         };
-        if !mentions_nvidia(&bytes) || !Access::of(&Conf::parse(&bytes)).has_nvidia() {
+        if !mentions_gpu(&bytes) || !Access::of(&Conf::parse(&bytes)).has_nvidia() {
             if !sync.selection.all {
                 say.note(&format!("{} has no GPU", guest.target()));
             }

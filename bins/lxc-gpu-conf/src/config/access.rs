@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use pve::{Conf, Section};
+use pve::{Conf, DeviceList, Section, dev_number};
 
 use crate::config::device_rules::{DeviceRule, NodeOpening, RuleDevices};
-use crate::config::node_entries::{DevEntry, MountEntry, dev_index};
+use crate::config::node_entries::{DevEntry, MountEntry};
 
-/// Whether a configuration can concern NVIDIA's GPUs at all: nine of ten
-/// containers need no further look.
-pub fn mentions_nvidia(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b"nvidia").is_some()
+/// Whether a configuration can concern a GPU at all: most containers need no further
+/// look. An included file may say what the configuration does not.
+pub fn mentions_gpu(bytes: &[u8]) -> bool {
+    let has = |word: &str| memchr::memmem::find(bytes, word.as_bytes()).is_some();
+    ["nvidia", "/dev/", "dev/dri", "lxc.include", "lxc.mount.fstab"].iter().any(|word| has(word))
 }
 
 /// What the main section gives, with pending changes applied.
@@ -23,6 +24,9 @@ pub struct Access {
     pub mounts: Vec<MountEntry>,
     /// Device rules, in order.
     pub rules: Vec<DeviceRule>,
+    /// The users of the container are others on the host, and the rules deny nothing
+    /// at first.
+    pub unprivileged: bool,
     /// Device rules for cgroup v1, which have no effect on cgroup v2.
     pub v1: Vec<DeviceRule>,
     /// Indices that a new dev[n] must not use.
@@ -32,9 +36,10 @@ pub struct Access {
 impl Access {
     /// Reads a configuration.
     pub fn of(conf: &Conf) -> Access {
-        let mut access = Access::default();
+        let unprivileged = pve::is_unprivileged(conf);
+        let mut access = Access { unprivileged, ..Access::default() };
         for (key, value) in conf.effective() {
-            let entry = DevEntry::parse(value).filter(|_| dev_index(key).is_some());
+            let entry = DevEntry::parse(value).filter(|_| dev_number(key).is_some());
             if let Some(entry) = entry {
                 access.devs.insert(key.to_string(), entry);
             }
@@ -50,10 +55,10 @@ impl Access {
             }
         }
         for section in [Section::Main, Section::Pending] {
-            access.taken.extend(conf.keys(&section).keys().filter_map(|key| dev_index(key)));
+            access.taken.extend(conf.keys(&section).keys().filter_map(|key| dev_number(key)));
         }
         // a pending deletion would delete a new entry of that name as well
-        access.taken.extend(conf.pending_deletions().iter().filter_map(|key| dev_index(key)));
+        access.taken.extend(conf.pending_deletions().iter().filter_map(|key| dev_number(key)));
         access
     }
 
@@ -87,60 +92,50 @@ impl Access {
         self.mount(path).or(parent.filter(|mount| mount.source == mount.target))
     }
 
-    /// Whether the rules allow opening a character device. `before` applies where
-    /// no rule matches. Where `a` empties the list and nothing follows, LXC
-    /// attaches no device program at all and everything may be opened, also behind
-    /// `deny: a` (cgfsng.c, cgfsng_devices_activate; measured on 5.0.2).
-    pub fn allows(&self, node: &NodeOpening<'_>, before: bool) -> bool {
-        match self.deciding_rule(node) {
-            Some(rule) => rule.allow || self.open_to_all(),
-            None => before,
-        }
+    /// Whether the rules let a container open a mounted device; where not, the rule
+    /// that denies it, if it is one.
+    pub fn opening(&self, node: &NodeOpening<'_>) -> Result<(), Option<String>> {
+        self.list(node, false)
+            .opening('c', node.major, node.minor, node.access)
+            .map_err(|rule| rule.map(str::to_string))
     }
 
-    /// Whether a rule about the node itself denies opening it.
-    pub fn denies(&self, node: &NodeOpening<'_>) -> bool {
-        self.deciding_rule(node).is_some_and(|rule| !rule.allow && rule.what != RuleDevices::All)
+    /// The same for a device that dev[n] gives.
+    pub fn opening_as_dev(&self, node: &NodeOpening<'_>) -> Result<(), Option<String>> {
+        self.list(node, true)
+            .opening('c', node.major, node.minor, node.access)
+            .map_err(|rule| rule.map(str::to_string))
     }
 
-    /// Whether the last valid rule is `a`, so that LXC has no list of rules.
+    /// The list that LXC makes of the rules, with that of Proxmox VE for a dev[n].
+    fn list(&self, node: &NodeOpening<'_>, is_dev: bool) -> DeviceList {
+        let mut lines = DeviceList::common(self.unprivileged);
+        lines.extend(is_dev.then(|| (true, format!("c {}:{} rw", node.major, node.minor))));
+        lines.extend(self.rules.iter().map(|rule| (rule.allow, rule.text.clone())));
+        let number = |path: &str| (path == node.path).then_some(('c', node.major, node.minor));
+        DeviceList::of(&lines, &number)
+    }
+
+    /// The newest rule that allows opening a device.
+    pub fn allowing_rule(&self, node: &NodeOpening<'_>) -> Option<&DeviceRule> {
+        self.rules.iter().rev().find(|rule| {
+            let alone = [(false, "a".to_string()), (rule.allow, rule.text.clone())];
+            let number = |path: &str| (path == node.path).then_some(('c', node.major, node.minor));
+            let list = DeviceList::of(&alone, &number);
+            let opens = list.opening('c', node.major, node.minor, node.access).is_ok();
+            rule.allow && opens && !list.is_empty()
+        })
+    }
+
+    /// Whether the last valid rule is `a`, so that LXC has no list of rules, attaches no
+    /// program, and everything opens (cgfsng.c, cgfsng_devices_activate).
     pub fn open_to_all(&self) -> bool {
         let last = self.rules.iter().rev().find(|rule| rule.what != RuleDevices::Invalid);
         last.is_some_and(|rule| rule.what == RuleDevices::All)
     }
 
-    /// The rule that decides about opening a character device. Later rules come
-    /// first, the first that matches decides, and `a` discards those before it
-    /// (cgroup2_devices.c).
-    pub fn deciding_rule(&self, node: &NodeOpening<'_>) -> Option<&DeviceRule> {
-        let NodeOpening { path, major, minor, access: needed } = *node;
-        let grants = |access: &str| needed.chars().all(|c| access.contains(c));
-        let covers = |m: &Option<u32>, n: u32| m.is_none_or(|m| m == n);
-        for rule in self.rules.iter().rev() {
-            let matches = match &rule.what {
-                RuleDevices::All => true,
-                RuleDevices::Invalid => false,
-                RuleDevices::Numbers { char, major: m, minor: n, access } => {
-                    *char
-                        && covers(m, major)
-                        && covers(n, minor)
-                        && if rule.allow {
-                            grants(access)
-                        } else {
-                            needed.chars().any(|c| access.contains(c))
-                        }
-                }
-                RuleDevices::Path { path: p, access } => p == path && grants(access),
-            };
-            if matches {
-                return Some(rule);
-            }
-        }
-        None
-    }
-
-    /// Whether a `deny: a` of the user discards the rules that Proxmox VE adds for
-    /// dev[n]: it comes behind them.
+    /// Whether a line of the user discards the rules that Proxmox VE adds for dev[n]: it
+    /// comes behind them.
     pub fn discards_dev_rules(&self) -> bool {
         self.rules.iter().any(|rule| !rule.allow && rule.what == RuleDevices::All)
     }
@@ -168,7 +163,7 @@ mod tests {
     #[test]
     fn rules_decide_as_lxc_does() {
         let uvm = NodeOpening { path: "/dev/nvidia-uvm", major: 511, minor: 0, access: "rw" };
-        let allows = |text: &str| access(text).allows(&uvm, false);
+        let allows = |text: &str| access(text).opening(&uvm).is_ok();
         let line = |what: &str, value: &str| format!("lxc.cgroup2.devices.{what}: {value}\n");
         assert!(!allows(""));
         assert!(allows(&line("allow", "c 511:* rwm")));
@@ -187,10 +182,14 @@ mod tests {
         let other = line("deny", "a") + &line("allow", "c 1:3 rwm");
         assert!(!allows(&(line("allow", "c 511:* rwm") + &other)));
         assert!(allows(&(line("deny", "a") + &line("allow", "c 511:* rwm"))));
-        assert!(!allows(&(line("allow", "c 511:* rwm") + &line("deny", "c 511:0 w"))));
-        assert!(access("").allows(&uvm, true));
+        // in a list of what is allowed only rules that allow count
+        assert!(allows(&(line("allow", "c 511:* rwm") + &line("deny", "c 511:0 w"))));
+        assert!(!allows(&(line("allow", "c 511:* rwm") + &line("deny", "c 511:* rwm"))));
+        assert!(allows(&line("allow", "c\t511:*\trwm")));
+        assert!(allows("unprivileged: 1\n"));
+        assert!(!allows(&("unprivileged: 1\n".to_string() + &line("deny", "c 511:* rwm"))));
         let cap = NodeOpening { access: "r", ..uvm };
-        assert!(access(&line("allow", "c 511:0 r")).allows(&cap, false));
+        assert!(access(&line("allow", "c 511:0 r")).opening(&cap).is_ok());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum RuleDevices {
         /// Some of `rwm`.
         access: String,
     },
-    /// LXC logs an error and ignores the line.
+    /// LXC logs an error and ignores the line; an empty value takes back those before.
     Invalid,
 }
 
@@ -62,47 +62,31 @@ impl DeviceRule {
     }
 }
 
-/// LXC's own parser (cgfsng.c, device_cgroup_rule_parse): `a`, or type, one
-/// space, numbers, one space, access. It stops reading after three letters of
-/// access, so that `rwm # x` is valid and `rw # x` is not.
+/// What a rule that LXC can parse is about.
 fn devices(value: &str, allow: bool) -> RuleDevices {
     if value == "a" {
         return RuleDevices::All;
     }
-    let access_of = |text: &str| -> Option<String> {
-        let letters: String = text.chars().take(3).collect();
-        let valid = !letters.is_empty() && letters.bytes().all(|b| b"rwm".contains(&b));
-        valid.then_some(letters)
+    if value.is_empty() || !pve::is_valid_rule(allow, value) {
+        return RuleDevices::Invalid;
+    }
+    let access_of = |text: &str| -> String {
+        text.trim_start_matches(' ').chars().take(3).take_while(|c| "rwm".contains(*c)).collect()
     };
     if value.starts_with('/') {
-        return match value.split_once(' ') {
-            Some((path, access)) if allow => match access_of(access) {
-                Some(access) => RuleDevices::Path { path: path.into(), access },
-                None => RuleDevices::Invalid,
-            },
-            _ => RuleDevices::Invalid,
-        };
+        let (path, access) = value.split_once(' ').unwrap_or_default();
+        return RuleDevices::Path { path: path.into(), access: access_of(access) };
     }
-    let parse = || -> Option<RuleDevices> {
-        let mut words = value.splitn(3, ' ');
-        let kind = words.next()?;
-        let (major, minor) = words.next()?.split_once(':')?;
-        let access = access_of(words.next()?)?;
-        if !matches!(kind, "a" | "b" | "c") {
-            return None;
-        }
-        let number = |text: &str| match text {
-            "*" => Some(None),
-            text => text.parse().ok().map(Some),
-        };
-        Some(RuleDevices::Numbers {
-            char: kind != "b",
-            major: number(major)?,
-            minor: number(minor)?,
-            access,
-        })
-    };
-    parse().unwrap_or(RuleDevices::Invalid)
+    let mut words = value.splitn(3, |c: char| c.is_ascii_whitespace());
+    let mut next = || words.next().unwrap_or_default();
+    let (kind, numbers, access) = (next(), next(), next());
+    let (major, minor) = numbers.split_once(':').unwrap_or_default();
+    RuleDevices::Numbers {
+        char: kind != "b",
+        major: major.parse().ok(),
+        minor: minor.parse().ok(),
+        access: access_of(access),
+    }
 }
 
 /// A character device and how it is to be opened.

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::cli::Failure;
-use host::{Machine, NodeKind};
-use nvidia::{Capability, NodeClass, classify};
-use pve::{Conf, Guest};
+use host::NodeKind;
+use nvidia::{Capability, GpuInfo, NodeClass, classify};
+use pve::{
+    Conf, ContainerStart, DevValue, GivenPath, GiverKind, Guest, MountLine, Opening, OtherHost,
+    Outcome, normal,
+};
 use record::{LxcGpu, LxcNode, LxcStyle};
 
 use crate::config::access::{Access, is_driver_file};
@@ -24,8 +27,25 @@ pub struct GivenNode {
     pub target: String,
     /// Its class; `None` for a DRM node.
     pub class: Option<NodeClass>,
-    /// Whether dev[n] or a mount entry gives it.
+    /// Whether dev[n], a mount entry or a hook gives it.
     pub style: LxcStyle,
+    /// What the container has there after its next start.
+    pub outcome: Outcome,
+    /// A line of the container's own configuration gives it, and not an included file.
+    pub is_own_line: bool,
+    /// It is one node of a mounted directory.
+    pub in_directory: bool,
+}
+
+impl GivenNode {
+    /// How the container's root opens it, where it is a device.
+    pub fn opening(&self) -> Option<&Opening> {
+        let Outcome::Device(device) = &self.outcome else { return None };
+        match self.class {
+            Some(NodeClass::Cap(_)) => Some(&device.read),
+            _ => Some(&device.write),
+        }
+    }
 }
 
 /// A container with what its configuration gives it.
@@ -40,7 +60,9 @@ pub struct ContainerView<'a> {
     pub access: Access,
     /// Its root is an unprivileged user of the host.
     pub unprivileged: bool,
-    /// The GPU nodes among that.
+    /// Its next start.
+    pub start: ContainerStart,
+    /// The GPU nodes that its lines are to give, whatever becomes of them.
     pub given: Vec<GivenNode>,
     /// What the tool remembers of the container.
     pub stored: Option<StoredAssignment>,
@@ -63,16 +85,10 @@ pub fn is_drm(path: &str) -> bool {
     name.strip_prefix("card").or(name.strip_prefix("renderD")).is_some_and(digits)
 }
 
-/// Whether the mode of a host node keeps an unprivileged container from opening
-/// it when it is mounted: owner and group of the node do not exist in the
-/// container, so only the last digit counts. With ids mapped by hand this can
-/// differ.
-pub fn mode_denies(conf: &Conf, node: &host::Node, class: Option<NodeClass>) -> bool {
-    let needed = match class {
-        Some(NodeClass::Cap(_)) => 0o4,
-        _ => 0o6,
-    };
-    node.is_char() && node.mode & needed != needed && conf.lxc().all(|(key, _)| key != "lxc.idmap")
+/// The mode of a dev[n]; `None` where Proxmox VE cannot parse the value.
+fn dev_mode(value: &str) -> Option<String> {
+    let dev = DevValue::parse(value);
+    dev.fault.is_none().then(|| format!("{:04o}", dev.mode()))
 }
 
 /// Says that the mode of a mounted node denies access.
@@ -94,90 +110,81 @@ impl<'a> ContainerView<'a> {
     ) -> Result<ContainerView<'a>, Failure> {
         let conf = Conf::parse(bytes);
         let access = Access::of(&conf);
+        let start = match facts {
+            Some(facts) => ContainerStart::of(guest.ctid, &conf, facts),
+            None => ContainerStart::of(guest.ctid, &conf, &OtherHost),
+        };
         let mut view = ContainerView {
             guest,
             facts,
-            unprivileged: pve::is_unprivileged(&conf),
+            unprivileged: start.unprivileged,
             given: Vec::new(),
+            start,
             stored: stored.filter(|stored| stored.is_of(&conf)),
             access,
             conf,
         };
-        let devs = view.access.devs.clone();
-        for (key, dev) in &devs {
-            let mode = dev.options.get("mode").cloned().unwrap_or_else(|| "0660".into());
-            view.add_node(key, &dev.path, &dev.path, Some(mode), LxcStyle::Dev);
-        }
-        for mount in view.access.mounts.clone() {
-            view.add_mount(&mount.source, &mount.target)?;
-        }
+        view.given = view.start.paths.iter().filter_map(|path| view.given_node(path)).collect();
         Ok(view)
     }
 
-    /// Whether it gives a node of NVIDIA's, or driver libraries.
+    /// Whether its lines are to give a node of a GPU, or driver libraries.
     pub fn has_gpu(&self) -> bool {
-        self.given.iter().any(|g| g.class.is_some())
+        !self.given.is_empty()
             || self.access.mounts.iter().any(|mount| is_driver_file(&mount.target))
     }
 
-    fn machine(&self) -> Option<&Machine> {
-        self.facts.map(|facts| facts.machine)
+    /// Whether a hook gives GPUs: what it gives is not known before it has run.
+    pub fn has_hook(&self) -> bool {
+        self.given.iter().any(|given| given.style == LxcStyle::Hook)
     }
 
-    /// Adds the nodes of a mount entry: a mounted directory gives all nodes in it.
-    fn add_mount(&mut self, source: &str, target: &str) -> Result<(), Failure> {
-        let key = "lxc.mount.entry";
-        let dir = self
-            .facts
-            .filter(|_| source.starts_with("/dev/"))
-            .and_then(|facts| facts.node(source))
-            .is_some_and(|node| node.kind == NodeKind::Dir);
-        let (true, Some(machine)) = (dir, self.machine()) else {
-            self.add_node(key, source, target, None, LxcStyle::Mount);
-            return Ok(());
-        };
-        for name in machine.nodes_in(source)? {
-            let (source, target) = (format!("{source}/{name}"), format!("{target}/{name}"));
-            self.add_node(key, &source, &target, None, LxcStyle::Mount);
-        }
-        Ok(())
-    }
-
-    fn add_node(
-        &mut self,
-        key: &str,
-        path: &str,
-        target: &str,
-        mode: Option<String>,
-        style: LxcStyle,
-    ) {
-        let class = classify(target);
+    /// A path that is a node of a GPU; `None` for others.
+    fn given_node(&self, given: &GivenPath) -> Option<GivenNode> {
+        let class = classify(&given.target);
+        let path = given.source.as_str();
         let node = self.facts.and_then(|facts| facts.node(path));
         // a DRM node that does not exist was a GPU's, whose number has changed
         let lost = node.is_none() && self.facts.is_some() && is_drm(path);
         let drm = self.facts.and_then(|facts| facts.of_drm(path)).is_some();
         if class.is_none() && !drm && !lost {
-            return;
+            return None;
+        }
+        // the nodes of a mounted directory follow it
+        if node.is_some_and(|node| node.kind == NodeKind::Dir) && given.outcome == Outcome::Other {
+            return None;
         }
         let node = node.filter(host::Node::is_char);
-        self.given.push(GivenNode {
+        let giver = &given.giver;
+        let (style, mode) = match giver.kind {
+            GiverKind::Dev => (LxcStyle::Dev, dev_mode(&giver.value)),
+            GiverKind::Mount => (LxcStyle::Mount, None),
+            GiverKind::Hook => (LxcStyle::Hook, None),
+        };
+        let own = match MountLine::parse(&giver.value) {
+            Some(line) if giver.kind == GiverKind::Mount => line.target,
+            _ => given.target.clone(),
+        };
+        Some(GivenNode {
             node: LxcNode {
                 path: path.into(),
-                key: key.into(),
+                key: giver.key.clone(),
                 major: node.map(|n| n.major),
                 minor: node.map(|n| n.minor),
                 mode,
                 present: self.facts.map(|_| node.is_some()),
             },
-            target: target.into(),
+            in_directory: !normal(&own).ends_with(&given.target) && giver.kind == GiverKind::Mount,
+            target: given.target.clone(),
             class,
             style,
-        });
+            outcome: given.outcome.clone(),
+            is_own_line: giver.file.is_none(),
+        })
     }
-
     /// Whether a node is given alone, and not with its directory.
     pub fn is_given_alone(&self, given: &GivenNode) -> bool {
-        given.style == LxcStyle::Dev || self.access.mount(&given.target).is_some()
+        !given.in_directory || self.access.mount(&given.target).is_some()
     }
 
     /// Nodes that were given to a GPU which has others now: by path, the name that
@@ -197,7 +204,8 @@ impl<'a> ContainerView<'a> {
 
     /// Minors of the GPUs that are given.
     pub fn minors(&self) -> BTreeSet<u32> {
-        let minors = self.given.iter().filter_map(|g| match g.class {
+        let lines = self.given.iter().filter(|given| given.style != LxcStyle::Hook);
+        let minors = lines.filter_map(|g| match g.class {
             Some(NodeClass::Gpu(minor)) => Some(minor),
             _ => None,
         });
@@ -216,6 +224,7 @@ impl<'a> ContainerView<'a> {
 
     fn record(&self, minor: Option<u32>, problems: &[(&str, &str)]) -> LxcGpu {
         let gpu = self.facts.zip(minor).and_then(|(facts, minor)| facts.by_minor(minor));
+        let gpu = gpu.or_else(|| self.gpu_of_drm_nodes());
         let own: Vec<&GivenNode> =
             self.given.iter().filter(|given| self.belongs(given, minor)).collect();
         // a problem of another GPU's node is in the record of that GPU
@@ -235,9 +244,21 @@ impl<'a> ContainerView<'a> {
             uuid: gpu.and_then(|gpu| gpu.uuid.clone()),
             model: gpu.and_then(|gpu| gpu.model.clone()),
             style: self.style(&own),
-            nodes: own.iter().map(|g| g.node.clone()).collect(),
+            nodes: own
+                .iter()
+                .filter(|given| given.style != LxcStyle::Hook)
+                .map(|given| given.node.clone())
+                .collect(),
             problems: problems.map(|(_, reason)| (*reason).to_string()).collect(),
         }
+    }
+
+    /// The GPU of a container that has DRM nodes only, where all are of one.
+    fn gpu_of_drm_nodes(&self) -> Option<&GpuInfo> {
+        let facts = self.facts.filter(|_| self.given.iter().all(|given| given.class.is_none()))?;
+        let mut gpus = self.given.iter().filter_map(|given| facts.of_drm(&given.node.path));
+        let first = gpus.next()?;
+        gpus.all(|gpu| gpu.address == first.address).then_some(first)
     }
 
     /// Whether a node belongs to a GPU, or to all GPUs.
@@ -254,6 +275,7 @@ impl<'a> ContainerView<'a> {
                 }
             }
             Some(_) => true,
+            None if minor.is_none() => true,
             None => {
                 let gpu = self.facts.and_then(|facts| facts.of_drm(&given.node.path));
                 gpu.and_then(|gpu| gpu.minor) == minor
@@ -263,6 +285,9 @@ impl<'a> ContainerView<'a> {
 
     fn style(&self, own: &[&GivenNode]) -> LxcStyle {
         let has = |style| own.iter().any(|g| g.style == style);
+        if has(LxcStyle::Hook) && !has(LxcStyle::Dev) && !has(LxcStyle::Mount) {
+            return LxcStyle::Hook;
+        }
         match (has(LxcStyle::Dev), has(LxcStyle::Mount)) {
             (true, true) => LxcStyle::Mixed,
             (true, false) => LxcStyle::Dev,

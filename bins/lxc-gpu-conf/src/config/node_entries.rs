@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pve::{DevValue, MountLine, normal};
+
 /// The value of a `dev[n]` key: `[path=]/dev/x[,mode=0666][,uid=0]...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevEntry {
@@ -11,32 +13,17 @@ pub struct DevEntry {
     pub path: String,
     /// Other properties, sorted.
     pub options: BTreeMap<String, String>,
+    /// Proxmox VE takes the value; with another the container does not start.
+    pub is_valid: bool,
 }
 
 impl DevEntry {
-    /// Parses a property string; `path` is the default key.
+    /// Parses it as Proxmox VE does. `None`: it names no path in /dev.
     pub fn parse(value: &str) -> Option<DevEntry> {
-        let mut path = None;
-        let mut options = BTreeMap::new();
-        for part in value.split(',') {
-            match part.split_once('=') {
-                Some(("path", value)) => path = Some(value.to_string()),
-                Some((key, value)) => {
-                    options.insert(key.to_string(), value.to_string());
-                }
-                None if path.is_none() => path = Some(part.to_string()),
-                None => return None,
-            }
-        }
-        Some(DevEntry { path: path.filter(|path| path.starts_with("/dev/"))?, options })
+        let DevValue { path, options, fault } = DevValue::parse(value);
+        let path = normal(&path);
+        path.starts_with("/dev/").then_some(DevEntry { path, options, is_valid: fault.is_none() })
     }
-}
-
-/// Keys `dev0` to `dev255`.
-pub fn dev_index(key: &str) -> Option<u32> {
-    let digits = key.strip_prefix("dev")?;
-    let number: u32 = digits.parse().ok()?;
-    (number < 256 && number.to_string() == digits).then_some(number)
 }
 
 impl fmt::Display for DevEntry {
@@ -60,24 +47,16 @@ pub struct MountEntry {
 }
 
 impl MountEntry {
-    /// Parses it as fstab(5): fields between white space, octal escapes.
+    /// Parses it as LXC does. `None`: it names no target.
     pub fn parse(value: &str) -> Option<MountEntry> {
-        let mut fields = value.split_ascii_whitespace().map(unescape);
-        let (source, target) = (fields.next()?, fields.next()?);
-        let options = fields.nth(1).unwrap_or_default();
-        let parts: Vec<&str> = target.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+        let line = MountLine::parse(value).filter(|line| !line.target.is_empty())?;
         Some(MountEntry {
-            source,
-            target: format!("/{}", parts.join("/")),
-            options: options.split(',').map(str::to_string).collect(),
+            source: line.source,
+            target: normal(&line.target),
+            options: line.options.split(',').map(str::to_string).collect(),
             text: value.to_string(),
         })
     }
-}
-
-fn unescape(field: &str) -> String {
-    let field = field.replace("\\040", " ").replace("\\011", "\t");
-    field.replace("\\012", "\n").replace("\\134", "\\")
 }
 
 /// White space in the fields of fstab(5).
@@ -96,10 +75,6 @@ mod tests {
         assert_eq!((dev.path.as_str(), dev.options["mode"].as_str()), ("/dev/nvidia0", "0666"));
         assert_eq!(DevEntry::parse("gid=44,path=/dev/dri/card0").unwrap().path, "/dev/dri/card0");
         assert_eq!(DevEntry::parse("nvidia0"), None);
-        assert_eq!(dev_index("dev255"), Some(255));
-        for key in ["dev256", "dev01", "dev", "device1", "dev-1", "dev+1"] {
-            assert_eq!(dev_index(key), None, "{key}");
-        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ::cli::Failure;
 use nvidia::{Capability, NodeClass, classify};
 use pve::{Conf, Guest};
 
-use crate::config::access::{Access, mentions_nvidia};
+use crate::config::access::{Access, mentions_gpu};
 use crate::host_facts::HostFacts;
 
 /// A device node that has to exist.
@@ -65,7 +65,7 @@ pub fn required_nodes(facts: &HostFacts<'_>, guests: &[Guest]) -> Vec<RequiredNo
 /// Paths on the host that a container is given.
 fn given_paths(facts: &HostFacts<'_>, guest: &Guest) -> Vec<String> {
     let bytes = guest.read(facts.machine).unwrap_or_default();
-    if !mentions_nvidia(&bytes) {
+    if !mentions_gpu(&bytes) {
         return Vec::new();
     }
     let access = Access::of(&Conf::parse(&bytes));

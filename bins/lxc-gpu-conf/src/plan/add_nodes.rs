@@ -5,7 +5,6 @@ use record::Hint;
 
 use crate::config::access::Access;
 use crate::config::device_numbers::DeviceNumbers;
-use crate::config::device_rules::RuleDevices;
 use crate::config::node_entries::DevEntry;
 use crate::plan::convert::convert;
 use crate::plan::model::{
@@ -75,7 +74,8 @@ fn add_dev_entries(
         taken.push(index);
         plan.add(
             &format!("dev{index}"),
-            DevEntry { path: path.clone(), options: node.options.pairs() }.to_string(),
+            DevEntry { path: path.clone(), options: node.options.pairs(), is_valid: true }
+                .to_string(),
         );
     }
     Ok(())
@@ -83,11 +83,20 @@ fn add_dev_entries(
 
 /// Refuses a list of rules that a `deny: a` of the user has emptied.
 fn refuse_discarded_rules(access: &Access, node: &HostNode) -> Result<(), Refusal> {
-    let decides = access
-        .deciding_rule(&node.opening())
-        .is_some_and(|rule| rule.allow && rule.what != RuleDevices::All);
-    if !access.discards_dev_rules() || decides {
+    let opening = access.opening_as_dev(&node.opening());
+    // with an empty list everything opens, which is no more than the node
+    if opening.is_ok() && !(access.discards_dev_rules() && access.open_to_all()) {
         return Ok(());
+    }
+    if let (Err(Some(rule)), false) = (&opening, access.discards_dev_rules()) {
+        return Err(Refusal {
+            property: "lxc.cgroup2.devices.deny".into(),
+            reason: format!(
+                "the device rule '{rule}' keeps the container from opening {}",
+                node.spec.path
+            ),
+            hint: Hint::words("remove that line from the configuration"),
+        });
     }
     let what = match access.open_to_all() {
         true => "LXC then lets the container open every device of the host",
@@ -108,6 +117,10 @@ fn keep_dev_entry(plan: &mut ConfigPlan, key: &str, entry: &DevEntry, options: &
     let mut new = entry.clone();
     if options.asked {
         new.options.extend(options.pairs());
+    }
+    if !entry.is_valid {
+        let path = entry.path.clone();
+        new = DevEntry { path, options: options.pairs(), is_valid: true };
     }
     // pending changes belong to Proxmox VE and are not overwritten
     if new == *entry || !plan.conf.keys(&pve::Section::Main).contains_key(key) {
@@ -149,8 +162,9 @@ fn add_mount_entries(
         // would have no effect there
         if !container.unprivileged {
             let opening = node.opening();
-            match access.deciding_rule(&opening) {
-                Some(rule) if rule.allow => plan.unchanged(rule.key(), &rule.text),
+            match access.allowing_rule(&opening).filter(|_| access.opening(&opening).is_ok()) {
+                Some(rule) => plan.unchanged(rule.key(), &rule.text),
+                None if access.opening(&opening).is_ok() => {}
                 _ => {
                     let rule = format!("c {}:{} {}", node.major, node.minor, opening.access);
                     plan.add("lxc.cgroup2.devices.allow", rule);

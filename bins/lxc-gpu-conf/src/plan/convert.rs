@@ -18,11 +18,15 @@ pub fn convert(plan: &mut ConfigPlan, target: &DesiredAccess, numbers: &DeviceNu
     let main: BTreeSet<String> =
         plan.conf.keys(&pve::Section::Main).keys().map(|key| (*key).to_string()).collect();
     for (key, dev) in access.devs.iter().filter(|(key, _)| main.contains(*key)) {
-        if !seen.insert(&dev.path) && classify(&dev.path).is_some() {
-            plan.conf.remove_key(key);
-            let from = dev.to_string();
-            plan.step(key, Some(from), None, Some("another dev[n] gives the same node"));
-        }
+        let why = match () {
+            () if classify(&dev.path).is_none() => continue,
+            () if !dev.is_valid => "Proxmox VE cannot parse it",
+            () if !seen.insert(&dev.path) => "another dev[n] gives the same node",
+            () => continue,
+        };
+        let from = plan.conf.keys(&pve::Section::Main).get(key.as_str()).map(|v| (*v).to_string());
+        plan.conf.remove_key(key);
+        plan.step(key, from, None, Some(why));
     }
     let given = |path: &str| target.nodes.iter().any(|node| node.spec.path == path);
     plan.remove_lxc(|key, value| {

@@ -112,6 +112,7 @@ proptest! {
     ) {
         let bytes = text.into_bytes();
         let conf = Conf::parse(&bytes);
+        let unprivileged = unprivileged || pve::is_unprivileged(&conf);
         let container = container(unprivileged);
         let style = if mount { NodeStyle::Mount } else { NodeStyle::Dev };
         let Ok(first) = plan(&conf, &container, style) else { return Ok(()) };
@@ -128,15 +129,17 @@ proptest! {
             prop_assert_eq!(again.keys(&section), conf.keys(&section));
         }
         // every node is given, none twice, and once done there is nothing to do
-        let access = Access::of(&again);
+        let mut access = Access::of(&again);
+        access.unprivileged = unprivileged;
         for node in nodes() {
             let path = &node.spec.path;
             prop_assert!(access.dev(path).is_some() != access.mounted(path).is_some(), "{path}");
-            let pve_rule = !mount && !access.discards_dev_rules();
-            prop_assert!(
-                pve_rule || access.allows(&opening(&node), unprivileged) || (mount && unprivileged),
-                "{} may not be opened", path
-            );
+            let opening = opening(&node);
+            let opens = match mount {
+                true => access.opening(&opening),
+                false => access.opening_as_dev(&opening),
+            };
+            prop_assert!(opens.is_ok(), "{} may not be opened: {opens:?}", path);
         }
         let second = plan(&again, &container, style);
         prop_assert!(second.as_ref().is_ok_and(|p| !p.changes()));

@@ -35,7 +35,7 @@ pub fn repair_rules(plan: &mut ConfigPlan, container: &ContainerFacts, numbers: 
         let (major, minor) = mounted.numbers;
         let opening = NodeOpening { path: &mounted.path, major, minor, access: mounted.access };
         let access = Access::of(&plan.conf);
-        if !access.allows(&opening, false) && !access.denies(&opening) {
+        if access.opening(&opening) == Err(None) {
             plan.add("lxc.cgroup2.devices.allow", mounted.rule());
         }
     }
@@ -84,7 +84,8 @@ pub fn renumber(
                 plan.step(key, Some(dev.to_string()), None, Some(why));
                 continue;
             }
-            let renamed = DevEntry { path: new.clone(), options: dev.options.clone() };
+            let renamed =
+                DevEntry { path: new.clone(), options: dev.options.clone(), is_valid: true };
             plan.set(key, &dev.to_string(), renamed.to_string(), why);
         }
     }

@@ -182,7 +182,9 @@ pub const CASES: &[Case] = &[
     },
     Case {
         cause: "no-rule",
-        bed: || with(BY_HAND, "lxc.mount.entry: /dev/dri/card1 dev/dri/card1 none bind"),
+        bed: || {
+            with(BY_HAND, "lxc.mount.entry: /dev/dri/card1 dev/dri/card1 none bind,create=file")
+        },
         property: "/dev/dri/card1",
         expected: Some("c 226:1 rw"),
         actual: None,
@@ -250,10 +252,10 @@ pub const CASES: &[Case] = &[
     },
     Case {
         cause: "given-twice",
-        bed: || with(GOOD, "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind"),
+        bed: || with(GOOD, "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind,create=file"),
         property: "/dev/nvidia0",
         expected: None,
-        actual: Some("lxc.mount.entry"),
+        actual: Some("dev0"),
         hint: CONVERT,
         by_hand: None,
     },
@@ -268,12 +270,128 @@ pub const CASES: &[Case] = &[
     },
     Case {
         cause: "given-twice",
-        bed: || with(BY_HAND, "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind"),
+        bed: || with(BY_HAND, "lxc.mount.entry: /dev/nvidia0 dev/nvidia0 none bind,create=file"),
         property: "/dev/nvidia0",
         expected: None,
         actual: Some("lxc.mount.entry"),
         hint: CONVERT,
         by_hand: None,
+    },
+    Case {
+        cause: "bad-dev",
+        bed: || with(GOOD, "dev9: /dev/nvidia-modeset,mode=666"),
+        property: "dev9",
+        expected: None,
+        actual: Some("/dev/nvidia-modeset,mode=666"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    Case {
+        cause: "bad-dev",
+        bed: || with(GOOD, "dev9: /dev/nvidia1, mode=0666"),
+        property: "dev9",
+        expected: None,
+        actual: Some("/dev/nvidia1, mode=0666"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    // without create= there is nothing to mount it on, and it is not optional
+    Case {
+        cause: "bad-mount",
+        bed: || {
+            with(BY_HAND, "lxc.mount.entry: /dev/nvidia-uvm-tools dev/nvidia-uvm-tools none bind")
+        },
+        property: "/dev/nvidia-uvm-tools",
+        expected: None,
+        actual: Some("lxc.mount.entry"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    // spaces end the list of options
+    Case {
+        cause: "bad-mount",
+        bed: || {
+            let text = BY_HAND
+                .replace("dev/nvidia0 none bind,optional,", "dev/nvidia0 none bind, optional, ");
+            (host(&text), 910)
+        },
+        property: "/dev/nvidia0",
+        expected: None,
+        actual: Some("lxc.mount.entry"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    // LXC ignores an absolute target
+    Case {
+        cause: "no-effect",
+        bed: || (host(&BY_HAND.replace(" dev/nvidia0 none", " /dev/nvidia0 none")), 910),
+        property: "/dev/nvidia0",
+        expected: NODE,
+        actual: Some("nothing"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    Case {
+        cause: "no-effect",
+        bed: || (host(&BY_HAND.replace("dev/nvidia0 none bind,", "dev/nvidia0 none ")), 910),
+        property: "/dev/nvidia0",
+        expected: NODE,
+        actual: Some("an empty file"),
+        hint: CONVERT,
+        by_hand: None,
+    },
+    Case {
+        cause: "stub-on-host",
+        bed: || {
+            let dir = "lxc.mount.entry: /dev/dri dev/dri none bind,optional,create=dir\n";
+            let child = "/dev/dri/renderD199 dev/dri/renderD199 none bind,optional,create=file";
+            with(&(BY_HAND.to_string() + dir), &format!("lxc.mount.entry: {child}"))
+        },
+        property: "/dev/dri/renderD199",
+        expected: None,
+        actual: Some("/dev/dri/renderD199"),
+        hint: "lxc-gpu-conf remove 910 --node /dev/dri/renderD199",
+        by_hand: None,
+    },
+    Case {
+        cause: "unknown-key",
+        bed: || with(GOOD, "lxc.aa_profile: unconfined"),
+        property: "lxc.aa_profile",
+        expected: None,
+        actual: Some("unconfined"),
+        hint: "that line",
+        by_hand: Some(|bed| drop_line(bed, "aa_profile")),
+    },
+    Case {
+        cause: "cannot-start",
+        bed: || with(GOOD, "lxc.include: /opt/missing.conf"),
+        property: "lxc.include",
+        expected: None,
+        actual: Some("/opt/missing.conf"),
+        hint: "that line",
+        by_hand: Some(|bed| drop_line(bed, "lxc.include")),
+    },
+    Case {
+        cause: "root-only",
+        bed: || (host(&GOOD.replace("/dev/nvidia0,mode=0666", "/dev/nvidia0")), 910),
+        property: "dev0",
+        expected: Some("mode=0666"),
+        actual: Some("0660"),
+        hint: "lxc-gpu-conf add 910 --gpu 0 --mode 0666",
+        by_hand: None,
+    },
+    // a directory of DRM nodes beside a dev[n] for one of them
+    Case {
+        cause: "given-twice",
+        bed: || {
+            let dir = "lxc.mount.entry: /dev/dri dev/dri none bind,optional,create=dir";
+            with(&(GOOD.to_string() + "dev8: /dev/dri/renderD128,mode=0666\n"), dir)
+        },
+        property: "/dev/dri/renderD128",
+        expected: None,
+        actual: Some("dev8"),
+        hint: "pct set 910 --delete dev8",
+        by_hand: Some(|bed| drop_line(bed, "dev8")),
     },
     Case {
         cause: "snapshot-only",
@@ -290,8 +408,18 @@ pub const CASES: &[Case] = &[
         property: "lxc",
         expected: None,
         actual: Some("lxc.mount.entry : /dev/nvidia-modeset dev/nvidia-modeset none bind"),
-        hint: "lxc.key: value",
+        hint: "key: value",
         by_hand: Some(|bed| drop_line(bed, "lxc.mount.entry :")),
+    },
+    // capitals and indents are no key, also where no other line gives a GPU
+    Case {
+        cause: "dropped-line",
+        bed: || with("arch: amd64\n", "Dev0: /dev/nvidia0"),
+        property: "lxc",
+        expected: None,
+        actual: Some("Dev0: /dev/nvidia0"),
+        hint: "key: value",
+        by_hand: Some(|bed| drop_line(bed, "Dev0")),
     },
     Case {
         cause: "forbidden-key",

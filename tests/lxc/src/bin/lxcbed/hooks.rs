@@ -74,7 +74,8 @@ pub fn autodev(guest: &Guest) -> Result<()> {
     };
     for path in list.lines().filter_map(|line| line.splitn(4, ':').nth(3)) {
         let relative = path.trim_start_matches('/');
-        if path.contains("..") {
+        // the list holds names without white space only (PVE::LXC::Tools, for_devices)
+        if path.contains("..") || path.contains(char::is_whitespace) {
             eprintln!("skipping illegal device node entry: {path}");
             continue;
         }
