@@ -404,9 +404,8 @@ const CASES: &[Case] = &[
         host: || Host::run_open("580.105.08"),
         alter: |host| {
             // NVIDIA/open-gpu-kernel-modules#1143, and dkms 3.2.2's own heading
-            host.root()
-                .kernel(NEWER, None)
-                .file(&format!("/usr/src/linux-headers-{NEWER}/Makefile"), "");
+            host.root().kernel(NEWER, None);
+            host.headers(&format!("linux-headers-{NEWER}"));
             host.bed.write(
                 "/var/lib/dkms/nvidia/580.105.08/build/make.log",
                 format!(

@@ -60,6 +60,7 @@ impl Dkms {
         let build = format!("/lib/modules/{kernel}/build");
         let root = self.host.root();
         root.file(&format!("{build}/include/linux/kernel.h"), "");
+        root.file(&format!("{build}/include/linux/version.h"), "");
         root.file(&format!("{build}/Makefile"), "").file(&format!("{build}/.config"), "");
         root.file(&format!("/lib/modules/{kernel}/kernel/.keep"), "");
     }

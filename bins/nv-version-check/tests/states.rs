@@ -186,8 +186,8 @@ impl Row {
             root.kernel(next, None);
         }
         root.file(&format!("/lib/firmware/nvidia/{version}/gsp_ga10x.bin"), "x");
-        root.file(&format!("/usr/src/linux-headers-{KERNEL}/Makefile"), "");
-        root.file("/usr/bin/gcc", "").file("/usr/bin/make", "");
+        host.headers(&format!("linux-headers-{KERNEL}"));
+        root.file("/usr/bin/cc", "").file("/usr/bin/make", "").file("/usr/include/stdlib.h", "");
         root.file("/etc/modprobe.d/nouveau.conf", "blacklist nouveau\n");
         root.ldconfig();
         match self.state {
@@ -296,7 +296,7 @@ fn follow(row: Row, host: &Host, words: &[String], count: &mut Count) -> Option<
             None
         }
         ["apt-get", "install", package] if package.contains("headers") => {
-            host.root().file(&format!("/usr/src/{package}/Makefile"), "");
+            host.headers(package);
             None
         }
         // without --force dkms skips what it takes for installed, and a module that is

@@ -23,6 +23,19 @@ pub fn installed_kernels(machine: &Machine, running: Option<&str>) -> Vec<String
     releases
 }
 
+/// Whether a module can be built for a kernel: its headers are those that
+/// NVIDIA's installer looks for, in `build` or `source` of its modules or in the
+/// directory of their package.
+pub fn has_kernel_headers(machine: &Machine, release: &str) -> bool {
+    let names = ["linux-headers", "proxmox-headers", "pve-headers"];
+    let named = names.iter().map(|name| format!("/usr/src/{name}-{release}"));
+    let linked = ["build", "source"].map(|link| format!("/lib/modules/{release}/{link}"));
+    let dirs: Vec<String> = linked.into_iter().chain(named).collect();
+    let has = |file: &str| dirs.iter().any(|dir| machine.exists(&format!("{dir}/{file}")));
+    let version = ["include/generated/uapi/linux/version.h", "include/linux/version.h"];
+    has("Makefile") && has("include/linux/kernel.h") && version.into_iter().any(has)
+}
+
 fn images(machine: &Machine) -> Vec<String> {
     let names = machine.list("/boot").unwrap_or_default();
     names.iter().filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_string)).collect()

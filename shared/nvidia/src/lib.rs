@@ -27,7 +27,7 @@ pub use generations::Generation;
 pub use gpus::{GpuInfo, module_version, read_gpus};
 pub use installations::{DriverPackage, Installation, InstallationKind, Installations, RECEIPT};
 pub use installer_record::{INSTALLER_RECORD, RunInstallation};
-pub use kernels::{NextBoot, installed_kernels, next_boot};
+pub use kernels::{NextBoot, has_kernel_headers, installed_kernels, next_boot};
 pub use library_dirs::{LIBRARY_DIRS, LibraryArch, LibraryDirError, library_dir};
 pub use links::{LinkEnd, follow, resolve};
 pub use mig::{

@@ -89,8 +89,10 @@ impl HostFacts {
 
     /// The facts for a module that is built for one kernel.
     pub fn for_kernel(self, machine: &Machine, release: &str) -> HostFacts {
-        let kernel =
-            Some(HostKernel { release: release.into(), headers: has_headers(machine, release) });
+        let kernel = Some(HostKernel {
+            release: release.into(),
+            headers: nvidia::has_kernel_headers(machine, release),
+        });
         let only_kernel = Some(release.to_string());
         HostFacts { running: kernel.clone(), next: kernel, only_kernel, ..self }
     }
@@ -102,7 +104,7 @@ impl HostFacts {
         let next = nvidia::next_boot(machine, &installed);
         let next = next.ok().map(|next| next.release).or_else(|| installed.last().cloned());
         let kernel = |release: String| {
-            let headers = has_headers(machine, &release);
+            let headers = nvidia::has_kernel_headers(machine, &release);
             HostKernel { release, headers }
         };
         let program = |name: &str| {
@@ -148,19 +150,6 @@ impl HostFacts {
 /// What only a vGPU host has: the module, and the programs of NVIDIA's package for it.
 const VGPU_HOST: [&str; 3] =
     ["/sys/module/nvidia_vgpu_vfio", "/usr/bin/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpud"];
-
-/// What nvidia-installer wants of a header tree (kernel.c): a package of headers alone,
-/// half removed, still has its Makefile. Debian has the sources' headers in a directory
-/// of their own, to which `source` leads.
-fn has_headers(machine: &Machine, release: &str) -> bool {
-    let names = ["linux-headers", "proxmox-headers", "pve-headers"];
-    let named = names.iter().map(|name| format!("/usr/src/{name}-{release}"));
-    let linked = ["build", "source"].map(|link| format!("/lib/modules/{release}/{link}"));
-    let dirs: Vec<String> = linked.into_iter().chain(named).collect();
-    let has = |file: &str| dirs.iter().any(|dir| machine.exists(&format!("{dir}/{file}")));
-    let version = ["include/generated/uapi/linux/version.h", "include/linux/version.h"];
-    has("Makefile") && has("include/linux/kernel.h") && version.into_iter().any(has)
-}
 
 /// Whether depmod found the driver's module for a kernel.
 fn has_module(machine: &Machine, release: &str) -> bool {

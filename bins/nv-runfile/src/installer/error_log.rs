@@ -102,8 +102,8 @@ mod tests {
         assert!(long.len() <= MOST + 4 && long.ends_with("word ..."), "{long}");
     }
 
-    /// What nvidia-installer 550 and 590 log (ui.c, command-list.c and kernel.c of
-    /// github.com/NVIDIA/nvidia-installer).
+    /// The question with its answer: user-interface.c; about the X server: misc.c of
+    /// github.com/NVIDIA/nvidia-installer 590.48.01.
     #[test]
     fn an_installation_that_was_aborted_names_the_question() {
         let log = "-> Install NVIDIA's 32-bit compatibility libraries? (Answer: Yes)\n\

@@ -50,7 +50,7 @@ pub struct HostFacts {
     pub secure_boot: SecureBoot,
     /// Product names of the driver's GPUs.
     pub models: Vec<String>,
-    /// A compiler and make are installed.
+    /// A compiler, make and the C library's headers are installed.
     pub compiler: bool,
     /// Proxmox VE's tool for boot loaders can pin a kernel.
     pub pins_kernels: bool,
@@ -184,7 +184,7 @@ fn has_compiler(machine: &Machine) -> bool {
             .iter()
             .any(|d| machine.exists(&format!("{d}/{name}")))
     };
-    (program("gcc") || program("cc")) && program("make")
+    program("cc") && program("make") && machine.exists("/usr/include/stdlib.h")
 }
 
 fn firmware(machine: &Machine) -> Vec<String> {

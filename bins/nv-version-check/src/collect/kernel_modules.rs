@@ -62,7 +62,7 @@ pub fn installed(machine: &Machine, running: Option<&str>) -> Vec<InstalledKerne
         .into_iter()
         .zip(modules)
         .map(|(release, modules)| {
-            let headers = has_headers(machine, &release);
+            let headers = nvidia::has_kernel_headers(machine, &release);
             InstalledKernel { release, modules, headers }
         })
         .collect()
@@ -136,14 +136,6 @@ fn main_modules(machine: &Machine, release: &str) -> Result<Vec<KernelModule>, S
         }
     }
     Ok(modules)
-}
-
-/// Whether a module can be built for a kernel: `build` leads to its headers, or
-/// the package's directory exists.
-fn has_headers(machine: &Machine, release: &str) -> bool {
-    let named = ["linux-headers", "proxmox-headers", "pve-headers"];
-    machine.exists(&format!("/lib/modules/{release}/build/Makefile"))
-        || named.iter().any(|name| machine.exists(&format!("/usr/src/{name}-{release}/Makefile")))
 }
 
 #[cfg(test)]

@@ -128,6 +128,13 @@ impl Host {
         }
     }
 
+    /// A kernel's headers, as far as NVIDIA's installer looks at them.
+    pub fn headers(&self, package: &str) {
+        for file in ["Makefile", "include/linux/kernel.h", "include/linux/version.h"] {
+            self.root().file(&format!("/usr/src/{package}/{file}"), "");
+        }
+    }
+
     /// The volume of a stopped container.
     pub fn volume(&self, ctid: u32) -> RootFs {
         RootFs::new(self.bed.at(&format!("/rpool/data/subvol-{ctid}-disk-0")))
