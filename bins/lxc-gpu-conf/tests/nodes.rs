@@ -165,6 +165,9 @@ fn a_gpu_without_a_driver_asks_for_the_module() {
     let bed = booted("iommu-off");
     fs::remove_dir_all(bed.at("/proc/driver/nvidia/gpus")).unwrap();
     fs::remove_file(bed.at("/sys/bus/pci/devices/0000:07:00.0/driver")).unwrap();
+    // loaded, it has none of the GPUs: loading it again makes no node
+    nodes(&bed, "").expect(0).one_line("NVIDIA's driver is loaded and has no GPU");
+    fs::remove_dir_all(bed.at("/sys/module/nvidia")).unwrap();
     let ran = nodes(&bed, "").expect(0);
     let module = ran.one("change", "property", "module nvidia");
     assert_eq!(module["status"], "skipped");

@@ -34,6 +34,13 @@ struct Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
+    /// Makes files the container's own: its root wrote them.
+    fn own(&self, paths: &[&std::path::PathBuf]) {
+        for path in paths {
+            std::os::unix::fs::lchown(path, Some(100_000), Some(100_000)).unwrap();
+        }
+    }
+
     fn new(host: &'a Host, unprivileged: bool) -> Lab<'a> {
         let container = host.create_debian(950, unprivileged);
         let repository = container.at(SERVED);
@@ -314,12 +321,14 @@ fn a_hostile_container_leads_nowhere() {
         let entry = format!(r#"{{"path":"{path}","kind":"link","target":"x"}}"#);
         let text = format!(r#"{{"format":1,"release":"; rm -rf /","entries":[{entry}]}}"#);
         fs::write(&record, text).unwrap();
+        lab.own(&[&dir, &record]);
         let hostname = fs::read(lab.container.at("/etc/hostname")).unwrap();
         lab.toolkit("--remove --force").expect(0);
         assert_eq!(fs::read(lab.container.at("/etc/hostname")).unwrap(), hostname);
         fs::create_dir_all(&dir).unwrap();
     }
     fs::write(&record, "{").unwrap();
+    lab.own(&[&dir, &record]);
     lab.toolkit("--remove").expect(4);
     fs::remove_file(&record).unwrap();
     run(Command::new("mkfifo").arg(&record));
