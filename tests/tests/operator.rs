@@ -171,14 +171,14 @@ fn a_dry_run_explains_each_pipeline_on_a_recorded_host_and_changes_nothing() {
     assert_eq!(made.about("userspace")["to"], "550.163.01");
     assert_eq!(made.about("toolkit")["to"], "12.4");
     assert!(made.ran.stdout.contains("# not in a dry run: nv-version-check --ct 901"));
-    for words in [
-        "host-vfio GPU=0000:2c:00.0 DRY=1",
-        "host-driver VERSION=570.211.01 DRY=1",
-        "ct-remove CTID=902 DRY=1",
-        "ct-remove CTID=901 DRY=1",
-    ] {
+    for words in
+        ["host-vfio GPU=0000:2c:00.0 DRY=1", "ct-remove CTID=902 DRY=1", "ct-remove CTID=901 DRY=1"]
+    {
         make(bed.path(), words).done();
     }
+    // what the real run would refuse, the dry run refuses: this host has no headers, and Debian's driver
+    let host = make(bed.path(), "host-driver VERSION=570.211.01 DRY=1");
+    host.stopped_at("nv-runfile install --host", "the host is not ready: headers");
     // another version than the module's is refused as it would be then
     let other = "ct-gpu CTID=901 GPU=0000:2b:00.0 VERSION=570.211.01 DRY=1";
     make(bed.path(), other).stopped_at("nv-runfile install", "the loaded kernel module is");

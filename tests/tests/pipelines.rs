@@ -158,10 +158,18 @@ fn what_this_machine_records_is_what_the_tool_sees_on_it() {
     let here = testbed::Tool::new("gpu-iommu-groups").args("--all -q").run().expect(0);
     let there = bed.tool("gpu-iommu-groups").args("--all -q").run().expect(0);
     assert!(!here.records.is_empty());
-    assert_eq!(
-        there.records.into_iter().map(strip).collect::<Vec<_>>(),
-        here.records.into_iter().map(strip).collect::<Vec<_>>()
-    );
+    assert_eq!(there.records.len(), here.records.len());
+    // a recording has no mounts and no processes: who uses a function, and what follows from it, is seen here only
+    let used = |record: &serde_json::Value| record["usage"]["users"] != serde_json::json!([]);
+    for (mut there, mut here) in there.records.into_iter().zip(here.records) {
+        if used(&here) {
+            for record in [&mut there, &mut here] {
+                record["usage"] = serde_json::Value::Null;
+                record["passthrough"] = serde_json::Value::Null;
+            }
+        }
+        assert_eq!(strip(there), strip(here));
+    }
 }
 
 #[test]

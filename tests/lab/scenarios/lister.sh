@@ -13,7 +13,7 @@ for function in "$ROOT"/sys/bus/pci/devices/*; do
 	if [ "$driver" = null ]; then driver=none; fi
 	driver_is "$address" "$driver"
 done
-expect_that "one record a function" [ "$(wc -l <"$OUT")" = "$count" ]
+expect_that "one record a function" [ "$(grep -c '"type":"pci-device"' "$OUT")" = "$count" ]
 driver_is 0000:01:00.0 nvidia
 driver_is 0000:01:00.1 snd_hda_intel
 
