@@ -1,6 +1,5 @@
 /* Preloaded into lxc-gpu-conf: where the kernel would let it open a node of the driver, and only says
    that no driver is there, it is as if one answered. What is open has the numbers of the node. */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
