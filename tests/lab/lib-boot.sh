@@ -12,7 +12,7 @@
 # shellcheck disable=SC2034,SC2142
 
 boots_host() {
-	for lab_program in update-initramfs update-grub; do ln -s /lab/boot/$lab_program /bin/; done
+	for lab_program in update-initramfs lsinitramfs update-grub; do ln -s /lab/boot/$lab_program /bin/; done
 	mkdir -p /usr/share/initramfs-tools /etc/default
 	ln -s /lab/boot/hook-functions /usr/share/initramfs-tools/
 	[ -e /etc/default/grub ] || echo 'GRUB_CMDLINE_LINUX_DEFAULT="quiet"' >/etc/default/grub

@@ -53,12 +53,12 @@ ct_create() {
 	ln -s busybox "$lab_root/bin/sh"
 	echo '::once:/bin/true' >"$lab_root/etc/inittab"
 	{
-		printf '%s\n' '#Made by hand' 'arch: amd64' 'cores: 2' "hostname: ct$1" 'memory: 512' 'ostype: unmanaged'
+		printf '%s\n' '#Made by hand' 'arch: amd64' 'cores: 2' "hostname: ct$1" 'memory: 512' 'ostype: debian'
 		echo "rootfs: local-zfs:subvol-$1-disk-0,size=8G"
 		echo 'swap: 0'
 		[ "$2" != unprivileged ] || echo 'unprivileged: 1'
 		# what must not count: a snapshot's section
-		printf '\n[before]\n%s\n' 'arch: amd64' 'dev0: /dev/nowhere' 'ostype: unmanaged' 'lxc.mount.auto: nonsense'
+		printf '\n[before]\n%s\n' 'arch: amd64' 'dev0: /dev/nowhere' 'ostype: debian' 'lxc.mount.auto: nonsense'
 	} >"$(ct_conf "$1")"
 	chmod 640 "$(ct_conf "$1")"
 	# links share their owner with the guest's own programs, which stay executable by everybody

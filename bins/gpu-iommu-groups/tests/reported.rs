@@ -193,7 +193,7 @@ fn a_display_that_showed_the_boot_says_so_since_linux_6_17() {
     // Documentation/ABI/testing/sysfs-bus-pci, boot_display: any display class has it
     let bed = changed("gh200", |tree| {
         let dir = "/sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
-        tree.file(&format!("{dir}/boot_display"), "1\n");
+        tree.file(format!("{dir}/boot_display"), "1\n");
     });
     let ran = run(&bed, "0009:01:00.0").expect(0);
     assert_eq!(ran.records[0]["boot_display"], true);
@@ -246,13 +246,13 @@ fn a_switch_s_own_management_function_stays_with_the_host() {
             ("device", "0x8536\n"),
             ("modalias", "pci:v000011F8d00008536sv00000000sd00000000bc05sc80i00\n"),
         ] {
-            tree.file(&format!("{dir}/{name}"), text);
+            tree.file(format!("{dir}/{name}"), text);
         }
         let device = "/sys/bus/pci/devices/0000:18:00.1";
         tree.link(device, "../../../devices/pci0000:17/0000:17:00.0/0000:18:00.1");
-        tree.link(&format!("{dir}/iommu_group"), "../../../../kernel/iommu_groups/30");
+        tree.link(format!("{dir}/iommu_group"), "../../../../kernel/iommu_groups/30");
         tree.link(
-            &format!("{group}/devices/0000:18:00.1"),
+            format!("{group}/devices/0000:18:00.1"),
             "../../../../devices/pci0000:17/0000:17:00.0/0000:18:00.1",
         );
     });

@@ -232,9 +232,9 @@ fn lines(text: &str, from: &str, node: &str) -> Result<Lines, Failure> {
         if let Some((address, words)) = settings::split(line) {
             let of = SettingsOf::Function(one_address(address, &bad)?);
             let place = format!("{from}: {at}");
-            let one = settings::parse(of, words, place, own).map_err(|why| bad(why))?;
+            let one = settings::parse(of, words, place, own).map_err(&bad)?;
             if counts {
-                settings::add(&mut found.settings, one).map_err(|why| bad(why))?;
+                settings::add(&mut found.settings, one).map_err(&bad)?;
             }
             continue;
         }

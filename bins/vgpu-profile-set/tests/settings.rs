@@ -338,7 +338,7 @@ fn the_program_sets_settings_and_profiles_and_finds_them_lost_after_a_boot() {
     let mounted = modelkernel::mount::Mounted::new(std::sync::Arc::clone(&model)).unwrap();
     let bed = testbed::Bed::empty();
     let state = bed.at("/state").display().to_string();
-    bed.write("/nvidia-smi", &PROGRAM.replace("STATE", &state));
+    bed.write("/nvidia-smi", PROGRAM.replace("STATE", &state));
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(bed.at("/nvidia-smi"), mode).unwrap();
     let boot = || {

@@ -396,7 +396,7 @@ impl<'a> Starter<'a> {
                 ),
             };
             let named = match nvidia {
-                true => self.nvidia_hook(&line),
+                true => self.nvidia_hook(line),
                 false => named_nodes(&text),
             };
             if nvidia && named.is_empty() {

@@ -13,6 +13,9 @@ says ' in state '
 says ' waits in the kernel; do not kill it)'
 let_go
 within 5 driver_is 0000:01:00.0 none
+# the driver looks twice a second, and the writer ends after that
+within 5 absent "$ROOT/proc/driver/nvidia/gpus/0000:01:00.0"
+sleep 1
 tool gpu-vfio-bind bind 01:00
 expect_rc 0
 driver_is 0000:01:00.0 vfio-pci

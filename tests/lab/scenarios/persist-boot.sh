@@ -6,10 +6,13 @@
 # still the one that was meant. A boot is played: no function has a driver, VFIO is not loaded, the script runs, then
 # native drivers look for their cards.
 
-# this guest has no image to rebuild
-mkdir -p /usr/sbin /etc
-printf '#!/bin/sh\necho "$*" >>/tmp/images\n' >/usr/sbin/update-initramfs
-chmod 755 /usr/sbin/update-initramfs
+# this guest has no image to rebuild: what stands for one is a list of what would be in it
+mkdir -p /usr/sbin /etc /boot
+image=/boot/initrd.img-$(uname -r)
+touch "$image" "/boot/vmlinuz-$(uname -r)"
+printf '#!/bin/sh\necho "$*" >>/tmp/images\nfind /etc /lib/modules >%s\n' "$image" >/usr/sbin/update-initramfs
+printf '#!/bin/sh\ncat "$1"\n' >/usr/sbin/lsinitramfs
+chmod 755 /usr/sbin/update-initramfs /usr/sbin/lsinitramfs
 script=/etc/initramfs-tools/scripts/init-top/gpu-vfio-bind
 
 boot() {

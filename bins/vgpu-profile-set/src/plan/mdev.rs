@@ -172,9 +172,9 @@ fn by_number<'a>(
     }
     let mut left = left.into_iter();
     for number in 0.. {
-        if !chosen.contains_key(&number) {
+        if let std::collections::btree_map::Entry::Vacant(e) = chosen.entry(number) {
             let Some(target) = left.next() else { break };
-            chosen.insert(number, target);
+            e.insert(target);
         }
     }
     chosen
