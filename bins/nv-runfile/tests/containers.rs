@@ -46,7 +46,8 @@ fn what_is_right_already_is_unchanged_whoever_installed_it() {
         root.run_install(LIB, V);
     };
     let by_hand = |root: &RootFs| libraries(root, V);
-    let ways: [(&dyn Fn(&RootFs), &str); 3] = [
+    type Maker<'a> = &'a dyn Fn(&RootFs);
+    let ways: [(Maker<'_>, &str); 3] = [
         (&package, "driver packages are installed (libcuda1)"),
         (&run, "a .run installer installed the driver in it"),
         (&by_hand, "driver libraries are in it"),

@@ -286,6 +286,8 @@ fn receipt_version(root: &Machine) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
     use super::*;
     use InstallationKind::{CudaRepository, Debian, Pacman, Receipt, Rpm, Run, Ubuntu, Unowned};
 

@@ -64,7 +64,7 @@ impl UnpackInstall<'_> {
         let container = Container::open(self.machine, self.guest, only_look, self.say)?;
         let purged = self.purge(&container, &driver.version, writer);
         let outcome = purged.and_then(|purged| match purged {
-            Some(status) if status == ChangeStatus::Planned => Ok(Outcome::AfterPurge),
+            Some(ChangeStatus::Planned) => Ok(Outcome::AfterPurge),
             _ => self.unpack(&container, installer, driver),
         });
         let checks = match &outcome {

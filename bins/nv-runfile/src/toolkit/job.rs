@@ -32,7 +32,7 @@ pub struct ToolkitJob<'a> {
 /// Where the toolkit comes from.
 enum ToolkitSource {
     Repository(CudaRepository),
-    File(CudaRun),
+    File(Box<CudaRun>),
 }
 
 impl ToolkitSource {
@@ -254,7 +254,7 @@ impl ToolkitJob<'_> {
             let copy = copy.then_some(self.machine);
             let file = CudaRun::open(&named, copy, toolkit.cuda, architecture, self.say)?;
             let release = file.release;
-            return Ok((ToolkitSource::File(file), release));
+            return Ok((ToolkitSource::File(Box::new(file)), release));
         }
         // clap requires --cuda without --runfile and --remove
         let release = toolkit.cuda.ok_or_else(|| fail(Exit::Usage, "--cuda is missing"))?;

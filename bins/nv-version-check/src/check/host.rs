@@ -244,7 +244,9 @@ fn install_firmware(host: &HostFacts, version: &str) -> Hint {
         .iter()
         .find(|package| package.name.contains("firmware") || package.name.ends_with("-gsp"));
     match (gsp, apt.kind) {
-        (Some(package), _) => Hint::command(external::apt_reinstall(&[package.name.clone()])),
+        (Some(package), _) => {
+            Hint::command(external::apt_reinstall(std::slice::from_ref(&package.name)))
+        }
         (None, InstallationKind::Debian) => {
             Hint::command(external::apt_install("firmware-nvidia-gsp"))
         }
