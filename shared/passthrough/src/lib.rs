@@ -157,7 +157,8 @@ fn stays_bound(function: &Function, objections: &mut Objections<'_>) {
     if !function.vfs.is_empty() || function.sriov_enabled.is_some_and(|n| n > 0) {
         let why = format!("has {} virtual functions enabled", function.vfs.len());
         let hint = match function.vendor {
-            Some(pci::NVIDIA) => Hint::command(sriov_manage_disable(function.address)),
+            Some(pci::NVIDIA) => Hint::command(sriov_manage_disable(function.address))
+                .because("end the VMs that have one of them first: all lose their vGPU profiles"),
             _ => Hint::words("disable them first: write 0 to its sriov_numvfs"),
         };
         objections.add(ObjectionKind::VirtualFunctions, why, hint);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::apply::{ApplyStop, StepError, StepOutcome, conclude, lock_run, write_within};
 use ::cli::{Exit, interrupted};
-use advice::gpu_vfio_bind::{bind, reset};
+use advice::gpu_vfio_bind::reset;
 use host::Machine;
 use passthrough::{Judge, ObjectionKind, TakenWhen};
 use pci::Function;
@@ -82,7 +82,8 @@ fn host_driver(function: &Function) -> Option<::apply::Objection<ObjectionKind>>
         target: function.address.to_string(),
         kind: ObjectionKind::DriverBusy,
         why: format!("is bound to {driver}, which does not expect a reset"),
-        hint: Hint::command(bind(function.address.slot())).because("bind it first"),
+        // a command to bind it would often be refused: this is also what the host's own display gets
+        hint: Hint::words("only a function that vfio-pci has is reset"),
         overridable: false,
     })
 }
