@@ -129,7 +129,7 @@ const CLEAN_UP: Duration = Duration::from_secs(30);
 /// A process that ends a process group when this one is killed: no process would wait for it
 /// any more, and another run would begin beside it.
 struct OrphanGuard {
-    /// Where it waits for this process to end; `None`: there is no guard.
+    /// Where it waits for this process to end; `None`: no guard waits.
     alive: Option<File>,
     process: Option<Pid>,
 }

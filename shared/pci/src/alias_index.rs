@@ -19,7 +19,7 @@ const MOST: usize = 1 << 16;
 const LONGEST: usize = 1024;
 
 /// Aliases with their modules whose letters up to the first wildcard are those
-/// of `key`. `None`: it is no such index.
+/// of `key`. `None`: the file has another format.
 pub fn candidates(index: &[u8], key: &str) -> Option<Vec<(String, String)>> {
     if number(index, 0)? != MAGIC || number(index, 4)? >> 16 != VERSION_MAJOR {
         return None;

@@ -84,7 +84,7 @@ fn add_dev_entries(
 /// Refuses a list of rules that a `deny: a` of the user has emptied.
 fn refuse_discarded_rules(access: &Access, node: &HostNode) -> Result<(), Refusal> {
     let opening = access.opening_as_dev(&node.opening());
-    // with an empty list everything opens, which is no more than the node
+    // with an empty list everything opens: the node is among that
     if opening.is_ok() && !(access.discards_dev_rules() && access.open_to_all()) {
         return Ok(());
     }

@@ -46,7 +46,7 @@ pub fn source(options: &Options, install: &Install, say: &Say) -> Result<Install
     }
 }
 
-/// The file in the cache, where a version is named and there is no file of that name. Its
+/// The file in the cache, where a version is named and no file has that name. Its
 /// SHA-256 is the one with which it was accepted.
 fn or_cached(options: &Options, named: NamedInstaller) -> Result<NamedInstaller, Failure> {
     let text = named.path.display().to_string();

@@ -22,7 +22,7 @@ fn unusable(error: PrivateDirError) -> Failure {
 }
 
 impl PrivateCopy {
-    /// Copies a file. Errors: there is no room for it; the kernel's; a signal came in.
+    /// Copies a file. Errors: the disk is full, the kernel refuses, or a signal arrived.
     pub fn of(
         file: &mut InputFile,
         machine: &Machine,

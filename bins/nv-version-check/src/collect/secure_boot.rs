@@ -20,8 +20,8 @@ pub struct SecureBoot {
     /// The kernel refuses modules without a valid signature: Secure Boot is on, or
     /// the kernel is locked down.
     pub enforced: bool,
-    /// The key that DKMS signs with exists, and the firmware knows it; `None`: there
-    /// is no such key.
+    /// Whether the firmware knows the key that DKMS signs with; `None`: DKMS has no
+    /// key.
     pub dkms_key_enrolled: Option<bool>,
 }
 

@@ -58,7 +58,7 @@ fn read(programs: &NvidiaPrograms<'_>, gpu: Address, instances: u32) -> Result<G
     if state.mig == Some(true) {
         state.profiles =
             parse_gpu_instance_profiles(&stdout(programs, &["mig", "-i", &address, "-lgip"])?);
-        // nvidia-smi fails where there is no instance
+        // nvidia-smi fails where none is listed
         let listed = stdout(programs, &["mig", "-i", &address, "-lgi"]);
         state.instances = match (listed, instances) {
             (Ok(text), _) => parse_gpu_instances(&text),
