@@ -59,7 +59,7 @@ complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -l che
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s v -l verbose -d 'Print more messages'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s q -l quiet -d 'Print only errors'
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l to -d 'Bind all functions to this driver instead' -r -f
+complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l to -d 'Bind the functions that this driver claims to it instead' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l timeout -d 'Seconds to wait for one unbind or bind' -r -f
 complete -c gpu-vfio-bind -n "__fish_gpu_vfio_bind_using_subcommand release" -l force -d 'Override safety refusals of these kinds' -r -f -a "display\t'The local display goes dark'
 network\t'The network connection is cut'

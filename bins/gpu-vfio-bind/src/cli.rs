@@ -200,7 +200,7 @@ pub struct Release {
     #[command(flatten)]
     pub named: Named,
 
-    /// Bind all functions to this driver instead
+    /// Bind the functions that this driver claims to it instead
     #[arg(long, value_name = "DRIVER")]
     pub to: Option<String>,
 

@@ -22,6 +22,14 @@ impl NativeDrivers {
         modules.into_iter().filter(|module| !is_vfio_driver(module)).collect()
     }
 
+    /// Whether a driver is for a function: a module of its name claims it (for
+    /// modules `-` and `_` are the same), or one that has registered it.
+    pub fn claims(&self, machine: &Machine, function: &Function, driver: &str) -> bool {
+        let module = driver.replace('-', "_");
+        let of = |name: &String| drivers_of(machine, name).iter().any(|d| d == driver);
+        self.modules(function).iter().any(|name| name.replace('-', "_") == module || of(name))
+    }
+
     /// The driver that a function gets from the kernel: the only one that is
     /// loaded. `None` where there is none, or where the kernel chooses.
     pub fn driver(&self, machine: &Machine, function: &Function) -> Option<String> {

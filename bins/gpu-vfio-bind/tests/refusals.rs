@@ -343,3 +343,24 @@ fn a_reset_takes_functions_that_nobody_uses_and_no_driver_of_the_host_has() {
     let ran = bed.tool(TOOL).args("reset 0b:00").run().expect(4);
     assert!(ran.stderr.contains("process 5000 (kvm) has /dev/vfio/"), "{}", ran.stderr);
 }
+
+/// A slot's functions have drivers of their own: one that claims none is refused
+/// before anything loses the driver that it has, one that claims some gets these.
+#[test]
+fn a_release_to_a_driver_is_for_the_functions_that_it_claims() {
+    let bed = testbed::Bed::new("pve9-two-gpus");
+    let release = |to: &str| {
+        bed.tool("gpu-vfio-bind").args(&format!("release 2c:00 --to {to} -n -o jsonl")).run()
+    };
+    for driver in ["nosuch", "ast"] {
+        let refused = release(driver).expect(4);
+        assert!(
+            refused.stderr.contains("these do: i2c_nvidia_gpu, nouveau, nvidia"),
+            "{refused:?}"
+        );
+    }
+    let planned = release("nouveau").expect(0);
+    let of = |target: &str| planned.one("change", "target", target)["to"].clone();
+    assert_eq!(of("0000:2c:00.0"), "nouveau");
+    assert_eq!(of("0000:2c:00.1"), "snd_hda_intel");
+}

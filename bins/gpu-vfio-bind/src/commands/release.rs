@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ::cli::{Exit, Say};
+use ::cli::{Exit, Failure, Say, fail};
 use advice::gpu_vfio_bind::{ReleaseOptions, release_with};
 use host::Machine;
 use passthrough::{Judge, Release as Effect, Retry, TakenWhen};
@@ -24,6 +24,7 @@ pub fn run(options: &Release, machine: &Machine, report: &mut Report<'_>) -> any
     let (system, addresses) = select(&options.named, Reach::Slots, machine, report.say)?;
     let functions = functions(&system, &addresses);
     let native = NativeDrivers::read(machine, &system, &functions);
+    require_claim(options, machine, &native, &functions)?;
     let steps: Vec<FunctionStep> = functions
         .iter()
         .map(|f| plan(f.address, DriverState::of(f), &goal(options, machine, &native, f)))
@@ -103,7 +104,31 @@ fn retry_command(options: &Release, named: &[String], retry: Retry) -> CommandLi
     release_with(named, &typed)
 }
 
-/// The driver that is asked for, else the one from before `bind`, else the one
+/// A driver that claims none of the functions is a typing error: the kernel would
+/// refuse each of them, after they have lost the driver that they have.
+fn require_claim(
+    options: &Release,
+    machine: &Machine,
+    native: &NativeDrivers,
+    functions: &[&Function],
+) -> Result<(), Failure> {
+    let Some(driver) = &options.to else { return Ok(()) };
+    if functions.iter().any(|function| native.claims(machine, function, driver)) {
+        return Ok(());
+    }
+    let others: BTreeSet<String> = functions.iter().flat_map(|f| native.modules(f)).collect();
+    let message = format!("no module of driver '{driver}' claims any of these functions");
+    Err(match others.is_empty() {
+        true => fail(Exit::Refused, message),
+        false => {
+            let others: Vec<String> = others.into_iter().collect();
+            fail(Exit::Refused, message).hint(format!("these do: {}", others.join(", ")))
+        }
+    })
+}
+
+/// The driver that is asked for where it claims the function (of a slot's
+/// functions one driver rarely claims all), else the one from before `bind`, else the one
 /// loaded driver that claims the function, else whichever the kernel finds. A
 /// function that a driver of the host has already keeps it: what is left over
 /// from `bind` is cleared without an unbind.
@@ -118,6 +143,7 @@ fn goal(
     let driver = options
         .to
         .clone()
+        .filter(|driver| native.claims(machine, function, driver))
         .or_else(|| function.driver.clone().filter(is_native))
         .or_else(previous)
         .or_else(|| native.driver(machine, function));
